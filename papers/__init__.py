@@ -1,0 +1,1 @@
+"""One subpackage per paper; what a paper invents lives in its folder."""
