@@ -1,0 +1,38 @@
+# Five replications: `make reproduce`. Needs Python 3.11 or 3.12 (PYTHON=... names one), git and make.
+
+# Apple's make heeds an exported PATH only in a shell that is not its default one.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# Any Python that runs will do for the set-up itself, which finds the right one or says what is wrong.
+ANY_PYTHON = $(or $(shell for python in $(PYTHON) python3.12 python3.11 $$(type -aP python3); do \
+	"$$python" -c "" 2>/dev/null && echo "$$python" && break; done),$(error Python 3.11 or 3.12 is needed and PATH has none))
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup:  ## make .venv from requirements/lock.txt; does nothing when it is up to date
+	@$(ANY_PYTHON) workflows/setup.py
+
+reproduce: setup  ## every table and figure of the default tier, and the comparison with the papers
+	snakemake all --cores
+
+test: setup  ## the tests
+	python -m pytest -n 2
+
+bench: setup  ## speed and memory beside other libraries
+	python -m benchmarks
+
+lint: setup  ## style of the code and of the workflow
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflows
+	snakemake --lint
+
+adopt: setup  ## take the committed results as they are, so that only what changes from here is made anew
+	snakemake --touch --forceall all --cores 1
+
+lock:  ## resolve requirements/*.in into the hashed requirements/*.txt
+	@$(ANY_PYTHON) workflows/setup.py --lock
+
+.PHONY: help setup reproduce test bench lint adopt lock

@@ -1,0 +1,24 @@
+"""Bags of instances that are labelled, together, by the proportions of their classes.
+
+A bag is ragged: one flat array of instance indices, offsets into it, one row of proportions per bag. Made bags
+(n drawn without replacement) and natural ones (faces in a photo) are the same type.
+"""
+
+from shared.bags.bags import BagError, Bags
+from shared.bags.makers import fixed_size, natural, noisy, permutation, permuted, split, variable_size
+from shared.bags.segments import segment_logmeanexp, segment_mean, segment_sum
+
+__all__ = [
+    "BagError",
+    "Bags",
+    "fixed_size",
+    "natural",
+    "noisy",
+    "permutation",
+    "permuted",
+    "segment_logmeanexp",
+    "segment_mean",
+    "segment_sum",
+    "split",
+    "variable_size",
+]

@@ -1,0 +1,47 @@
+"""Sums and means over the instances of each bag, as torch operations that differentiate.
+
+`offsets` live on the host: their values decide shapes, and reading them must not wait for a device.
+Bags of one size reshape; other sizes scatter.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _bag_of_row(offsets: Tensor, device) -> Tensor:
+    sizes = offsets.diff()
+    return torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device)
+
+
+def _one_size(offsets: Tensor) -> int | None:
+    sizes = offsets.diff()
+    return int(sizes[0]) if len(sizes) and bool((sizes == sizes[0]).all()) else None
+
+
+def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
+    """(M, K) -> (B, K): sum over the rows of each bag; `offsets` (B + 1,) int64 on the host."""
+    size = _one_size(offsets)
+    if size is not None:
+        return values.view(-1, size, values.shape[1]).sum(1)
+    out = values.new_zeros(len(offsets) - 1, values.shape[1])
+    return out.index_add(0, _bag_of_row(offsets, values.device), values)
+
+
+def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
+    """(M, K) -> (B, K): mean over the rows of each bag."""
+    return segment_sum(values, offsets) / offsets.diff().to(values.device, values.dtype)[:, None]
+
+
+def segment_logmeanexp(values: Tensor, offsets: Tensor) -> Tensor:
+    """(M, K) -> (B, K): log of the mean of exp over the rows of each bag, without underflow."""
+    size = _one_size(offsets)
+    sizes = offsets.diff().to(values.device, values.dtype)[:, None]
+    if size is not None:
+        return values.view(-1, size, values.shape[1]).logsumexp(1) - sizes.log()
+    bag = _bag_of_row(offsets, values.device)
+    index = bag[:, None].expand_as(values)
+    top = values.new_full((len(offsets) - 1, values.shape[1]), -torch.inf)
+    top = top.scatter_reduce(0, index, values.detach(), "amax").clamp_min(torch.finfo(values.dtype).min)
+    return segment_sum((values - top[bag]).exp(), offsets).log() + top - sizes.log()

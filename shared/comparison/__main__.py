@@ -1,0 +1,60 @@
+"""Command line: python -m shared.comparison [PAPER ...] [--tier T] [--results DIR]"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from shared.comparison import terminal, writing
+from shared.comparison.report import PAPERS, ROOT, TIERS, compare
+from shared.comparison.reported import InputError
+
+
+def main(argv=None, papers=PAPERS):
+    """Compare, print and write. Returns the exit status: 0, 1 (a claim is contradicted) or 2 (bad input)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.comparison",
+        description="Hold each number and each claim of a paper against the run records, with a verdict.",
+        epilog="Exit status: 0; 1 when a claim of a paper is contradicted; 2 on bad input.",
+    )
+    parser.add_argument("paper", nargs="*", help="papers to compare (default: all with a reported.csv)")
+    tier = os.environ.get("LLP_TIER") or "quick"
+    parser.add_argument("--tier", default=tier, help=f"{', '.join(TIERS)} (default: $LLP_TIER, else quick)")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results", help="folder with one folder per tier"
+    )
+    options = parser.parse_args(argv)
+    try:
+        names = _papers(options, papers)
+        comparisons = [compare(name, options.tier, options.results, papers) for name in names]
+        for i, comparison in enumerate(comparisons):
+            print("\n" if i else "", end="")
+            terminal.show(comparison, sys.stdout)
+            if comparison.folder.is_dir():
+                writing.write(comparison)
+    except InputError as error:
+        print(f"shared.comparison: {error}", file=sys.stderr)
+        return 2
+    return int(any(comparison.contradicted for comparison in comparisons))
+
+
+def _papers(options, papers):
+    """The papers asked for, once everything named on the command line is known to exist."""
+    known = sorted(path.parent.name for path in papers.glob("*/reported.csv"))
+    for name in options.paper:
+        if name not in known:
+            raise InputError(
+                f"unknown paper {name}: papers with a reported.csv are {', '.join(known) or 'none'}"
+            )
+    if options.tier not in TIERS:
+        raise InputError(f"unknown tier {options.tier}: choose {', '.join(TIERS)}")
+    for folder in [options.results / options.tier / name for name in options.paper or [""]]:
+        if not folder.is_dir():
+            raise InputError(
+                f"no results folder {folder}: run the tier first, or give another with --results"
+            )
+    return options.paper or known
+
+
+if __name__ == "__main__":
+    sys.exit(main())

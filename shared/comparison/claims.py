@@ -1,0 +1,215 @@
+"""What a paper asserts beyond its numbers: reading `claims.yaml`, a list of claims decidable from records.
+
+Each claim has `id`, `says` (its sentence), `source` (section or figure) and `kind`, and any of
+
+    where        selector common to all sides: spec key -> value, list of values, or {min:, max:}
+    cells        spec keys that span the grid; the claim is judged in every combination. A list of values in a
+                 selector is the grid expected: absent cells are named missing and the rest is judged
+    metric       default accuracy
+    selection    default last; `cost` reads wall_s, train_s, peak_memory_mb, ...
+    aggregate    every (default) | any | mean over the cells
+    reduce       mean | max | min over the records that share cell and seed; without it the verdict says that
+                 there are several, never averages in silence
+    requires     selector the records must meet for the claim to be judged at all, else NOT COMPARABLE; `tier`
+                 counts as a spec key
+    deterministic    judge from one record, every value by itself (at_least, at_most, within)
+    because      the reason for a margin or a threshold; required with one
+    control      id of the claim that is the control the paper left out
+    role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
+                 can fail a comparison
+    note         anything else a reader should know
+
+A side (`left`, `right`, `of`) is a selector that may also hold `metric`, `selection`, `minus` (a selector:
+the side becomes a difference of two, paired by seed) and `floor` (see same_shape). A side that fixes a cell
+key to one value is the same in every cell along that key.
+
+Kinds, with what is examined per seed:
+
+    greater      left - right > margin (default 0; a negative margin is a tolerance)
+    within       |left - right| <= margin
+    at_least     of >= threshold
+    at_most      of <= threshold
+    ratio        left / right, at_least and/or at_most; on the log scale
+    ranking      along, order: every pair of values of the key `along`, best first, differs by above margin
+    monotone     along, direction (increasing, decreasing): each step along a numeric key is above margin
+    same_shape   along, and either margin: both curves, as (value - floor) / (first value - floor), differ by
+                 at most margin at every later point; or at_least: Kendall's tau of the two curves
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from shared.comparison.reported import SELECTIONS, InputError
+
+# Per kind: keys it must have, keys it may have.
+KINDS = {
+    "greater": ({"left", "right"}, {"margin"}),
+    "within": ({"left", "right", "margin"}, {"deterministic"}),
+    "at_least": ({"threshold"}, {"of", "deterministic"}),
+    "at_most": ({"threshold"}, {"of", "deterministic"}),
+    "ratio": ({"left", "right"}, {"at_least", "at_most"}),
+    "ranking": ({"along", "order"}, {"of", "margin"}),
+    "monotone": ({"along", "direction"}, {"of", "margin"}),
+    "same_shape": ({"left", "right", "along"}, {"margin", "at_least"}),
+}
+COMMON = {
+    *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
+    *("requires", "because", "control", "role", "note"),
+}
+CHOICES = {
+    "aggregate": ("every", "any", "mean"),
+    "reduce": ("mean", "max", "min"),
+    "role": ("paper", "control", "extension"),
+    "direction": ("increasing", "decreasing"),
+    "selection": SELECTIONS,
+}
+NUMBERS = ("margin", "threshold", "at_least", "at_most")
+SELECTORS = ("where", "left", "right", "of", "requires")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim; the module's text defines every field."""
+
+    id: str
+    says: str
+    source: str
+    kind: str
+    where: dict = field(default_factory=dict)
+    left: dict = field(default_factory=dict)
+    right: dict = field(default_factory=dict)
+    of: dict = field(default_factory=dict)
+    cells: tuple = ()
+    along: str = ""
+    order: tuple = ()
+    direction: str = ""
+    margin: float | None = None
+    threshold: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    metric: str = "accuracy"
+    selection: str = "last"
+    aggregate: str = "every"
+    reduce: str = ""
+    requires: dict = field(default_factory=dict)
+    deterministic: bool = False
+    because: str = ""
+    control: str = ""
+    role: str = "paper"
+    note: str = ""
+
+    @property
+    def sides(self):
+        """The sides this kind of claim compares: two selectors, or one."""
+        return (self.left, self.right) if "left" in KINDS[self.kind][0] else (self.of,)
+
+    @property
+    def region(self):
+        """`(low, high, closed)`: where the examined quantity must lie for the claim to hold."""
+        if self.kind in ("greater", "ranking", "monotone"):
+            return self.margin or 0.0, math.inf, False
+        if self.kind == "at_least":
+            return self.threshold, math.inf, True
+        if self.kind == "at_most":
+            return -math.inf, self.threshold, True
+        if self.kind == "ratio":
+            low = -math.inf if self.at_least is None else math.log(self.at_least)
+            return low, math.inf if self.at_most is None else math.log(self.at_most), True
+        if self.kind == "same_shape" and self.at_least is not None:
+            return self.at_least, math.inf, True
+        return -self.margin, self.margin, True
+
+
+def read(path):
+    """Read and validate a `claims.yaml`.
+
+    Returns
+    -------
+    list of Claim
+
+    Raises
+    ------
+    InputError
+        Naming the file, the claim, the key and what to write instead.
+    """
+    path = Path(path)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no such file; write [] in it if the paper claims nothing"
+        ) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: must be a list of claims, each starting with '- id:'")
+    claims = [_claim(entry, f"{path}, claim {i}") for i, entry in enumerate(entries, 1)]
+    ids = [claim.id for claim in claims]
+    for claim in claims:
+        if ids.count(claim.id) > 1:
+            raise InputError(f"{path}: the id {claim.id} is used twice; give each claim its own")
+        if claim.control and claim.control not in ids:
+            raise InputError(f"{path}, claim {claim.id}: control {claim.control} is no claim of this file")
+    return claims
+
+
+def _claim(entry, where):
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{where}: must be a mapping that starts with 'id:'")
+    where = f"{where} ({entry['id']})" if entry.get("id") else where
+
+    def check(ok, key, instead):
+        if not ok:
+            raise InputError(f"{where}, key {key}: {entry.get(key)!r} {instead}")
+
+    for key in ("id", "says", "source", "kind"):
+        check(isinstance(entry.get(key), str) and entry[key], key, "must be a sentence or a name")
+    check(entry["kind"] in KINDS, "kind", f"is not one of {', '.join(KINDS)}")
+    must, may = KINDS[entry["kind"]]
+    for key in sorted(must - entry.keys()):
+        check(False, key, f"must be given for a claim of kind {entry['kind']}")
+    for key in entry.keys() - COMMON - must - may:
+        known = ", ".join(sorted(COMMON | must | may))
+        check(False, key, f"means nothing for a claim of kind {entry['kind']}; it takes {known}")
+    for key, allowed in CHOICES.items():
+        check(key not in entry or entry[key] in allowed, key, f"is not one of {', '.join(allowed)}")
+    for key in NUMBERS:
+        check(key not in entry or _is_number(entry[key]), key, "is not a number")
+    for key in SELECTORS:
+        check(_is_selector(entry.get(key, {})), key, "is not a selector: values, lists, or {min:, max:}")
+    for key in ("cells", "order"):
+        check(isinstance(entry.get(key, []), list), key, "must be a list")
+    check(isinstance(entry.get("deterministic", False), bool), "deterministic", "must be true or false")
+    if any(entry.get(key) for key in NUMBERS):
+        check(entry.get("because"), "because", "must give the reason for the margin or the threshold")
+    if entry["kind"] == "ratio":
+        bounds = [entry[key] for key in ("at_least", "at_most") if key in entry]
+        check(bounds and min(bounds) > 0, "at_most", "at_least, at_most or both must be given, above zero")
+    if entry["kind"] == "same_shape":
+        check(("margin" in entry) != ("at_least" in entry), "margin", "give either margin or at_least")
+    if entry["kind"] in ("within", "same_shape"):
+        check(entry.get("margin", 1) > 0, "margin", "must be above zero")
+    if entry["kind"] == "ranking":
+        check(len(entry["order"]) > 1, "order", "must list two values or more, best first")
+    lists = {key: tuple(entry[key]) for key in ("cells", "order") if key in entry}
+    return Claim(**{**entry, **lists})
+
+
+def _is_number(x):
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+
+
+def _is_selector(selector):
+    if not isinstance(selector, Mapping):
+        return False
+    for key, value in selector.items():
+        if key == "minus":
+            if not _is_selector(value):
+                return False
+        elif isinstance(value, Mapping) and not (value.keys() <= {"min", "max"} and value):
+            return False
+    return True

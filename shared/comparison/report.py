@@ -1,0 +1,203 @@
+"""One paper in one tier: records in, every verdict out. Nothing here writes."""
+
+import importlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from shared import records
+from shared.comparison import claims, judging, reported, verdicts
+from shared.comparison.reported import InputError
+
+ROOT = Path(__file__).parents[2]
+PAPERS = ROOT / "papers"
+TIERS = ("smoke", "quick", "gpu", "paper")
+CELL = ["table", "row", "column", "metric", "selection"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every reported number and every claim of a paper, each with its verdict, and what they rest on.
+
+    `commits`: per reported number, the commits its records came from. `facts`: sentences on provenance.
+    """
+
+    paper: str
+    tier: str
+    folder: Path
+    cells: tuple
+    commits: tuple
+    claims: tuple
+    facts: tuple
+
+    @property
+    def contradicted(self):
+        """Claims of the paper itself that the records contradict."""
+        return [c for c, v in self.claims if v.verdict == "CONTRADICTED" and c.role == "paper"]
+
+
+def compare(paper, tier, results, papers=PAPERS):
+    """Hold the records of one paper in one tier against its reported numbers and claims.
+
+    Parameters
+    ----------
+    paper, tier : str
+    results : Path
+        The folder that holds one folder per tier.
+    papers : Path
+        The importable package with one folder per paper.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        When the paper's csv, yaml or tables.py is missing or malformed.
+    """
+    folder = Path(results) / tier / paper
+    cells = reported.read(papers / paper / "reported.csv")
+    asserted = claims.read(papers / paper / "claims.yaml")
+    found = records.read(folder / "runs") if (folder / "runs").is_dir() else []
+    failed = failures(folder / "runs", paper)
+    measures = {(c.metric, c.selection) for c in cells} | {(c.metric, c.selection) for c in asserted}
+    rows = tidy(found, failed, measures, tier)
+    ours = _ours(paper, rows, papers)
+    judged = [_cell(cell, ours, rows, tier) for cell in cells]
+    return Comparison(
+        paper=paper,
+        tier=tier,
+        folder=folder,
+        cells=tuple((cell, verdict) for cell, (verdict, _) in zip(cells, judged, strict=True)),
+        commits=tuple(commits for _, commits in judged),
+        claims=tuple((claim, judging.judge(rows, claim, caveats)) for claim in asserted),
+        facts=tuple(_facts(paper, found, failed, rows, cells, ours)),
+    )
+
+
+def tidy(found, failed, measures, tier):
+    """`records.tidy` with three additions: the tier, the costs (selection `cost`), and failed runs as nan."""
+    if not found and not failed:
+        return pd.DataFrame(columns=["id", "seed", "selection", "metric", "value"])
+    rows = records.tidy(found) if found else pd.DataFrame()
+    extra = []
+    for record in found:
+        spec = rows[rows["id"] == record["id"]].iloc[:1].to_dict("records")
+        costs = {k: v for k, v in record.get("cost", {}).items() if isinstance(v, int | float)}
+        extra += [{**s, "selection": "cost", "metric": k, "value": v} for s in spec for k, v in costs.items()]
+    for name, spec in failed.items():
+        extra += [
+            {**spec, "id": name, "metric": m, "selection": s, "value": None} for m, s in sorted(measures)
+        ]
+    rows = pd.concat([rows, pd.DataFrame(extra)], ignore_index=True) if extra else rows
+    return rows.assign(tier=tier, value=pd.to_numeric(rows["value"]))
+
+
+def failures(runs, paper):
+    """Runs that left a log and no record: id -> spec.
+
+    The spec is the JSON object on the log's first line, where it has one; else what the id says by
+    convention, `paper/dataset/method/bag64/seed0`.
+    """
+    logs = sorted(log for log in runs.rglob("*.log") if not log.with_suffix(".json").exists())
+    return {
+        f"{paper}/{log.relative_to(runs).with_suffix('').as_posix()}": _spec(log, runs, paper) for log in logs
+    }
+
+
+def _spec(log, runs, paper):
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        first = lines.readline()
+    try:
+        spec = json.loads(first)
+        spec = spec.get("spec", spec)
+        return {k: v for k, v in spec.items() if isinstance(v, str | int | float)}
+    except (ValueError, AttributeError):
+        pass
+    parts = log.relative_to(runs).with_suffix("").parts
+    spec = {"paper": paper, **dict(zip(("dataset", "method"), parts, strict=False))}
+    for part in parts[2:]:
+        if match := re.fullmatch(r"([a-z_]+?)(-?\d+(?:\.\d+)?)", part):
+            key = {"bag": "bag_size"}.get(match[1], match[1])
+            spec[key] = float(match[2]) if "." in match[2] else int(match[2])
+    return spec
+
+
+def caveats(rows):
+    """What a reader must know about these rows: stand-ins, simulated data, declared deviations."""
+    said = set()
+    for key, words in (("stand_in", "a stand-in: {}"), ("deviation", "deviates from the paper: {}")):
+        if key in rows:
+            said |= {words.format(v) for v in rows[key].dropna().unique() if isinstance(v, str) and v}
+    if "simulated" in rows:
+        simulated = rows[rows["simulated"].isin([True])]
+        names = sorted(simulated["dataset"].dropna().unique()) if "dataset" in simulated else []
+        if len(simulated):
+            said.add(f"simulated data: {', '.join(map(str, names))}" if names else "simulated data")
+    return tuple(sorted(said))
+
+
+def _ours(paper, rows, papers):
+    """The cells of the paper's tables as its own tables.py maps them from our rows."""
+    columns = [*CELL, "seed", "value", "id"]
+    if rows.empty:
+        return pd.DataFrame(columns=columns)
+    name = f"{papers.name}.{paper}.tables"
+    if not (papers / paper / "tables.py").is_file():
+        raise InputError(f"{papers / paper / 'tables.py'}: there is no such file; it must define cells(rows)")
+    ours = importlib.import_module(name).cells(rows)
+    lacking = [c for c in (*CELL, "seed", "value") if c not in ours]
+    if lacking:
+        raise InputError(f"{name}.cells: lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}")
+    return ours.assign(**{key: ours[key].astype(str) for key in CELL})
+
+
+def _cell(cell, ours, rows, tier):
+    """The verdict on one reported cell, and the commits of its records."""
+    mine = ours[(ours[CELL] == pd.Series(dict(zip(CELL, _key(cell), strict=True)))).all(axis=1)]
+    # Without ids in the cells every caveat of the paper might apply: too many beats a false REPRODUCED.
+    evidence = rows[rows["id"].isin(mine["id"])] if "id" in mine else rows
+    obstacles = [] if tier == "paper" else [f"tier {tier} is not the paper's protocol"]
+    verdict = verdicts.judge(mine["value"].to_numpy(dtype=float), cell, [*obstacles, *caveats(evidence)])
+    commits = sorted(evidence["commit"].dropna().unique()) if "commit" in evidence and len(mine) else []
+    return verdict, tuple(commits)
+
+
+def _key(cell):
+    return cell.table, cell.row, cell.column, cell.metric, cell.selection
+
+
+def _facts(paper, found, failed, rows, cells, ours):
+    if not found:
+        yield "no records"
+    else:
+        counts = Counter(_commit(record) for record in found)
+        yield "records from " + ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
+        now = records.code_hash(paper)
+        stale = sum(record.get("code", {}).get("hash") != now for record in found)
+        yield (
+            f"the code has changed since for {stale} of {len(found)}"
+            if stale
+            else "the code is unchanged since"
+        )
+        devices = sorted({str(record.get("environment", {}).get("device", "unknown")) for record in found})
+        yield f"run on {', '.join(devices)}"
+    if failed:
+        yield f"failed, with a log and no record: {', '.join(sorted(failed))}"
+    yield from caveats(rows)
+    if len(ours) and "id" not in ours:
+        yield "tables.py gives no id with its cells, so each caveat is held against every cell"
+    others = set(map(tuple, ours[CELL].to_numpy())) - {_key(cell) for cell in cells}
+    if others:
+        yield f"{len(others)} further cells of ours have no reported number"
+
+
+def _commit(record):
+    code = record.get("code", {})
+    local = " with local changes" if code.get("dirty") else ""
+    return f"commit {str(code.get('commit') or 'unknown')[:7]}{local}"

@@ -1,0 +1,149 @@
+"""The numbers a paper reports: reading `reported.csv`, and refusing what cannot be compared honestly."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy import stats
+
+COLUMNS = (
+    *("table", "row", "column", "metric", "value", "spread"),
+    *("spread_kind", "n", "margin", "source", "selection"),
+)
+SPREADS = ("std", "sem", "ci95")
+BOUNDS = ("lower_bound", "upper_bound")
+SELECTIONS = ("last", "bag-validation", "oracle", "cost")
+
+
+class InputError(ValueError):
+    """A file or an argument that a person has to correct; its message says what and how."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One cell of a paper's table. `spread` and `n` are None where the paper does not say.
+
+    `spread_kind`: std, sem or ci95 (half-width, Student) of the spread; lower_bound or upper_bound when the
+    paper says only "> 90 %"; none otherwise. `margin`: the largest difference, in the metric's own unit, that
+    still counts as the same number; fixed before running.
+    """
+
+    table: str
+    row: str
+    column: str
+    metric: str
+    value: float
+    spread: float | None = None
+    spread_kind: str = "none"
+    n: int | None = None
+    margin: float = 1.0
+    source: str = ""
+    selection: str = "last"
+
+    @property
+    def cell(self):
+        return self.table, self.row, self.column, self.metric, self.selection
+
+    @property
+    def sd(self):
+        """Standard deviation over the paper's runs, or None where it cannot be known."""
+        if self.spread is None or self.n is None or self.n < 2:
+            return None
+        if self.spread_kind == "std":
+            return self.spread
+        sem = self.spread
+        if self.spread_kind == "ci95":
+            sem = self.spread / float(stats.t.ppf(0.975, self.n - 1))
+        return sem * math.sqrt(self.n)
+
+
+def read(path):
+    """Read and validate a `reported.csv`.
+
+    Returns
+    -------
+    list of Reported
+        In the order of the file.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the line, the column, the value found and what to write instead.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; a paper's reported numbers belong there") from None
+    reader = csv.reader(text.splitlines())
+    header = next(reader, [])
+    if tuple(header) != COLUMNS:
+        found = ",".join(header) or "nothing"
+        raise InputError(f"{path}, line 1: the header must be {','.join(COLUMNS)}; found {found}")
+    cells, lines = [], {}
+    for fields in reader:
+        if not fields:
+            continue
+        where = f"{path}, line {reader.line_num}"
+        if len(fields) != len(COLUMNS):
+            raise InputError(
+                f"{where}: {len(fields)} fields, not {len(COLUMNS)}; put quotes around a field with commas"
+            )
+        cell = _row(dict(zip(COLUMNS, (f.strip() for f in fields), strict=True)), where)
+        if cell.cell in lines:
+            raise InputError(f"{where}: the same cell is on line {lines[cell.cell]}; keep one of them")
+        lines[cell.cell] = reader.line_num
+        cells.append(cell)
+    return cells
+
+
+def _row(field, where):
+    def fail(column, instead):
+        raise InputError(f"{where}, column {column}: {field[column]!r} {instead}")
+
+    def number(column, default=None):
+        if not field[column]:
+            return default
+        try:
+            value = float(field[column])
+        except ValueError:
+            value = math.nan
+        return (
+            value if math.isfinite(value) else fail(column, "is not a number; write one, or leave it empty")
+        )
+
+    for column in ("table", "row", "column", "metric", "value", "source"):
+        if not field[column]:
+            fail(column, "must not be empty")
+    kind = field["spread_kind"] or "none"
+    if kind not in (*SPREADS, *BOUNDS, "none"):
+        fail("spread_kind", f"is not one of {', '.join((*SPREADS, *BOUNDS, 'none'))}")
+    selection = field["selection"] or "last"
+    if selection not in SELECTIONS:
+        fail("selection", f"is not one of {', '.join(SELECTIONS)}")
+    spread, n = number("spread"), number("n")
+    if kind in SPREADS and spread is None:
+        fail("spread", f"must be the {kind}; write it, or set spread_kind to none")
+    if kind not in SPREADS and spread is not None:
+        fail("spread", f"has no meaning with spread_kind {kind}; set spread_kind, or leave it empty")
+    if spread is not None and spread < 0:
+        fail("spread", "is negative")
+    if n is not None and (n < 1 or n != int(n)):
+        fail("n", "is not a number of runs; write an integer from 1 up, or leave it empty if unknown")
+    if n == 1 and spread is not None:
+        fail("n", "is one run, which has no spread; leave n empty if the paper does not say it")
+    if not field["margin"] and "accuracy" not in field["metric"]:
+        fail("margin", f"must be given: only accuracy has a default (1.0 point), not {field['metric']}")
+    margin = number("margin", 1.0)
+    if margin < 0 or (margin == 0 and kind not in BOUNDS):
+        fail("margin", "must be above zero")
+    return Reported(
+        **{k: field[k] for k in ("table", "row", "column", "metric", "source")},
+        value=number("value"),
+        spread=spread,
+        spread_kind=kind,
+        n=None if n is None else int(n),
+        margin=margin,
+        selection=selection,
+    )

@@ -1,0 +1,104 @@
+"""What a dataset is here: its recipe in code and, row by row in data/sources.csv, the ways to obtain it."""
+
+import csv
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPO = Path(__file__).resolve().parents[2]
+SOURCES = REPO / "data" / "sources.csv"
+ARRAYS = ("train_x", "train_y", "test_x", "test_y")
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal; standard output stays free for answers."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def read_sources(path: str | Path | None = None) -> dict[str, tuple["Source", ...]]:
+    """Read a table of sources (default ``data/sources.csv``).
+
+    Returns
+    -------
+    dict
+        Dataset name -> its rows, in the order in which the ways are tried.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, lacks a column, or two ways of one dataset disagree on what it is.
+    """
+    path = Path(path or SOURCES)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [_source(row, path) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} cannot be read ({error}); restore it from git") from error
+    table: dict[str, tuple[Source, ...]] = {}
+    for row in rows:
+        table[row.name] = (*table.get(row.name, ()), row)
+    for name, ways in table.items():
+        if len({(way.version, way.sha256, way.licence) for way in ways}) > 1:
+            raise DatasetError(
+                f"{path}: the rows of {name} differ in version, sha256 or licence; make them equal"
+            )
+    return table
+
+
+def _source(row: dict[str, Any], path: Path) -> "Source":
+    missing = [column.name for column in fields(Source) if row.get(column.name) is None]
+    if missing:
+        raise DatasetError(f"{path}: a row has no {', '.join(missing)}; restore the file from git")
+    row["members"] = dict(member.split(":", 1) for member in row["members"].split() if ":" in member)
+    return Source(**{column.name: row[column.name] for column in fields(Source)})
+
+
+class DatasetError(Exception):
+    """One sentence a person can act on: the file, the value, what to do."""
+
+
+class Absent(DatasetError):
+    """This way of obtaining a dataset is not open here; another one may be."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to obtain one dataset; a row of data/sources.csv.
+
+    ``md5`` and ``archive_sha256`` are of the file at ``url``; ``mirror`` holds the names looked for in a
+    mirror folder; ``members`` maps files inside the archive to their md5; ``sha256`` is of the decoded
+    arrays, equal whatever the way. It is empty where nobody has recorded it yet: the members' md5 vouch for
+    CIFAR-100.
+    """
+
+    name: str
+    version: str
+    how: str
+    url: str
+    md5: str
+    archive_sha256: str
+    mirror: str
+    members: Mapping[str, str]
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a dataset is made: ``make(source, work)`` returns the four arrays; ``work`` is for downloads.
+
+    ``space`` is the disk needed while it is made, in bytes; ``parameters`` are recorded in the manifest;
+    ``simulated`` marks what stands in for real data.
+    """
+
+    classes: tuple[str, ...]
+    make: Callable[[Source, Path], Arrays]
+    space: int = 10_000_000
+    simulated: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)

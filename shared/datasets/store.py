@@ -1,0 +1,216 @@
+"""Prepared datasets on disk: four .npy files and a manifest a folder; load, verify, place."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from shared.datasets.catalogue import ARRAYS, REPO, Arrays, DatasetError, Recipe, Source, say
+from shared.datasets.recipes import find
+
+if TYPE_CHECKING:
+    import torch
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """The folder of all datasets: ``root``, else ``$LLP_DATA``, else ``<repository>/data``."""
+    return Path(root or os.environ.get("LLP_DATA") or REPO / "data")
+
+
+def load(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> "Dataset":
+    """Open a prepared dataset as read-only memory maps.
+
+    The manifest is held against the catalogue and the recorded sha256, the files against the manifest by
+    dtype, shape and size; `verify` also hashes every byte.
+
+    Raises
+    ------
+    DatasetError
+        If the dataset is not prepared, damaged, or not the recorded one; the message says what to run.
+    """
+    recipe, (source, *_) = find(name, sources)
+    folder = data_root(root) / name
+    advice = f"run: python -m shared.datasets fetch {name}"
+    if not (folder / "manifest.json").is_file():
+        raise DatasetError(f"{name} is not prepared in {folder}; {advice}")
+    manifest = _read_manifest(folder, recipe, source, advice)
+    if source.sha256 and manifest["sha256"] != source.sha256:
+        found = manifest["sha256"]
+        raise DatasetError(f"{folder} has sha256 {found} where {source.sha256} is recorded; {advice}")
+    arrays = {array: _open(folder / f"{array}.npy", manifest["arrays"][array], advice) for array in ARRAYS}
+    (x_train, y_train, x_test, y_test), sha256 = arrays.values(), manifest["sha256"]
+    return Dataset(name, x_train, y_train, x_test, y_test, recipe.classes, sha256, recipe.simulated)
+
+
+def verify(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> str:
+    """Load a dataset and hash every byte; returns the sha256 of its arrays or raises DatasetError."""
+    dataset = load(name, root, sources)
+    folder = data_root(root) / name
+    recorded = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["arrays"]
+    for array, found in fingerprint(dataset.arrays).items():
+        if found != recorded[array]:
+            raise DatasetError(
+                f"{folder}/{array}.npy has sha256 {found['sha256']} "
+                f"where {recorded[array]['sha256']} is recorded; run: python -m shared.datasets fetch {name}"
+            )
+    return dataset.sha256
+
+
+def to_device(dataset: "Dataset", device: "str | torch.device") -> "Tensors":
+    """Copy a dataset to a device once, as tensors of its dtypes and shapes: images stay uint8 N H W C."""
+    import torch
+
+    return Tensors(*(torch.from_numpy(np.array(array)).to(device) for array in dataset.arrays.values()))
+
+
+def fingerprint(arrays: Arrays) -> dict[str, dict[str, Any]]:
+    """dtype, shape and sha256 (of the bytes in C order, little-endian) of each of the four arrays."""
+    return {
+        array: {
+            "dtype": arrays[array].dtype.name,
+            "shape": list(arrays[array].shape),
+            "sha256": hashlib.sha256(np.ascontiguousarray(arrays[array]).data).hexdigest(),
+        }
+        for array in ARRAYS
+    }
+
+
+def describe(recipe: Recipe, source: Source, arrays: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The manifest that belongs to these fingerprints; it is the same whatever way the data came."""
+    lines = "".join(f"{a} {arrays[a]['dtype']} {arrays[a]['shape']} {arrays[a]['sha256']}\n" for a in ARRAYS)
+    return {
+        "name": source.name,
+        "version": source.version,
+        "licence": source.licence,
+        "simulated": recipe.simulated,
+        "parameters": dict(recipe.parameters),
+        "classes": list(recipe.classes),
+        "n": {"train": arrays["train_x"]["shape"][0], "test": arrays["test_x"]["shape"][0]},
+        "arrays": {array: arrays[array] for array in ARRAYS},
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+    }
+
+
+def place(root: Path, manifest: dict[str, Any], arrays: Arrays) -> None:
+    """Write a dataset beside its place and move it there whole; to be called under `lock`."""
+    name = manifest["name"]
+    folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
+    new.mkdir()
+    for array in ARRAYS:
+        with (new / f"{array}.npy").open("wb") as file:
+            np.lib.format.write_array(file, arrays[array], version=(1, 0), allow_pickle=False)
+    (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    if folder.exists():
+        os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except OSError:
+        recover(root, name)
+        raise
+    recover(root, name)
+
+
+def recover(root: Path, name: str) -> None:
+    """Undo or finish what a killed `place` left; to be called under `lock`."""
+    folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
+    if old.exists() and not folder.exists():
+        os.rename(old, folder)
+    for rest in (new, old):
+        if rest.exists():
+            shutil.rmtree(rest)
+
+
+@contextlib.contextmanager
+def lock(root: Path, name: str) -> Iterator[None]:
+    """Let one process at a time prepare a dataset; the kernel frees the lock of a killed one."""
+    path = root / f".{name}.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name}: waiting for another process that prepares it ({path})")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read_manifest(folder: Path, recipe: Recipe, source: Source, advice: str) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        expected = describe(recipe, source, manifest["arrays"])
+        wrong = next((key for key in expected if manifest.get(key) != expected[key]), None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
+    if wrong:
+        raise DatasetError(
+            f"{path}: {wrong} is {manifest.get(wrong)!r} where {expected[wrong]!r} is expected; {advice}"
+        )
+    return expected
+
+
+def _open(path: Path, recorded: dict[str, Any], advice: str) -> np.memmap:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": path.stat().st_size}
+        expected = {
+            "dtype": recorded["dtype"],
+            "shape": recorded["shape"],
+            "bytes": array.offset + array.nbytes,
+        }
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; {advice}") from error
+    except (OSError, ValueError, EOFError, AttributeError, LookupError) as error:
+        raise DatasetError(f"{path} is damaged ({error}); {advice}") from error
+    for key in found:
+        if found[key] != expected[key]:
+            raise DatasetError(f"{path}: {key} is {found[key]} where {expected[key]} is expected; {advice}")
+    return array
+
+
+class Tensors(NamedTuple):
+    """The four arrays as torch tensors on one device."""
+
+    x_train: "torch.Tensor"
+    y_train: "torch.Tensor"
+    x_test: "torch.Tensor"
+    y_test: "torch.Tensor"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset: ``x_*`` (N, ...) uint8 images N H W C or float32 points, ``y_*`` (N,) int64 in 0..K-1.
+
+    ``sha256`` is of the four arrays; ``simulated`` is true where the data stand in for real ones.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: tuple[str, ...]
+    sha256: str
+    simulated: bool
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The four arrays under their names on disk."""
+        return dict(zip(ARRAYS, (self.x_train, self.y_train, self.x_test, self.y_test), strict=True))
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one instance: (H, W, C) of an image, (2,) of a point."""
+        return self.x_train.shape[1:]

@@ -1,0 +1,6 @@
+"""The Method protocol, and the methods and losses several papers share."""
+
+from shared.methods.method import Batch, LossMethod, Method
+from shared.methods.proportion import kl_loss
+
+__all__ = ["Batch", "LossMethod", "Method", "kl_loss"]

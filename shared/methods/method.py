@@ -1,0 +1,85 @@
+"""A method is two verbs, `update` and `predict`; GANs, EM and pseudo-labelling fit behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some bags, ready to learn from: x (M, ...) on the device, offsets (B + 1,) on the host, proportions (B, K)."""
+
+    x: Tensor
+    offsets: Tensor
+    proportions: Tensor
+
+
+class Method(Protocol):
+    """What the training loop needs of a method."""
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from one batch; named scalars to follow, as tensors, so that nothing waits for a device."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(N, ...) inputs -> (N, K) class probabilities, without learning."""
+
+    def set_learning_rate(self, rate: float) -> None: ...
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+class LossMethod:
+    """A network, an optimiser and a loss over bags.
+
+    Parameters
+    ----------
+    loss : function of (log_p (M, K), offsets (B + 1,), proportions (B, K)) -> scalar.
+    autocast : bool
+        Run the network in bfloat16; log-probabilities and the loss stay in float32.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+        autocast: bool = False,
+    ):
+        self.network, self.optimiser, self.loss, self.autocast = network, optimiser, loss, autocast
+
+    def _log_p(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            logits = self.network(x)
+        return logits.float().log_softmax(1)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        self.network.train()
+        loss = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return {"loss": loss.detach()}
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        self.network.eval()
+        return self._log_p(x).exp()
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def state_dict(self) -> dict:
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])

@@ -1,0 +1,28 @@
+"""The proportion loss: cross-entropy between a bag's proportions and its mean prediction.
+
+Known as the KL loss (Dulac-Arnold et al. 2019), as DLLP (Ardehaly & Culotta 2017) and as PM.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from shared.bags import segment_logmeanexp
+
+
+def kl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    """Mean over bags of ``- sum_k z_k log(mean_i p_ik)``.
+
+    Source: Dulac-Arnold et al. 2019, Section 3.1, the loss l^KL, averaged as in Equation 1.
+
+    Parameters
+    ----------
+    log_p : (M, K) log-probabilities, bag after bag.
+    offsets : (B + 1,) int64 on the host.
+    proportions : (B, K).
+
+    Returns
+    -------
+    Scalar, in nats. The mean over a bag is taken in the log domain: no prediction underflows.
+    """
+    return -(proportions * segment_logmeanexp(log_p, offsets)).sum(1).mean()

@@ -1,0 +1,119 @@
+"""Records on disk: one JSON file a run, written once, whole or not at all; read back as dictionaries or tidy rows."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.records.config import ConfigError
+
+if TYPE_CHECKING:
+    import pandas
+
+SCHEMA = 1
+INDEX = "index.csv"
+
+
+def record_path(folder: Path, run_id: str) -> Path:
+    """Where the record of run ``paper/a/b/seed0`` lies in its paper's `runs` folder: ``<folder>/a/b/seed0.json``."""
+    return folder.joinpath(*run_id.split("/")[1:]).with_suffix(".json")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def write(folder: Path, record: dict) -> Path:
+    """Write a record, atomically; NaN and infinity are refused."""
+    path = record_path(folder, record["id"])
+    write_text(path, json.dumps({"schema": SCHEMA, **record}, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def load(path: Path) -> dict:
+    """One record; an error that names the file where it is none."""
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not a record ({error}); delete it and run again") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise ConfigError(f"{path} is not a record of schema {SCHEMA}; delete it and run again")
+    return record
+
+
+def read(folder: Path) -> list[dict]:
+    """The records of a `runs` folder: those its index names, or all there are where it has no index."""
+    listed = read_index(folder)
+    if listed is None:
+        paths = sorted(folder.rglob("*.json"))
+    else:
+        paths = [path for run_id in sorted(listed) if (path := record_path(folder, run_id)).exists()]
+    return [load(path) for path in paths]
+
+
+def read_index(folder: Path) -> dict[str, dict] | None:
+    """{run id: {"status", "sha256"}} of every run the plan asked for, or None where there is no index."""
+    try:
+        with open(folder / INDEX, newline="") as stream:
+            return {row["id"]: row for row in csv.DictReader(stream)}
+    except FileNotFoundError:
+        return None
+
+
+def write_index(folder: Path, run_ids: Iterable[str]) -> dict[str, str]:
+    """Write ``index.csv`` (id, status, sha256), one row a planned run; returns {id: status}.
+
+    status : done (there is a record), failed (there is a log), or missing.
+    """
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["id", "status", "sha256"])
+    statuses = {}
+    for run_id in sorted(run_ids):
+        path = record_path(folder, run_id)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+        statuses[run_id] = "done" if digest else "failed" if path.with_suffix(".log").exists() else "missing"
+        rows.writerow([run_id, statuses[run_id], digest])
+    write_text(folder / INDEX, out.getvalue())
+    return statuses
+
+
+def tidy(records: Iterable[dict]) -> pandas.DataFrame:
+    """One row for each record, selection rule and metric.
+
+    Columns: id, every scalar key of the specs, selection, metric, value, commit, code_hash, device, finished.
+    """
+    import pandas
+
+    rows = []
+    for record in records:
+        spec = {k: v for k, v in record["spec"].items() if isinstance(v, str | int | float | bool)}
+        origin = {
+            "commit": record["code"]["commit"],
+            "code_hash": record["code"]["hash"],
+            "device": record["environment"]["device"],
+            "finished": record["finished"],
+        }
+        for selection, metrics in record["metrics"].items():
+            for metric, value in metrics.items():
+                rows.append(
+                    {
+                        "id": record["id"],
+                        **spec,
+                        "selection": selection,
+                        "metric": metric,
+                        "value": value,
+                        **origin,
+                    }
+                )
+    return pandas.DataFrame(rows)

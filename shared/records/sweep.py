@@ -1,0 +1,224 @@
+"""The time-boxed sweep: runs of a paper that have no record yet, in order of value, several at once.
+
+``python -m shared.records.sweep --tier gpu --paper rot --time-budget 9m --records DIR``
+
+Needs torch, numpy, scipy and PyYAML only. Killed or out of time, it goes on where it was when called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.records import store
+from shared.records.code import code_hash
+from shared.records.config import ConfigError, Run, Tier, default_tier, load_tier, repository
+from shared.records.workers import Hand, Pool
+
+CHECKPOINTS = ".work"  # in the repository, ignored by git
+GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
+
+
+@dataclass
+class Progress:
+    """What is done, and how long the rest may take."""
+
+    todo: int
+    pending: list[float]  # estimates of the runs not yet started
+    started: float = field(default_factory=time.time)
+    done: int = 0
+    failed: int = 0
+    paused: int = 0
+    seconds: list[tuple[float, float]] = field(default_factory=list)  # (estimate, measured) of the finished
+
+    def left(self, running: list[tuple[float, float]], at_once: int) -> float:
+        """Seconds left, from estimates scaled by how wrong they were so far; `running` holds (estimate, fraction)."""
+        scale = sum(m for _, m in self.seconds) / sum(e for e, _ in self.seconds) if self.seconds else 1.0
+        work = sum(self.pending) + sum(estimate * (1 - fraction) for estimate, fraction in running)
+        return scale * work / max(1, at_once)
+
+    def line(self, text: str, running: list[tuple[float, float]], at_once: int) -> str:
+        width = len(str(self.todo))
+        return f"[{self.done + self.failed:{width}}/{self.todo}] {text}  ~{duration(self.left(running, at_once))} left"
+
+
+def duration(seconds: float) -> str:
+    """540 -> "9 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90", "90s", "9m" or "1.5h"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 9m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def plan(paper: str, tier: str) -> list[Run]:
+    """The runs that `papers.<paper>.plan` asks for at a tier."""
+    try:
+        module = importlib.import_module(f"papers.{paper}.plan")
+    except ModuleNotFoundError as error:
+        if error.name and not f"papers.{paper}.plan".startswith(error.name):
+            raise
+        raise ConfigError(f"there is no paper {paper!r}: papers/{paper}/plan.py does not exist") from None
+    return module.plan(tier)
+
+
+def is_current(run: Run, folder: Path, code: str, adopt: bool) -> bool:
+    """Whether the record of `run` exists, answers the same spec and, unless adopted, came from the same code."""
+    path = store.record_path(folder, run.id)
+    if not path.exists():
+        return False
+    record = store.load(path)
+    return record["spec_hash"] == run.spec_hash and (adopt or record["code"]["hash"] == code)
+
+
+def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
+    """Seconds each run may take: the median of its like among the records at hand, else what its config declares."""
+    alike: dict[tuple, list[float]] = {}
+
+    def kind(spec: dict) -> tuple:
+        return tuple(spec.get(key) for key in ("dataset", "network", "loss", "epochs"))
+
+    for path in folder.rglob("*.json"):
+        record = store.load(path)
+        alike.setdefault(kind(record["spec"]), []).append(record["cost"]["wall_s"])
+    known = {like: statistics.median(walls) for like, walls in alike.items()}
+    return {run.id: known.get(kind(run.spec), run.seconds) for run in runs}
+
+
+def sweep(
+    paper: str,
+    tier: Tier,
+    folder: Path,
+    *,
+    device: str | None = None,
+    at_once: str | int | None = None,
+    budget: float | None = None,
+    only: str | None = None,
+    dry_run: bool = False,
+    say=print,
+) -> int:
+    """Bring the records in `folder` up to the plan; returns the number of failed runs.
+
+    Parameters
+    ----------
+    budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
+    only : a regular expression on run ids.
+    """
+    deadline = time.time() + budget if budget else None
+    planned = plan(paper, tier.tier)
+    chosen = [run for run in planned if not only or re.search(only, run.id)]
+    code = code_hash(f"papers.{paper}.train")
+    todo = [run for run in chosen if not is_current(run, folder, code, tier.adopt)]
+    seconds = estimates(todo, folder)
+    hand = Hand.of(device or tier.device, at_once or tier.runs_at_once)
+    progress = Progress(len(todo), [seconds[run.id] for run in todo])
+    say(
+        f"{paper}, tier {tier.tier}: {len(chosen)} runs, {len(chosen) - len(todo)} recorded, {len(todo)} to do, "
+        f"{hand}, about {duration(progress.left([], hand.at_once))}"
+    )
+    if dry_run:
+        for run in todo:
+            say(f"  {run.id}  ~{duration(seconds[run.id])}")
+        return 0
+    if todo:
+        work = repository() / CHECKPOINTS / tier.tier / paper
+        with Pool(paper, hand, code, folder, work, deadline and deadline - GRACE) as pool:
+            _drive(pool, todo, seconds, progress, deadline and deadline - GRACE, say)
+    statuses = store.write_index(folder, [run.id for run in planned])
+    _say_orphans(folder, statuses, say)
+    if progress.paused or len(progress.pending) > 0:
+        say(
+            f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on"
+        )
+    return progress.failed
+
+
+def _drive(
+    pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadline: float | None, say
+) -> None:
+    """Deal runs to the pool's workers until all are done or the deadline has come."""
+    queue = list(todo)
+    while True:
+        while queue and pool.idle() and (deadline is None or time.time() < deadline):
+            run = queue.pop(0)
+            progress.pending.pop(0)
+            pool.start(run)
+        if not pool.running():
+            return
+        for event in pool.wait():
+            running = [(seconds[run_id], fraction) for run_id, fraction in pool.running().items()]
+            if event.kind == "done":
+                progress.done += 1
+                progress.seconds.append((seconds[event.run_id], event.seconds))
+                say(progress.line(f"{event.run_id}  {event.text}  {event.seconds:.1f} s", running, pool.size))
+            elif event.kind == "failed":
+                progress.failed += 1
+                say(progress.line(f"{event.run_id}  FAILED, see {event.text}", running, pool.size))
+            elif event.kind == "paused":
+                progress.paused += 1
+        pool.adapt(bool(queue), say)
+
+
+def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:
+    planned = {store.record_path(folder, run_id) for run_id in statuses}
+    orphans = [path for path in folder.rglob("*.json") if path not in planned]
+    if orphans:
+        say(f"{len(orphans)} records are not in the plan and left out of tables, e.g. {orphans[0]}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.records.sweep", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--paper", required=True)
+    parser.add_argument("--tier", default=default_tier())
+    parser.add_argument(
+        "--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told"
+    )
+    parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
+    parser.add_argument("--only", help="regular expression: run only ids that match")
+    parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
+    parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list what would run, with estimates, and stop"
+    )
+    args = parser.parse_args(argv)
+    try:
+        tier = load_tier(args.tier)
+        folder = args.records or repository() / "results" / tier.tier / args.paper / "runs"
+        failed = sweep(
+            args.paper,
+            tier,
+            folder,
+            device=args.device,
+            at_once=args.at_once,
+            budget=args.time_budget,
+            only=args.only,
+            dry_run=args.dry_run,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is recorded, call again to go on", file=sys.stderr)
+        return 130
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    os.chdir(repository())
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Worker processes of a sweep: each imports torch once and trains many runs; a dead one costs one run."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import subprocess
+import time
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import connection
+from pathlib import Path
+
+from shared.records import store
+from shared.records.config import ConfigError, Run
+from shared.records.provenance import commit, environment
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Hand:
+    """How many runs go at once, on what: `limit` is as far as `at_once` may grow when growing pays."""
+
+    device: str
+    at_once: int
+    limit: int
+
+    @classmethod
+    def of(cls, device: str, at_once: str | int) -> Hand:
+        """From a tier's or a person's words; "auto" starts with one run on CUDA and one a core on a CPU."""
+        cuda = device.startswith("cuda") or (device == "auto" and _gpu_memory() is not None)
+        device = device if device != "auto" else "cuda" if cuda else "cpu"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if at_once == "cores" or (at_once == "auto" and not cuda):
+            return cls(device, cores, cores)
+        if at_once == "auto":
+            return cls(device, 1, min(8, cores))
+        try:
+            n = int(at_once)
+        except ValueError:
+            n = 0
+        if n < 1:
+            raise ConfigError(f"runs at once must be a number above 0, cores or auto, not {at_once!r}")
+        return cls(device, n, n)
+
+    def __str__(self) -> str:
+        more = "" if self.limit == self.at_once else f", up to {self.limit} if that pays"
+        return f"{self.at_once} at once on {self.device}{more}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a worker said. kind : progress, done, failed or paused."""
+
+    kind: str
+    run_id: str
+    text: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    pipe: connection.Connection
+    run: Run | None = None
+    fraction: float = 0.0
+    since: float = 0.0
+
+
+class Pool:
+    """Workers that train runs of one paper and write their records to `folder`, checkpoints to `work`."""
+
+    def __init__(self, paper: str, hand: Hand, code: str, folder: Path, work: Path, deadline: float | None):
+        self.hand, self.folder = hand, folder
+        self.arguments = (paper, hand.device, code, folder, work, deadline)
+        self.context = multiprocessing.get_context("spawn")
+        self.size = hand.at_once
+        self.workers: list[_Worker] = []
+        self.rates: dict[int, float] = {}
+        self.measured_from = time.time()
+        self.advance = 0.0
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for worker in self.workers:
+            worker.pipe.close()
+            worker.process.join(10) if exception[0] is None else worker.process.terminate()
+
+    def running(self) -> dict[str, float]:
+        """{run id: fraction done}."""
+        return {worker.run.id: worker.fraction for worker in self.workers if worker.run}
+
+    def idle(self) -> bool:
+        return len(self.running()) < self.size
+
+    def start(self, run: Run) -> None:
+        """Give `run` to a free worker, or to a new one."""
+        worker = next((w for w in self.workers if w.run is None), None) or self._spawn()
+        worker.run, worker.fraction, worker.since = run, 0.0, time.time()
+        worker.pipe.send(run)
+
+    def _spawn(self) -> _Worker:
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=_work, args=(theirs, *self.arguments), daemon=True)
+        before = {name: os.environ.get(name) for name in THREADS}
+        if self.hand.device == "cpu":
+            # One thread a run: as many runs as cores, and numbers that do not depend on the number of cores.
+            os.environ.update(dict.fromkeys(THREADS, "1"))
+        process.start()
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        theirs.close()
+        worker = _Worker(process, ours)
+        self.workers.append(worker)
+        return worker
+
+    def wait(self, timeout: float = 5.0) -> list[Event]:
+        """The events of the next `timeout` seconds at most; a worker that died has failed its run."""
+        busy = {worker.pipe: worker for worker in self.workers if worker.run}
+        events = []
+        for pipe in connection.wait(list(busy), timeout):
+            worker = busy[pipe]
+            try:
+                event = pipe.recv()
+            except EOFError:
+                worker.process.join()
+                log = store.record_path(self.folder, worker.run.id).with_suffix(".log")
+                store.write_text(log, f"the process died with exit code {worker.process.exitcode}\n")
+                event = Event("failed", worker.run.id, str(log), time.time() - worker.since)
+                self.workers.remove(worker)
+            fraction = float(event.text) if event.kind == "progress" else 1.0
+            self.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
+            worker.fraction = fraction
+            if event.kind != "progress":
+                worker.run = None
+            events.append(event)
+        return events
+
+    def adapt(self, more_to_do: bool, say, settle: float = 30.0) -> None:
+        """Let one more run go at once while that raises the pace by a tenth; take it back where it did not.
+
+        The pace is the declared seconds of work done in a second, measured over `settle` seconds at each number.
+        """
+        if self.size >= self.hand.limit or not more_to_do or time.time() - self.measured_from < settle:
+            return
+        self.rates[self.size] = self.advance / (time.time() - self.measured_from)
+        before = self.rates.get(self.size - 1, 0.0)
+        self.measured_from, self.advance = time.time(), 0.0
+        if self.rates[self.size] < 1.1 * before:
+            self.size -= 1
+            self.hand = Hand(self.hand.device, self.size, self.size)
+            say(f"{self.size} at once: one more does not pay")
+        elif _fits_one_more(self.size):
+            self.size += 1
+            say(f"{self.size} at once: trying one more")
+
+
+def _gpu_memory() -> tuple[float, float] | None:
+    """(used, total) megabytes of the first visible GPU, or None where there is none."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        used, total = (
+            subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].split(",")
+        )
+        return float(used), float(total)
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return None
+
+
+def _fits_one_more(size: int) -> bool:
+    memory = _gpu_memory()
+    return memory is not None and memory[0] * (size + 1) / size < 0.8 * memory[1]
+
+
+def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, deadline: float | None) -> None:
+    """A worker's life: runs in, records out."""
+    train = importlib.import_module(f"papers.{paper}.train").train
+    while True:
+        try:
+            run: Run = pipe.recv()
+        except EOFError:
+            return
+        log = store.record_path(folder, run.id).with_suffix(".log")
+        checkpoint = (work / run.id).with_suffix(".pt")
+        started = time.time()
+
+        def report(fraction: float, run_id: str = run.id) -> None:
+            pipe.send(Event("progress", run_id, str(fraction)))
+
+        try:
+            key = f"{run.spec_hash}-{code}"
+            result = train(
+                run.spec, device=device, key=key, checkpoint=checkpoint, deadline=deadline, report=report
+            )
+            if result is None:
+                pipe.send(Event("paused", run.id))
+                continue
+            wall = time.time() - started
+            store.write(folder, _record(run, code, device, wall, result))
+            checkpoint.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
+            pipe.send(Event("done", run.id, result.get("says", ""), wall))
+        except Exception:
+            store.write_text(log, traceback.format_exc())
+            pipe.send(Event("failed", run.id, str(log), time.time() - started))
+
+
+def _record(run: Run, code: str, device: str, wall: float, result: dict) -> dict:
+    """A record: what was asked for, what came out, what it took, where it came from."""
+    return {
+        "id": run.id,
+        "spec": run.spec,
+        "spec_hash": run.spec_hash,
+        "code": {"hash": code, **commit()},
+        "data": result.get("data", {}),
+        "bags": result.get("bags", {}),
+        "metrics": result["metrics"],
+        "curves": result.get("curves", {}),
+        "cost": {"wall_s": round(wall, 3), **result["cost"]},
+        "environment": {**environment(), "device": result.get("device", device)},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

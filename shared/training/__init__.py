@@ -1,0 +1,19 @@
+"""Training: seeds by named axis, inputs on one device, checkpoints, the loop, evaluation."""
+
+from shared.training.device import peak_memory_mb, prepare_device
+from shared.training.evaluate import accuracy, bag_loss, select
+from shared.training.inputs import Inputs
+from shared.training.loop import Schedule, fit
+from shared.training.seeds import axis_seed
+
+__all__ = [
+    "Inputs",
+    "Schedule",
+    "accuracy",
+    "axis_seed",
+    "bag_loss",
+    "fit",
+    "peak_memory_mb",
+    "prepare_device",
+    "select",
+]

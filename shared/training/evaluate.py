@@ -1,0 +1,42 @@
+"""Evaluation: instance accuracy, loss on held-out bags, and the three rules that select an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from shared.bags import Bags
+from shared.methods import Method, kl_loss
+from shared.training.inputs import Inputs
+
+
+def _predictions(method: Method, inputs: Inputs, indices: np.ndarray, batch: int) -> torch.Tensor:
+    parts = [method.predict(inputs.batch(indices[i : i + batch])) for i in range(0, len(indices), batch)]
+    return torch.cat(parts)
+
+
+def accuracy(method: Method, inputs: Inputs, labels: np.ndarray, batch: int = 2000) -> float:
+    """Share of the inputs whose most probable class is their label, in percent."""
+    p = _predictions(method, inputs, np.arange(len(inputs)), batch)
+    return 100 * float((p.argmax(1).cpu() == torch.from_numpy(np.asarray(labels))).double().mean())
+
+
+def bag_loss(method: Method, inputs: Inputs, bags: Bags, batch: int = 2000) -> float:
+    """The proportion loss (`kl_loss`) of whole bags, in nats: what can be validated without instance labels."""
+    p = _predictions(method, inputs, bags.indices, batch)
+    log_p = p.clamp_min(1e-30).log()
+    target = torch.from_numpy(bags.proportions).to(log_p)
+    return float(kl_loss(log_p, torch.from_numpy(bags.offsets), target))
+
+
+def select(curves: dict, metric: str = "test_accuracy", name: str = "accuracy") -> dict:
+    """The metric under each selection rule: {rule: {name: value, "epoch": epoch}}.
+
+    last : the last epoch. bag-validation : the epoch of least loss on held-out bags, where there are any.
+    oracle : the best epoch on the test set, an upper bound that no practitioner has.
+    """
+    values = curves[metric]
+    chosen = {"last": len(values) - 1, "oracle": int(np.argmax(values))}
+    if "validation_loss" in curves:
+        chosen["bag-validation"] = int(np.argmin(curves["validation_loss"]))
+    return {rule: {name: values[i], "epoch": curves["epoch"][i]} for rule, i in chosen.items()}

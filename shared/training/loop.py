@@ -1,0 +1,132 @@
+"""The training loop over bags: it can stop at any step and go on to the same numbers.
+
+All randomness of a step is drawn from (seed, axis, epoch, step), so a checkpoint needs no generator's state.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.bags import Bags, permutation
+from shared.methods import Batch, Method
+from shared.training import checkpoint as checkpoints
+from shared.training.inputs import Inputs
+from shared.training.seeds import axis_seed
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over training time t in [0, 1).
+
+    kind : "halfway" divides the rate by 10 from t = 1/2 on (Dulac-Arnold et al. 2019, Section 4.1); "cosine" warms
+    up over the first tenth and falls to 0 along a cosine; "constant".
+    """
+
+    kind: str
+    rate: float
+
+    def __post_init__(self):
+        if self.kind not in ("halfway", "cosine", "constant"):
+            raise ValueError(f"schedule {self.kind!r} is not one of halfway, cosine, constant")
+
+    def __call__(self, t: float) -> float:
+        if self.kind == "halfway":
+            return self.rate if t < 0.5 else self.rate / 10
+        if self.kind == "cosine":
+            return self.rate * min(1.0, t / 0.1 + 1e-3) * (1 + math.cos(math.pi * t)) / 2
+        return self.rate
+
+
+def fit(
+    method: Method,
+    inputs: Inputs,
+    bags: Bags,
+    *,
+    epochs: int,
+    bags_per_batch: int,
+    schedule: Schedule,
+    seed: int,
+    evaluate: Callable[[Method], dict[str, float]],
+    key: str = "",
+    checkpoint: Path | None = None,
+    checkpoint_every: float = 30.0,
+    deadline: float | None = None,
+    report: Callable[[float], None] = lambda fraction: None,
+) -> dict | None:
+    """Train `method` on `bags` of `inputs`.
+
+    Parameters
+    ----------
+    evaluate : called after each epoch; its numbers become curves.
+    key : names the configuration; a checkpoint with another key is not resumed.
+    checkpoint : where to keep the state, every `checkpoint_every` seconds; removed by the caller when all is done.
+    deadline : `time.time()` at which to save and stop.
+    report : called with the fraction done, after each epoch and checkpoint.
+
+    Returns
+    -------
+    ``{"curves": {name: [one number per epoch]}, "train_s": seconds}``, or None if the deadline came first.
+
+    Raises
+    ------
+    FloatingPointError
+        When a loss is not finite, naming the epoch.
+    """
+    steps = math.ceil(len(bags) / bags_per_batch)
+    proportions = torch.from_numpy(bags.proportions).float().to(inputs.device)
+    state = {"key": key, "epoch": 0, "step": 0, "sums": {}, "curves": {"epoch": []}, "train_s": 0.0}
+    resumed = checkpoints.load(checkpoint, key) if checkpoint else None
+    if resumed:
+        method.load_state_dict(resumed.pop("method"))
+        state = resumed
+    started = saved = time.time()
+
+    def save() -> None:
+        nonlocal started, saved
+        now = time.time()
+        state["train_s"] += now - started
+        checkpoints.save(checkpoint, {**state, "method": method.state_dict()})
+        started = saved = time.time()
+
+    while state["epoch"] < epochs:
+        epoch = state["epoch"]
+        order = permutation(len(bags), axis_seed(seed, "order", epoch))
+        while state["step"] < steps:
+            if deadline is not None and time.time() >= deadline:
+                if checkpoint:
+                    save()
+                return None
+            step = state["step"]
+            which = order[step * bags_per_batch : (step + 1) * bags_per_batch]
+            batch = bags.take(which)
+            torch.manual_seed(axis_seed(seed, "noise", epoch, step))
+            method.set_learning_rate(schedule((epoch + step / steps) / epochs))
+            scalars = method.update(
+                Batch(
+                    inputs.batch(batch.indices, axis_seed(seed, "augmentation", epoch, step)),
+                    torch.from_numpy(batch.offsets),
+                    proportions[torch.from_numpy(which).to(inputs.device)],
+                )
+            )
+            for name, value in scalars.items():
+                state["sums"][name] = state["sums"].get(name, 0) + value
+            state["step"] += 1
+            if checkpoint and time.time() - saved >= checkpoint_every:
+                save()
+                report((epoch + state["step"] / steps) / epochs)
+        means = {f"train_{name}": float(total) / steps for name, total in state["sums"].items()}
+        if not all(np.isfinite(list(means.values()))):
+            raise FloatingPointError(f"training diverged in epoch {epoch + 1}: {means}")
+        state["curves"]["epoch"].append(epoch + 1)
+        for name, value in {**means, **evaluate(method)}.items():
+            state["curves"].setdefault(name, []).append(value)
+        state.update(epoch=epoch + 1, step=0, sums={})
+        report((epoch + 1) / epochs)
+    return {"curves": state["curves"], "train_s": state["train_s"] + time.time() - started}

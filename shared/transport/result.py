@@ -1,0 +1,42 @@
+"""What every solver of this package returns: plan, value, potentials and the evidence that they are right."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Solution of one transport problem per bag; M instances, B bags, K classes.
+
+    Attributes
+    ----------
+    plan : (M, K) tensor
+        Mass that instance i sends to class k; every instance has mass 1. Exactly 0 where the proportion is 0.
+    value : (B,) tensor
+        Transport cost <C, P> of each bag, in units of cost (a sum over instances, not a mean), unless the
+        solver was asked for another objective.
+    instance_potential : (M,) tensor
+        f, in units of cost. Entropic solvers: ``plan = exp((f_i + g_k - C_ik) / epsilon)``. Exact: the dual
+        variable u of the linear program, ``f_i + g_k <= C_ik`` with equality where the plan is positive.
+    class_potential : (B, K) tensor
+        g, in units of cost, in the same two conventions. Entropic solvers: -inf where the proportion is 0.
+        Exact: finite there, but arbitrary within dual feasibility.
+    violation : (B,) tensor
+        Worst error of the marginals of `plan`: the maximum of ``|row sum - 1|`` and, where the class marginal
+        is a constraint (exact, balanced Sinkhorn), ``|column sum - n z| / n``. The unbalanced class marginal is
+        a penalty, so there only the rows count.
+    converged : (B,) bool tensor
+        Exact: optimal by the solver's own word and by the duality gap. Balanced Sinkhorn: `violation` is within
+        tolerance. Unbalanced: one more iteration would move no class potential by more than the tolerance.
+    iterations : int
+        Iterations made, the same for all bags (exact: 0, the solver does not say).
+    """
+
+    plan: Tensor
+    value: Tensor
+    instance_potential: Tensor
+    class_potential: Tensor
+    violation: Tensor
+    converged: Tensor
+    iterations: int

@@ -1,0 +1,140 @@
+"""The iteration under both entropic solvers: Dulac-Arnold et al. 2019, Algorithm 1, without overflow.
+
+Written on log K = -C / epsilon, laid out (B, K, longest) so that both sums of an iteration run over long rows:
+
+    a <- (n z / (K b))^tau        b <- 1 / (K^T a)
+
+An iteration in the log domain costs ten times one on plain numbers. So the scalings are split, a = a0 u and
+b = b0 v: a0 and b0 come from an exact iteration in the log domain and are absorbed in a kernel diag(a0) K diag(b0),
+itself a plan, and only u and v are iterated (stabilised scaling: Schmitzer 2019, Algorithm 2; Peyré & Cuturi 2019,
+Remark 4.23 for the log domain). Steps after which u or v left a safe range are done again in the log domain.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared.transport.ragged import Layout
+from shared.transport.result import Transport
+
+# log K of what must carry no mass. Finite, so that neither 0 * -inf nor inf - inf can arise in a gradient.
+NOTHING = -1e30
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Bags as padded tables. Classes of proportion 0 get mass 1 and an empty kernel, so their scaling stays 1."""
+
+    layout: Layout
+    epsilon: float
+    log_kernel: Tensor  # (B, K, longest), NOTHING where the class is absent or there is no instance
+    mass: Tensor  # (B, K, 1) n z, 1 for absent classes
+    present: Tensor  # (B, K, 1) bool
+    real: Tensor | None  # (B, 1, longest) bool; None when every place holds an instance
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The scalings after some iterations, a = a0 u and b = b0 v."""
+
+    log_a0: Tensor  # (B, K, 1)
+    log_b0: Tensor  # (B, 1, longest)
+    kernel: Tensor  # (B, K, longest) diag(a0) K diag(b0)
+    weight: Tensor  # (B, K, 1) n z a0^(1 - 1 / tau), which makes u = (weight / (kernel v))^tau
+    u: Tensor  # (B, K, 1)
+    v: Tensor  # (B, 1, longest)
+
+    def column_sums(self) -> Tensor:
+        """Column sums of the plan over u, (B, K, 1)."""
+        return (self.kernel * self.v).sum(2, keepdim=True)
+
+
+def state_problem(cost: Tensor, layout: Layout, proportions: Tensor, epsilon: float) -> Problem:
+    """Pad a problem. `cost` (M, K), `proportions` (B, K); differentiable in both."""
+    mass = (layout.sizes[:, None] * proportions.to(cost)).unsqueeze(2)
+    present = mass > 0
+    real = None if layout.slots is None else layout.mask().unsqueeze(1)
+    log_kernel = (layout.pad(cost).mT * (-1 / epsilon)).contiguous()
+    log_kernel = log_kernel.masked_fill(~(present if real is None else present & real), NOTHING)
+    return Problem(layout, epsilon, log_kernel, mass.masked_fill(~present, 1), present, real)
+
+
+def iterate(
+    problem: Problem,
+    tau: float,
+    iterations: int,
+    error: Callable[[Scaling], Tensor],
+    tolerance: float | None = None,
+    every: int = 10,
+) -> tuple[Scaling, int]:
+    """Run Algorithm 1 from b = 1; gradients flow through the iterations where autograd is on.
+
+    Parameters
+    ----------
+    error : what is left to converge, (B,), read every `every` iterations
+    tolerance : stop when the error of all bags is within it; None makes all the iterations
+    """
+    scaling = _log_steps(problem, tau, problem.log_kernel.new_zeros(()), 1)
+    done = 1
+    while done < iterations:
+        steps = iterations - done if tolerance is None else min(every, iterations - done)
+        moved = _plain_steps(problem, tau, scaling, steps)
+        if not _is_safe(moved):
+            moved = _log_steps(problem, tau, scaling.log_b0 + scaling.v.log(), steps)
+        scaling = moved
+        done += steps
+        if tolerance is not None and bool((error(scaling) <= tolerance).all()):
+            break
+    return scaling, done
+
+
+def _plain_steps(problem: Problem, tau: float, start: Scaling, steps: int) -> Scaling:
+    kernel, weight, v = start.kernel, start.weight, start.v
+    # Empty rows and columns of the kernel sum to 0: adding 1 keeps their scaling at 1.
+    absent = None if bool(problem.present.all()) else (~problem.present).to(kernel)
+    missing = None if problem.real is None else (~problem.real).to(kernel)
+    buffer = None if torch.is_grad_enabled() and kernel.requires_grad else torch.empty_like(kernel)
+    for _ in range(steps):
+        column = torch.mul(kernel, v, out=buffer).sum(2, keepdim=True)
+        u = weight / (column if absent is None else column + absent)
+        u = u if tau == 1 else u.pow(tau)
+        row = torch.mul(kernel, u, out=buffer).sum(1, keepdim=True)
+        v = (row if missing is None else row + missing).reciprocal()
+    return Scaling(start.log_a0, start.log_b0, kernel, weight, u, v)
+
+
+def _log_steps(problem: Problem, tau: float, log_b: Tensor, steps: int) -> Scaling:
+    log_kernel, present, real = problem.log_kernel, problem.present, problem.real
+    log_mass = problem.mass.log()
+    for _ in range(steps):
+        ratio = log_mass - (log_kernel + log_b).logsumexp(2, keepdim=True)
+        ratio = ratio.where(present, 0)
+        log_a = tau * ratio
+        log_b = -(log_kernel + log_a).logsumexp(1, keepdim=True)
+        log_b = log_b if real is None else log_b.where(real, 0)
+    kernel = (log_kernel + log_a + log_b).exp()
+    weight = problem.mass if tau == 1 else problem.mass * ((tau - 1) * ratio).exp()
+    return Scaling(log_a, log_b, kernel, weight, torch.ones_like(log_a), torch.ones_like(log_b))
+
+
+def _is_safe(scaling: Scaling) -> bool:
+    # Within these bounds an entry of the kernel that was flushed to 0 is below rounding in every sum, whatever
+    # u and v multiply it by. Comparisons with NaN are false.
+    bound = torch.finfo(scaling.u.dtype).max ** 0.2
+    low, high = torch.stack([*scaling.u.aminmax(), *scaling.v.aminmax()]).aminmax()
+    return 1 / bound <= low.item() and high.item() <= bound
+
+
+def finish(
+    problem: Problem,
+    cost: Tensor,
+    scaling: Scaling,
+    iterations: int,
+    *,
+    columns_count: bool,
+    regularised: bool = False,
+) -> tuple[Transport, Tensor]:
+    """Read the result off the scalings; `converged` is left to the caller, who gets the (B,) violation too."""
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""Rules, set-up and the Snakemake launcher."""
