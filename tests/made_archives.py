@@ -100,7 +100,7 @@ def npm_members(batches: Mapping[str, tuple[np.ndarray, list[int]]]) -> dict[str
         Image.fromarray(images.reshape(len(images), 1024, 3)).save(buffer, "PNG")
         files[f"{member}.png"] = buffer.getvalue()
     files["test_lables.json"] = json.dumps(batches[test][1]).encode()
-    files["train_lables.json"] = json.dumps(sum((batches[member][1] for member in train), [])).encode()
+    files["train_lables.json"] = json.dumps([label for member in train for label in batches[member][1]]).encode()
     return files
 
 
@@ -176,8 +176,8 @@ def serve(**files: bytes) -> Iterator["Server"]:
 class Server:
     """What the server gives and how it misbehaves.
 
-    ``cuts`` holds, one for each coming request, after how many bytes to break off; ``hang`` makes it go silent there
-    instead until ``release``; ``statuses`` holds error statuses for the coming requests.
+    ``cuts`` holds, one for each coming request, after how many bytes to break off; ``hang`` makes it go silent
+    there instead until ``release``; ``statuses`` holds error statuses for the coming requests.
     """
 
     files: dict[str, bytes]

@@ -18,6 +18,7 @@ import sys
 """
 
 FOOTER = """
+
 if __name__ == "__main__":
     sys.exit(launch())
 """
@@ -27,7 +28,7 @@ def translate(arguments):
     """Give a `--cores` or `-c` without a number the number `all`; leave the rest, and what follows `--`."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     translated = []
-    for option, following in zip(options, options[1:] + ["-"], strict=True):
+    for option, following in zip(options, options[1:] + ["-"], strict=False):
         bare = option in ("--cores", "-c") and following.startswith("-")
         translated += [option, "all"] if bare else [option]
     return translated + arguments[len(options) :]

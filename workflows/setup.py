@@ -88,9 +88,7 @@ def choose_python(paths):
         version = version_of(path)
         if version and OLDEST <= version <= NEWEST:
             return path
-        seen.append(
-            "{} ({})".format(path, "{}.{}".format(*version) if version else "unfit to make environments")
-        )
+        seen.append("{} ({})".format(path, "{}.{}".format(*version) if version else "unfit to make environments"))
     stop(
         f"Python 3.11 or 3.12 is needed, and there is {', '.join(seen) or 'none'}: install one (on Debian "
         "with python3-venv), or name it with `make setup PYTHON=/path/to/python3.12`."
@@ -158,9 +156,7 @@ def run(command, show=False):
 
 
 def explain(tool, output):
-    offline = (
-        "name resolution|name or service|dns error|connection|error sending request|timed out|unreachable"
-    )
+    offline = "name resolution|name or service|dns error|connection|error sending request|timed out|unreachable"
     if re.search(offline, output, re.IGNORECASE):
         return f"No network: the locked packages could not be downloaded; connect, {AGAIN}"
     last = (output.strip().splitlines() or ["no message"])[-1].strip()

@@ -35,20 +35,14 @@ class Bags:
         if offsets.ndim != 1 or len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(indices):
             raise BagError(f"offsets must run from 0 to the {len(indices)} instances, got {offsets}")
         if proportions.ndim != 2 or len(proportions) != len(offsets) - 1:
-            raise BagError(
-                f"{len(offsets) - 1} bags need as many rows of proportions, got {proportions.shape}"
-            )
+            raise BagError(f"{len(offsets) - 1} bags need as many rows of proportions, got {proportions.shape}")
         empty = np.flatnonzero(np.diff(offsets) < 1)
         if len(empty):
             raise BagError(f"bag {empty[0]} is empty")
-        wrong = np.flatnonzero(
-            ~((proportions >= 0).all(axis=1) & (np.abs(proportions.sum(axis=1) - 1) < 1e-6))
-        )
+        wrong = np.flatnonzero(~((proportions >= 0).all(axis=1) & (np.abs(proportions.sum(axis=1) - 1) < 1e-6)))
         if len(wrong):
             row = proportions[wrong[0]]
-            raise BagError(
-                f"proportions of bag {wrong[0]} are not on the simplex: {row} (sum {row.sum():.6g})"
-            )
+            raise BagError(f"proportions of bag {wrong[0]} are not on the simplex: {row} (sum {row.sum():.6g})")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

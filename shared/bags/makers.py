@@ -58,9 +58,7 @@ def variable_size(
     sizes = low + (draws % np.uint64(high - low + 1)).astype(np.int64)
     fits = int(np.searchsorted(np.cumsum(sizes), len(labels), side="right"))
     if n_bags is not None and fits < n_bags:
-        raise BagError(
-            f"{n_bags} bags of {low} to {high} need {sizes.sum()} instances, there are {len(labels)}"
-        )
+        raise BagError(f"{n_bags} bags of {low} to {high} need {sizes.sum()} instances, there are {len(labels)}")
     sizes = sizes[:fits]
     if not fits:
         raise BagError(f"no bag of {low} to {high} fits {len(labels)} instances")

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from shared import records
 from shared.comparison import terminal, writing
 from shared.comparison.report import PAPERS, ROOT, TIERS, compare
 from shared.comparison.reported import InputError
@@ -32,7 +33,7 @@ def main(argv=None, papers=PAPERS):
             terminal.show(comparison, sys.stdout)
             if comparison.folder.is_dir():
                 writing.write(comparison)
-    except InputError as error:
+    except (InputError, records.ConfigError) as error:
         print(f"shared.comparison: {error}", file=sys.stderr)
         return 2
     return int(any(comparison.contradicted for comparison in comparisons))

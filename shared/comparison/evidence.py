@@ -143,9 +143,9 @@ def _per_seed(rows, reduce):
     counts = groups.size()
     if len(counts) and counts.max() > 1 and not reduce:
         one = rows[seeds == counts.idxmax()].drop(columns=["id", "value", "finished"], errors="ignore")
-        differing = [c for c in one if one[c].nunique(dropna=False) > 1 and c not in ("commit", "code_hash")]
+        keys = [c for c in one if one[c].nunique(dropna=False) > 1 and c not in ("commit", "code_hash")]
         raise AmbiguousError(
-            f"{counts.max()} records share a cell and a seed, differing in {', '.join(differing) or 'nothing'}; "
+            f"{counts.max()} records share a cell and a seed and differ in {', '.join(keys) or 'nothing'}; "
             "select one value, add the key to cells, or reduce"
         )
     # A seed that lacks some of the records the others reduce over would not measure the same thing.

@@ -77,11 +77,17 @@ def judge(rows, claim, caveats=lambda rows: ()):
             return _nothing(rows, claim, missing, len(used))
     except AmbiguousError as error:
         return ClaimVerdict("INCONCLUSIVE", str(error))
+    return decide(found, claim, missing, caveats(used))
+
+
+def decide(found, claim, missing=(), caveats=()):
+    """The verdict on a claim from one sample per cell; `judge` says how the samples come from records."""
+    better = [s.better for s in found if not math.isnan(s.better)]
     shared = {
         **_summary(found, claim),
-        "better": float(np.nanmean([s.better for s in found])) if claim.kind != "same_shape" else math.nan,
+        "better": float(np.mean(better)) if better and claim.kind != "same_shape" else math.nan,
         "missing": tuple(missing),
-        "caveats": tuple(caveats(used)),
+        "caveats": tuple(caveats),
     }
     if claim.deterministic:
         return _by_value(found, claim, shared)

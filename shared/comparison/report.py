@@ -99,14 +99,16 @@ def tidy(found, failed, measures, tier):
 
 
 def failures(runs, paper):
-    """Runs that left a log and no record: id -> spec.
+    """Planned runs that left a log and no record: id -> spec.
 
-    The spec is the JSON object on the log's first line, where it has one; else what the id says by
-    convention, `paper/dataset/method/bag64/seed0`.
+    Where there is no index of the plan, every log counts. The spec is the JSON object on the log's first
+    line, where it has one; else what the id says by convention, `paper/dataset/method/bag64/seed0`.
     """
+    planned = records.read_index(runs)
     logs = sorted(log for log in runs.rglob("*.log") if not log.with_suffix(".json").exists())
+    named = {f"{paper}/{log.relative_to(runs).with_suffix('').as_posix()}": log for log in logs}
     return {
-        f"{paper}/{log.relative_to(runs).with_suffix('').as_posix()}": _spec(log, runs, paper) for log in logs
+        name: _spec(log, runs, paper) for name, log in named.items() if planned is None or name in planned
     }
 
 
@@ -178,13 +180,7 @@ def _facts(paper, found, failed, rows, cells, ours):
     else:
         counts = Counter(_commit(record) for record in found)
         yield "records from " + ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
-        now = records.code_hash(paper)
-        stale = sum(record.get("code", {}).get("hash") != now for record in found)
-        yield (
-            f"the code has changed since for {stale} of {len(found)}"
-            if stale
-            else "the code is unchanged since"
-        )
+        yield _since(paper, found)
         devices = sorted({str(record.get("environment", {}).get("device", "unknown")) for record in found})
         yield f"run on {', '.join(devices)}"
     if failed:
@@ -195,6 +191,18 @@ def _facts(paper, found, failed, rows, cells, ours):
     others = set(map(tuple, ours[CELL].to_numpy())) - {_key(cell) for cell in cells}
     if others:
         yield f"{len(others)} further cells of ours have no reported number"
+
+
+def _since(paper, found):
+    """Whether the code that training runs is still the one the records came from."""
+    try:
+        now = records.code_hash(f"papers.{paper}.train")
+    except ModuleNotFoundError:
+        return f"papers.{paper}.train is missing, so whether the code has changed since is unknown"
+    stale = sum(record.get("code", {}).get("hash") != now for record in found)
+    return (
+        f"the code has changed since for {stale} of {len(found)}" if stale else "the code is unchanged since"
+    )
 
 
 def _commit(record):

@@ -70,7 +70,8 @@ def paired_interval(x, level=1 - 2 * ALPHA, floor=0.0):
 def p_above(x, bound, closed=False, floor=0.0):
     """One-sided p-value that the mean over seeds lies above `bound`: the larger of bootstrap and Student.
 
-    `closed` counts a mean equal to the bound, with no spread at all, as above it. One seed gives 1.
+    `closed` counts a mean equal to the bound, with no spread at all, as above it. One seed gives 1; two that
+    agree exactly give 0.25, as on a small test set they agree by chance; more that agree give 0.
     """
     n = len(x)
     if np.isinf(bound):
@@ -79,7 +80,8 @@ def p_above(x, bound, closed=False, floor=0.0):
         return 1.0
     mean, sd = float(np.mean(x)), spread(x, floor)
     if sd == 0:
-        return 0.0 if mean > bound or (closed and np.isclose(mean, bound, rtol=1e-12, atol=1e-12)) else 1.0
+        above = mean > bound or (closed and np.isclose(mean, bound, rtol=1e-12, atol=1e-12))
+        return (0.25 if n == 2 else 0.0) if above else 1.0
     student = stats.t.sf((mean - bound) / (sd / np.sqrt(n)), n - 1)
     means = np.asarray(x)[_resamples(n)].mean(axis=1)
     return max(float(student), float(1 + np.sum(means <= bound)) / (RESAMPLES + 1))

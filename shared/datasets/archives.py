@@ -1,5 +1,6 @@
 """Reading others' archives: tars by known names, pickles without running them, PNGs of a known size."""
 
+import contextlib
 import gzip
 import io
 import pickle
@@ -50,9 +51,7 @@ def read_tar(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
             for count, member in enumerate(tar, 1):
                 _refuse_tricks(member, path)
                 if count > COUNT_LIMIT:
-                    raise DatasetError(
-                        f"{path} holds more than {COUNT_LIMIT} members; it is not the official file"
-                    )
+                    raise DatasetError(f"{path} holds more than {COUNT_LIMIT} members; it is not the official file")
                 if member.name not in wanted:
                     continue
                 if member.name not in left:
@@ -67,26 +66,19 @@ def read_tar(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DatasetError(f"{path} is damaged or truncated ({error}); remove it and fetch again") from error
     if left:
-        raise DatasetError(
-            f"{path} has no {', '.join(sorted(left))}; it is truncated or not the official file"
-        )
+        raise DatasetError(f"{path} has no {', '.join(sorted(left))}; it is truncated or not the official file")
 
 
 def _refuse_tricks(member: tarfile.TarInfo, path: Path) -> None:
     name = PurePosixPath(member.name)
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
         kind = _KINDS.get(member.type, f"of type {member.type!r}")
-        raise DatasetError(
-            f"{path}: member {member.name!r} is {kind}, not a plain file; the archive is refused"
-        )
+        raise DatasetError(f"{path}: member {member.name!r} is {kind}, not a plain file; the archive is refused")
     if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        raise DatasetError(
-            f"{path}: member {member.name!r} points outside the archive; the archive is refused"
-        )
+        raise DatasetError(f"{path}: member {member.name!r} points outside the archive; the archive is refused")
     if not 0 <= member.size <= MEMBER_LIMIT:
         raise DatasetError(
-            f"{path}: member {member.name!r} has {member.size} bytes, more than {MEMBER_LIMIT}; "
-            "the archive is refused"
+            f"{path}: member {member.name!r} has {member.size} bytes, more than {MEMBER_LIMIT}; the archive is refused"
         )
 
 
@@ -106,9 +98,7 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
         # The C unpickler takes cached extension codes past find_class and sizes its memo by the top index.
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name in _REFUSED_OPCODES:
-                raise DatasetError(
-                    f"{where}: the pickle uses {opcode.name}, which no official file does; refused"
-                )
+                raise DatasetError(f"{where}: the pickle uses {opcode.name}, which no official file does; refused")
             if opcode.name.endswith("PUT") and not 0 <= int(argument) <= len(content):
                 raise DatasetError(f"{where}: the pickle asks for memo {argument}; refused")
         value = _Unpickler(content, where).load()
@@ -134,13 +124,11 @@ def pixels(value: Any, shape: tuple[int, int], where: str) -> np.ndarray:
     if len(value.state) != 5:
         raise DatasetError(f"{where} is an array of an unknown pickle version")
     _, found, dtype, fortran, raw = value.state
-    code = (
-        _text(dtype.args[0]) if isinstance(dtype, _Call) and dtype.name == "dtype" and dtype.args else dtype
-    )
+    code = _text(dtype.args[0]) if isinstance(dtype, _Call) and dtype.name == "dtype" and dtype.args else dtype
     if code not in ("u1", "|u1"):
-        raise DatasetError(f"{where} has dtype {code!r} where uint8 is expected")
+        raise DatasetError(f"{where} has dtype {_shown(code)} where uint8 is expected")
     if found != shape or not all(type(size) is int for size in found):
-        raise DatasetError(f"{where} has shape {found!r} where {shape} is expected")
+        raise DatasetError(f"{where} has shape {_shown(found)} where {shape} is expected")
     raw = _bytes(raw)
     if not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
         length = len(raw) if isinstance(raw, bytes) else "no"
@@ -156,7 +144,7 @@ def whole_numbers(value: Any, n: int, n_classes: int, where: str) -> np.ndarray:
         raise DatasetError(f"{where} has {length} where {n} labels are expected")
     wrong = next((label for label in value if type(label) is not int or not 0 <= label < n_classes), None)
     if wrong is not None or None in value:
-        raise DatasetError(f"{where} holds the label {wrong!r} where 0 to {n_classes - 1} are expected")
+        raise DatasetError(f"{where} holds the label {_shown(wrong)} where 0 to {n_classes - 1} are expected")
     return np.array(value, np.int64)
 
 
@@ -167,9 +155,7 @@ def read_png(content: bytes, shape: tuple[int, int], where: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             if image.size != shape[::-1] or image.mode != "RGB":
-                raise DatasetError(
-                    f"{where} is {image.size} {image.mode} where {shape[::-1]} RGB is expected"
-                )
+                raise DatasetError(f"{where} is {image.size} {image.mode} where {shape[::-1]} RGB is expected")
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{where} is not a readable PNG ({error})") from error
@@ -179,13 +165,21 @@ def _bytes(value: Any) -> Any:
     # Python 3 writes bytes in protocol 2 as _codecs.encode(text, "latin1").
     if isinstance(value, _Call) and value.name == "encode" and len(value.args) == 2:
         text, encoding = value.args
-        if isinstance(text, str) and max(text, default="") < "\u0100" and _text(encoding) == "latin1":
-            return text.encode("latin1")
+        if isinstance(text, str) and _text(encoding) == "latin1":
+            with contextlib.suppress(UnicodeEncodeError):
+                return text.encode("latin1")
     return value
 
 
 def _text(value: Any) -> Any:
     return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # numbers of too many digits, tuples nested too deep
+        return f"a huge {type(value).__name__}"
 
 
 class _Bounded(io.RawIOBase):
@@ -198,9 +192,7 @@ class _Bounded(io.RawIOBase):
         content = self.stream.read(size)
         self.given += len(content)
         if self.given > TOTAL_LIMIT:
-            raise DatasetError(
-                f"{self.path} unpacks to more than {TOTAL_LIMIT} bytes; the archive is refused"
-            )
+            raise DatasetError(f"{self.path} unpacks to more than {TOTAL_LIMIT} bytes; the archive is refused")
         return content
 
 

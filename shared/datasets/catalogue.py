@@ -45,9 +45,7 @@ def read_sources(path: str | Path | None = None) -> dict[str, tuple["Source", ..
         table[row.name] = (*table.get(row.name, ()), row)
     for name, ways in table.items():
         if len({(way.version, way.sha256, way.licence) for way in ways}) > 1:
-            raise DatasetError(
-                f"{path}: the rows of {name} differ in version, sha256 or licence; make them equal"
-            )
+            raise DatasetError(f"{path}: the rows of {name} differ in version, sha256 or licence; make them equal")
     return table
 
 

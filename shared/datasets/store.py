@@ -167,7 +167,7 @@ def _open(path: Path, recorded: dict[str, Any], advice: str) -> np.memmap:
         }
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing; {advice}") from error
-    except (OSError, ValueError, EOFError, AttributeError, LookupError) as error:
+    except Exception as error:  # a damaged header makes numpy raise almost anything
         raise DatasetError(f"{path} is damaged ({error}); {advice}") from error
     for key in found:
         if found[key] != expected[key]:

@@ -10,9 +10,7 @@ class MLP(nn.Module):
 
     def __init__(self, n_inputs: int, hidden: int, n_classes: int):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(n_inputs, hidden), nn.ReLU(), nn.Linear(hidden, n_classes)
-        )
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, hidden), nn.ReLU(), nn.Linear(hidden, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -113,9 +113,7 @@ def _values(section: dict, known: Iterable[str] | None, where: str) -> dict:
         check_keys(section, known, where)
     for key, entry in section.items():
         if not isinstance(entry, dict) or set(entry) != {"value", "source"} or not entry["source"]:
-            raise ConfigError(
-                f'{where}: {key} must read {{value: ..., source: "Section ..." or "assumed: why"}}'
-            )
+            raise ConfigError(f'{where}: {key} must read {{value: ..., source: "Section ..." or "assumed: why"}}')
     return {key: entry["value"] for key, entry in section.items()}
 
 
@@ -152,9 +150,7 @@ def specs(paper: str, tier: str, root: Path | None = None) -> list[dict]:
         axes = {key: v if isinstance(v, list) else [v] for key, v in experiment["grid"].items()}
         points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
         points.sort(key=lambda point: point.get("seed", 0))
-        found += [
-            {"paper": paper, **own, **point, "defaults": {k: base[k] for k in axes}} for point in points
-        ]
+        found += [{"paper": paper, **own, **point, "defaults": {k: base[k] for k in axes}} for point in points]
     return found
 
 

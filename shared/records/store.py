@@ -36,7 +36,8 @@ def write_text(path: Path, text: str) -> None:
 def write(folder: Path, record: dict) -> Path:
     """Write a record, atomically; NaN and infinity are refused."""
     path = record_path(folder, record["id"])
-    write_text(path, json.dumps({"schema": SCHEMA, **record}, indent=1, allow_nan=False) + "\n")
+    lines = [f" {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in {"schema": SCHEMA, **record}.items()]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return path
 
 

@@ -140,15 +140,11 @@ def sweep(
     statuses = store.write_index(folder, [run.id for run in planned])
     _say_orphans(folder, statuses, say)
     if progress.paused or len(progress.pending) > 0:
-        say(
-            f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on"
-        )
+        say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
     return progress.failed
 
 
-def _drive(
-    pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadline: float | None, say
-) -> None:
+def _drive(pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadline: float | None, say) -> None:
     """Deal runs to the pool's workers until all are done or the deadline has come."""
     queue = list(todo)
     while True:
@@ -180,21 +176,15 @@ def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m shared.records.sweep", description=__doc__.split("\n\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m shared.records.sweep", description=__doc__.split("\n\n")[0])
     parser.add_argument("--paper", required=True)
     parser.add_argument("--tier", default=default_tier())
-    parser.add_argument(
-        "--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told"
-    )
+    parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
     parser.add_argument("--only", help="regular expression: run only ids that match")
     parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list what would run, with estimates, and stop"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
     args = parser.parse_args(argv)
     try:
         tier = load_tier(args.tier)

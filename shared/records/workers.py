@@ -166,9 +166,7 @@ def _gpu_memory() -> tuple[float, float] | None:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
     try:
-        used, total = (
-            subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].split(",")
-        )
+        used, total = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].split(",")
         return float(used), float(total)
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
@@ -196,9 +194,7 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
 
         try:
             key = f"{run.spec_hash}-{code}"
-            result = train(
-                run.spec, device=device, key=key, checkpoint=checkpoint, deadline=deadline, report=report
-            )
+            result = train(run.spec, device=device, key=key, checkpoint=checkpoint, deadline=deadline, report=report)
             if result is None:
                 pipe.send(Event("paused", run.id))
                 continue

@@ -16,9 +16,7 @@ def prepare_device(name: str = "auto", threads: int | None = None) -> torch.devi
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise RuntimeError(
-                f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu"
-            )
+            raise RuntimeError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.cuda.reset_peak_memory_stats(name)

@@ -49,9 +49,7 @@ def load(name: str, root: Path | None = None) -> Features:
     try:
         manifest = json.loads((where / "manifest.json").read_text())
     except FileNotFoundError:
-        raise datasets.DatasetError(
-            f"{where} is not there: run `python -m shared.training.features {name}`"
-        ) from None
+        raise datasets.DatasetError(f"{where} is not there: run `python -m shared.training.features {name}`") from None
     train, test = (np.load(where / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
     return Features(train, test, manifest["sha256"])
 
@@ -88,9 +86,7 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
             if time.time() - shown > 5 or done == len(jobs):
                 shown = time.time()
                 left = (shown - started) * (len(jobs) - done) / done
-                print(
-                    f"features of {name}: {100 * done / len(jobs):3.0f} %, {left:.0f} s left", file=sys.stderr
-                )
+                print(f"features of {name}: {100 * done / len(jobs):3.0f} %, {left:.0f} s left", file=sys.stderr)
     mean, std = out[:n_train].mean(0), out[:n_train].std(0)
     out.sub_(mean).div_(torch.where(std > 0, std, 1.0))
     arrays = {"train": out[:n_train].half().numpy(), "test": out[n_train:].half().numpy()}

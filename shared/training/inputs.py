@@ -32,9 +32,7 @@ class Inputs:
         self.array = array.to(device)
         if self.images:
             mean, std = standardise or channel_statistics(self.array)
-            self.mean, self.std = (
-                torch.as_tensor(v, dtype=torch.float32, device=device) for v in (mean, std)
-            )
+            self.mean, self.std = (torch.as_tensor(v, dtype=torch.float32, device=device) for v in (mean, std))
             # One black pixel all around, so that shifting is one gather.
             self.array = torch.nn.functional.pad(self.array, (0, 0, 1, 1, 1, 1))
 

@@ -55,9 +55,7 @@ def check_problem(cost: Tensor, offsets: Tensor, proportions: Tensor) -> None:
     proportions : (B, K) tensor, non-negative rows that sum to 1 within 1e-4
     """
     if cost.dim() != 2 or cost.shape[1] == 0 or cost.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"cost must be (M, K) in float32 or float64, got {tuple(cost.shape)} in {cost.dtype}"
-        )
+        raise ValueError(f"cost must be (M, K) in float32 or float64, got {tuple(cost.shape)} in {cost.dtype}")
     check_offsets(offsets, len(cost))
     bags, classes = len(offsets) - 1, cost.shape[1]
     if proportions.shape != (bags, classes):

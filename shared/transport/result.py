@@ -24,11 +24,12 @@ class Transport:
         Exact: finite there, but arbitrary within dual feasibility.
     violation : (B,) tensor
         Worst error of the marginals of `plan`: the maximum of ``|row sum - 1|`` and, where the class marginal
-        is a constraint (exact, balanced Sinkhorn), ``|column sum - n z| / n``. The unbalanced class marginal is
-        a penalty, so there only the rows count.
+        is a constraint (exact, balanced Sinkhorn), ``|column sum - n z| / n``. The unbalanced class
+        marginal is a penalty, so there only the rows count.
     converged : (B,) bool tensor
-        Exact: optimal by the solver's own word and by the duality gap. Balanced Sinkhorn: `violation` is within
-        tolerance. Unbalanced: one more iteration would move no class potential by more than the tolerance.
+        Exact: optimal by the solver's own word and by the duality gap. Balanced Sinkhorn: `violation` is
+        within tolerance. Unbalanced: one more iteration would move no class potential by more than the
+        tolerance.
     iterations : int
         Iterations made, the same for all bags (exact: 0, the solver does not say).
     """

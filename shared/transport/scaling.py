@@ -1,13 +1,15 @@
 """The iteration under both entropic solvers: Dulac-Arnold et al. 2019, Algorithm 1, without overflow.
 
-Written on log K = -C / epsilon, laid out (B, K, longest) so that both sums of an iteration run over long rows:
+Written on log K = -C / epsilon, laid out (B, K, longest) so that both sums of an iteration run over long
+rows:
 
     a <- (n z / (K b))^tau        b <- 1 / (K^T a)
 
 An iteration in the log domain costs ten times one on plain numbers. So the scalings are split, a = a0 u and
-b = b0 v: a0 and b0 come from an exact iteration in the log domain and are absorbed in a kernel diag(a0) K diag(b0),
-itself a plan, and only u and v are iterated (stabilised scaling: Schmitzer 2019, Algorithm 2; Peyré & Cuturi 2019,
-Remark 4.23 for the log domain). Steps after which u or v left a safe range are done again in the log domain.
+b = b0 v: a0 and b0 come from an exact iteration in the log domain and are absorbed in a kernel diag(a0) K
+diag(b0), itself a plan, and only u and v are iterated (stabilised scaling: Schmitzer 2019;
+Peyré & Cuturi 2019, Remark 4.23 for the log domain). Steps after which u or v left a safe range are done
+again in the log domain.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,6 @@ import torch
 from torch import Tensor
 
 from shared.transport.ragged import Layout
-from shared.transport.result import Transport
 
 # log K of what must carry no mass. Finite, so that neither 0 * -inf nor inf - inf can arise in a gradient.
 NOTHING = -1e30
@@ -33,6 +34,8 @@ class Problem:
     mass: Tensor  # (B, K, 1) n z, 1 for absent classes
     present: Tensor  # (B, K, 1) bool
     real: Tensor | None  # (B, 1, longest) bool; None when every place holds an instance
+    absent: Tensor | None  # (B, K, 1), 1 for absent classes and 0 for others; None when there are none
+    missing: Tensor | None  # (B, 1, longest), 1 where there is no instance; None like `real`
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Scaling:
     u: Tensor  # (B, K, 1)
     v: Tensor  # (B, 1, longest)
 
+    def plan(self) -> Tensor:
+        """diag(a) K diag(b), (B, K, longest)."""
+        return self.kernel * self.u * self.v
+
     def column_sums(self) -> Tensor:
         """Column sums of the plan over u, (B, K, 1)."""
         return (self.kernel * self.v).sum(2, keepdim=True)
@@ -58,7 +65,9 @@ def state_problem(cost: Tensor, layout: Layout, proportions: Tensor, epsilon: fl
     real = None if layout.slots is None else layout.mask().unsqueeze(1)
     log_kernel = (layout.pad(cost).mT * (-1 / epsilon)).contiguous()
     log_kernel = log_kernel.masked_fill(~(present if real is None else present & real), NOTHING)
-    return Problem(layout, epsilon, log_kernel, mass.masked_fill(~present, 1), present, real)
+    absent = None if bool(present.all()) else (~present).to(cost)
+    missing = None if real is None else (~real).to(cost)
+    return Problem(layout, epsilon, log_kernel, mass.masked_fill(~present, 1), present, real, absent, missing)
 
 
 def iterate(
@@ -92,16 +101,20 @@ def iterate(
 
 def _plain_steps(problem: Problem, tau: float, start: Scaling, steps: int) -> Scaling:
     kernel, weight, v = start.kernel, start.weight, start.v
-    # Empty rows and columns of the kernel sum to 0: adding 1 keeps their scaling at 1.
-    absent = None if bool(problem.present.all()) else (~problem.present).to(kernel)
-    missing = None if problem.real is None else (~problem.real).to(kernel)
-    buffer = None if torch.is_grad_enabled() and kernel.requires_grad else torch.empty_like(kernel)
+    tracked = torch.is_grad_enabled() and kernel.requires_grad
+    table, column, row = (None, None, None) if tracked else map(torch.empty_like, (kernel, weight, v))
     for _ in range(steps):
-        column = torch.mul(kernel, v, out=buffer).sum(2, keepdim=True)
-        u = weight / (column if absent is None else column + absent)
-        u = u if tau == 1 else u.pow(tau)
-        row = torch.mul(kernel, u, out=buffer).sum(1, keepdim=True)
-        v = (row if missing is None else row + missing).reciprocal()
+        total = torch.sum(torch.mul(kernel, v, out=table), 2, keepdim=True, out=column)
+        # Empty columns and rows of the kernel sum to 0: adding 1 keeps their scaling at 1.
+        if problem.absent is not None:
+            total = torch.add(total, problem.absent, out=column)
+        u = torch.div(weight, total, out=column)
+        if tau != 1:
+            u = torch.pow(u, tau, out=column)
+        total = torch.sum(torch.mul(kernel, u, out=table), 1, keepdim=True, out=row)
+        if problem.missing is not None:
+            total = torch.add(total, problem.missing, out=row)
+        v = torch.reciprocal(total, out=row)
     return Scaling(start.log_a0, start.log_b0, kernel, weight, u, v)
 
 
@@ -120,21 +133,49 @@ def _log_steps(problem: Problem, tau: float, log_b: Tensor, steps: int) -> Scali
 
 
 def _is_safe(scaling: Scaling) -> bool:
-    # Within these bounds an entry of the kernel that was flushed to 0 is below rounding in every sum, whatever
-    # u and v multiply it by. Comparisons with NaN are false.
+    # Within these bounds an entry of the kernel that was flushed to 0 is below rounding in every sum,
+    # whatever u and v multiply it by. Comparisons with NaN are false.
     bound = torch.finfo(scaling.u.dtype).max ** 0.2
     low, high = torch.stack([*scaling.u.aminmax(), *scaling.v.aminmax()]).aminmax()
     return 1 / bound <= low.item() and high.item() <= bound
 
 
-def finish(
-    problem: Problem,
-    cost: Tensor,
-    scaling: Scaling,
-    iterations: int,
-    *,
-    columns_count: bool,
-    regularised: bool = False,
-) -> tuple[Transport, Tensor]:
-    """Read the result off the scalings; `converged` is left to the caller, who gets the (B,) violation too."""
-    raise NotImplementedError
+def track(gradient: str, *tensors: Tensor) -> torch.set_grad_enabled:
+    """Context of the iterations: ``gradient`` is "unrolled" (autograd sees them) or "none"."""
+    if gradient not in ("unrolled", "none"):
+        raise ValueError(f'gradient must be "unrolled" or "none", got {gradient!r}')
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return torch.set_grad_enabled(gradient == "unrolled" and wanted)
+
+
+@torch.no_grad()
+def row_violation(problem: Problem, scaling: Scaling) -> Tensor:
+    """max |row sum - 1| of each bag, (B,)."""
+    off = (scaling.plan().sum(1) - 1).abs()
+    return (off if problem.real is None else off.where(problem.real.squeeze(1), 0)).amax(1)
+
+
+@torch.no_grad()
+def column_violation(problem: Problem, scaling: Scaling) -> Tensor:
+    """max |column sum - n z| / n of each bag, (B,)."""
+    off = (scaling.u * scaling.column_sums() - problem.mass).abs().where(problem.present, 0)
+    return off.squeeze(2).amax(1) / problem.layout.sizes
+
+
+def read(
+    problem: Problem, cost: Tensor, scaling: Scaling, regularised: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Plan (M, K), value (B,), instance potential (M,) and class potential (B, K) of the scalings.
+
+    The value is <C, P>, or <C, P> + epsilon sum P (log P - 1). Where the iterations were not tracked, P and
+    log P are constants and the gradient of either value with respect to the cost is P.
+    """
+    layout, table = problem.layout, scaling.plan()
+    plan = layout.unpad(table.mT)
+    log_a, log_b = scaling.log_a0 + scaling.u.log(), scaling.log_b0 + scaling.v.log()
+    value = layout.bag_sum((plan * cost).sum(1))
+    if regularised:
+        value = value + problem.epsilon * (table * (problem.log_kernel + log_a + log_b - 1)).sum((1, 2))
+    instance_potential = problem.epsilon * layout.unpad(log_b.squeeze(1))
+    class_potential = (problem.epsilon * log_a).masked_fill(~problem.present, -torch.inf).squeeze(2)
+    return plan, value, instance_potential, class_potential

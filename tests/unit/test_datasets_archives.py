@@ -18,6 +18,7 @@ from tests.made_archives import pickled, python2_array, write_tar
 
 SHAPE = (3, 3072)
 IMAGES = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+HUGE = b"\x8b\x00\x40\x00\x00" + b"\x01" * (1 << 14)
 PLANES = IMAGES.transpose(0, 3, 1, 2).reshape(SHAPE)
 
 
@@ -105,10 +106,15 @@ def test_cached_extension_codes_are_refused():
     [
         (python2_array(SHAPE, b"f4", bytes(4 * 3 * 3072)), "dtype 'f4' where uint8"),
         (python2_array(SHAPE, b"O8", bytes(3 * 3072)), "dtype 'O8' where uint8"),
-        (python2_array((1 << 40, 1 << 40), b"u1", b""), r"shape \(1099511627776, 1099511627776\) where \(3, 3072\)"),
+        (
+            python2_array((1 << 40, 1 << 40), b"u1", b""),
+            r"shape \(1099511627776, 1099511627776\) where \(3, 3072\)",
+        ),
         (python2_array((-1, 3072), b"u1", bytes(3 * 3072)), r"shape \(-1, 3072\)"),
         (python2_array((3, 32, 96), b"u1", bytes(3 * 3072)), r"shape \(3, 32, 96\)"),
         (python2_array(SHAPE, b"u1", bytes(3 * 3072 - 1)), "9215 bytes where 9216"),
+        (python2_array(SHAPE, b"u1", b"").replace(b"K\x01(", b"K\x01(" + HUGE, 1), "shape a huge tuple"),
+        (python2_array(SHAPE, b"u1", b"").replace(b"U\x02u1", b"K\x00" + b"\x85" * 99_999), "dtype a huge tuple"),
         (b"N", "is a NoneType, not an array"),
         (b"cnumpy\nndarray\n", "not an array"),
         (b"cnumpy.core.multiarray\n_reconstruct\n)R", "not an array"),
@@ -134,6 +140,7 @@ def test_wrong_arrays_are_refused(array, message):
         ([0, True, 1], "label True"),
         ([0, None, 1], "label None"),
         ([0, 1 << 70, 1], "label 1180591620717411303424"),
+        ([0, 1 << 99_999, 1], "label a huge int"),
     ],
 )
 def test_wrong_labels_are_refused(labels, message):

@@ -1,0 +1,96 @@
+"""The losses of the paper: AvgKL (4.1), the transport program (Equation 5), Relax-OT (Equation 6, Algorithm 1).
+
+The KL loss (3.1) is `shared.methods.kl_loss`; other papers call it DLLP.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared.bags import segment_mean, segment_sum
+from shared.transport import exact, unbalanced_sinkhorn
+
+
+def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    """The baseline of Section 4.1: every instance is taught its bag's proportions.
+
+    Mean over bags of ``(1/n) sum_i - sum_k z_k log p_ik``; arguments as in `rot_loss`.
+    """
+    return -(proportions * segment_mean(log_p, offsets)).sum(1).mean()
+
+
+def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    """Equation 5: ``min_U (1/n) tr(C^T U)`` over soft labels U that keep the proportions exactly, mean over bags.
+
+    The gradient with respect to log p is ``- U / n``. With integer counts a vertex U is one-hot, so the relaxation is
+    tight; under ties, or with fractional counts, other solutions are not ("any solution" in Section 3.3 is too much).
+    """
+    transport = exact(-log_p, offsets, proportions)
+    sizes = offsets.diff().to(log_p)
+    return (transport.value / sizes).mean()
+
+
+def rot_tau(alpha: float, epsilon: float) -> float:
+    """The exponent of Algorithm 1, line 2: ``(1 + alpha epsilon / (1 - alpha))^-1``, for alpha in (0, 1]."""
+    if not (0 < alpha <= 1 and epsilon > 0):
+        raise ValueError(f"Relax-OT needs 0 < alpha <= 1 and epsilon > 0, got alpha={alpha}, epsilon={epsilon}")
+    return (1 - alpha) / (1 - alpha + alpha * epsilon)
+
+
+def rot_loss(
+    log_p: Tensor,
+    offsets: Tensor,
+    proportions: Tensor,
+    *,
+    alpha: float,
+    epsilon: float = 1.0,
+    iterations: int = 75,
+    gradient: str = "unrolled",
+) -> Tensor:
+    """Equation 6, the Relax-OT loss, mean over bags::
+
+        min_U  alpha/n (tr(C^T U) - epsilon H(U)) + (1 - alpha) KL(U 1/n | z),   C = -log p,  U in the simplex by row.
+
+    Parameters
+    ----------
+    log_p : (M, K) log-probabilities, bag after bag.
+    offsets : (B + 1,) int64 on the host.
+    proportions : (B, K), the z of the paper.
+    alpha : weight of the instance term against the bag term, in (0, 1].
+    gradient : "unrolled" differentiates through the iterations, as the paper does; "envelope" takes the gradient at
+        the optimum, ``alpha U / n`` with respect to C, which costs no backward pass through the loop.
+
+    Returns
+    -------
+    Scalar, in nats.
+
+    Notes
+    -----
+    H is Shannon's entropy ``- sum U log U``. The paper prints ``- tr(U^T (log U - 1))``, larger by n: a constant
+    ``- alpha epsilon`` in the loss, with which its own Proposition 2 would not hold.
+    """
+    if gradient not in ("unrolled", "envelope"):
+        raise ValueError(f"gradient must be unrolled or envelope, not {gradient!r}")
+    unrolled = gradient == "unrolled"
+    transport = unbalanced_sinkhorn(
+        -log_p if unrolled else -log_p.detach(),
+        offsets,
+        proportions,
+        epsilon=epsilon,
+        tau=rot_tau(alpha, epsilon),
+        iterations=iterations,
+        gradient="unrolled" if unrolled else "none",
+        tolerance=None if unrolled else 1e-6,
+        check=False,
+    )
+    plan = transport.plan
+    tiny = torch.finfo(plan.dtype).tiny
+    # Clamped inside the logarithms only: 0 log 0 is 0, and so is its gradient.
+    instance = -plan * log_p + epsilon * plan * plan.clamp_min(tiny).log()
+    share = segment_mean(plan, offsets)
+    bag = share * (share.clamp_min(tiny).log() - proportions.clamp_min(tiny).log())
+    sizes = offsets.diff().to(log_p.device, log_p.dtype)
+    # Rows of U sum to one, so the two linear terms of the generalised KL cancel.
+    per_bag = alpha * segment_sum(instance, offsets).sum(1) / sizes + (1 - alpha) * bag.sum(1)
+    return per_bag.mean()

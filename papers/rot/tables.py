@@ -1,0 +1,126 @@
+"""Records -> the numbers of Figures 1 and 2, the alpha sweep and the controls: ``python -m papers.rot.tables TIER``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas
+
+from papers.rot.plan import plan
+from shared.records import store
+from shared.records.summary import NOT_RUN, entry, over_seeds, planned_rows, stand_ins, write_csv, write_markdown
+
+METHODS = {"avgkl": "AvgKL", "kl": "KL", "rot": "ROT"}
+LEGEND = "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds)."
+
+
+def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Tidy rows as the cells of ``reported.csv``: both figures show methods by dataset and bag size."""
+    chosen = rows[rows.method.isin(METHODS) & (rows.metric == "accuracy")]
+    column = chosen.dataset + " n=" + chosen.bag_size.astype(int).astype(str)
+    plain = chosen.assign(row=chosen.method, column=column)
+    return pandas.concat([plain.assign(table=table) for table in ("fig1", "fig2")])[
+        ["table", "row", "column", "metric", "selection", "seed", "value"]
+    ]
+
+
+def curves(records: list[dict]) -> pandas.DataFrame:
+    """Figure 1: test accuracy after each epoch, over seeds."""
+    points = [
+        {**{key: record["spec"][key] for key in ("dataset", "method", "bag_size")}, "epoch": epoch, "value": value}
+        for record in records
+        if record["spec"]["method"] in METHODS
+        for epoch, value in zip(record["curves"]["epoch"], record["curves"]["test_accuracy"], strict=True)
+    ]
+    by = ["dataset", "method", "bag_size", "epoch"]
+    return over_seeds(pandas.DataFrame(points, columns=[*by, "value"]), by)
+
+
+def final(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Figure 2: final accuracy by dataset, method and bag size, under each selection rule."""
+    table = over_seeds(rows[rows.method.isin(METHODS)], ["dataset", "method", "bag_size", "selection"])
+    table = table.sort_values(["dataset", "method", "selection", "bag_size"], kind="stable")
+    return table[["dataset", "method", "bag_size", "n_seeds", "mean", "std", "selection"]]
+
+
+def alpha_sweep(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Accuracy of ROT by alpha, where the tier sweeps it."""
+    rot = rows[rows.loss == "rot"]
+    swept = rot[rot.method.str.startswith("rot-alpha")][["dataset", "bag_size"]].drop_duplicates()
+    by = ["dataset", "bag_size", "alpha", "selection"]
+    seeds = rot[rot.method.str.startswith("rot-alpha")].seed.unique()
+    chosen = rot[rot.seed.isin(seeds) & rot.method.str.fullmatch(r"rot(-alpha.*)?")].merge(swept)
+    return over_seeds(chosen, by).sort_values(by, kind="stable")
+
+
+def controls(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """What the paper left out: proportions permuted among bags, other weight decay, beside the plain methods."""
+    others = rows[~rows.method.isin(METHODS) & ~rows.method.str.startswith("rot-alpha") & (rows.selection == "last")]
+    same = others[["dataset", "bag_size"]].drop_duplicates()
+    plain = rows[rows.method.isin(METHODS) & (rows.selection == "last")].merge(same)
+    by = ["dataset", "bag_size", "method"]
+    return over_seeds(pandas.concat([plain, others]), by).sort_values(by, kind="stable")
+
+
+def equations(records: list[dict]) -> pandas.DataFrame:
+    """Largest deviations from Propositions 1 and 2 and from the tightness of Equation 5."""
+    checks = [record for record in records if record["spec"]["method"] == "equations"]
+    found = [{"check": name, "deviation": value} for c in checks for name, value in c["metrics"]["last"].items()]
+    return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
+
+
+def _as_text(table: pandas.DataFrame) -> pandas.Series:
+    return table.apply(lambda row: entry(row.n_seeds, row["mean"], row["std"]), axis=1)
+
+
+def _wide(table: pandas.DataFrame) -> pandas.DataFrame:
+    last = table[table.selection == "last"]
+    wide = last.assign(text=_as_text(last)).pivot(index=["dataset", "method"], columns="bag_size", values="text")
+    wide.columns = [f"n={n:g}" for n in wide.columns]
+    return wide.fillna("not planned").reset_index()
+
+
+def write(tier: str, results: Path) -> None:
+    """Every table of a tier, from the records under ``results/<tier>/rot/runs``."""
+    folder = results / tier / "rot"
+    records = store.read(folder / "runs")
+    rows = planned_rows([run for run in plan(tier) if "bag_size" in run.spec], folder / "runs")
+    rows = rows.astype({"bag_size": int})
+    notes = [LEGEND, f"Tier {tier}. {stand_ins(rows)}"]
+    fig2 = final(rows)
+    write_csv(curves(records), folder / "fig1.csv")
+    write_csv(fig2, folder / "fig2.csv")
+    write_markdown(_wide(fig2), folder / "fig2.md", "Figure 2: accuracy by bag size, last epoch", notes)
+    checked = equations(records)
+    write_csv(checked, folder / "equations.csv")
+    write_markdown(
+        checked, folder / "equations.md", "Propositions 1 and 2 and Equation 5, largest deviation in float64"
+    )
+    swept = alpha_sweep(rows)
+    write_csv(swept, folder / "alpha.csv")
+    text = swept.assign(accuracy=_as_text(swept)) if len(swept) else swept.assign(accuracy=[])
+    columns = ["dataset", "bag_size", "alpha", "selection", "accuracy"]
+    write_markdown(text[columns], folder / "alpha.md", "ROT by alpha (Section 4.1)", notes)
+    control = controls(rows)
+    write_csv(control, folder / "controls.csv")
+    text = control.assign(accuracy=_as_text(control)) if len(control) else control.assign(accuracy=[])
+    permuted = "kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."
+    write_markdown(
+        text[["dataset", "bag_size", "method", "accuracy"]],
+        folder / "controls.md",
+        "Controls the paper left out, last epoch",
+        [*notes, permuted],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m papers.rot.tables", description=__doc__)
+    parser.add_argument("tier")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    args = parser.parse_args()
+    write(args.tier, args.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""From records to tables: planned runs beside their records, means over seeds, csv and markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas
+
+from shared.records import store
+from shared.records.config import Run
+
+SELECTIONS = ("last", "bag-validation", "oracle")
+NOT_RUN, FAILED = "NOT RUN", "FAILED"
+
+
+def planned_rows(runs: Iterable[Run], folder: Path, metric: str = "accuracy") -> pandas.DataFrame:
+    """The tidy rows of one metric of every planned run, in the order of the plan.
+
+    A run without a record keeps a row under every selection rule, its value empty and its `status` NOT RUN or FAILED.
+    """
+    runs = list(runs)
+    rows = store.tidy(store.read(folder))
+    found = rows[rows.metric == metric].assign(status="done") if len(rows) else rows
+    recorded = {run_id for run_id in found["id"]} if len(found) else set()
+    missing = []
+    for run in runs:
+        if run.id not in recorded:
+            status = FAILED if store.record_path(folder, run.id).with_suffix(".log").exists() else NOT_RUN
+            blank = {"id": run.id, **run.spec, "metric": metric, "value": float("nan"), "status": status}
+            missing += [{**blank, "selection": selection} for selection in SELECTIONS]
+    rows = pandas.concat([frame for frame in (found, pandas.DataFrame(missing)) if len(frame)], ignore_index=True)
+    order = {run.id: i for i, run in enumerate(runs)}
+    rows = rows[rows["id"].isin(order)]
+    return rows.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
+
+
+def over_seeds(rows: pandas.DataFrame, by: list[str]) -> pandas.DataFrame:
+    """Mean and sample standard deviation over the rows of each group, with n_seeds, in order of appearance.
+
+    Columns: `by`, n_seeds (rows with a value), mean, std (empty for one seed).
+    """
+    groups = rows.groupby(by, sort=False, dropna=False)["value"]
+    return groups.agg(n_seeds="count", mean="mean", std="std").round({"mean": 4, "std": 4}).reset_index()
+
+
+def entry(n_seeds: int, mean: float, std: float, planned: str = NOT_RUN) -> str:
+    """A cell as text: ``64.80 ± 0.41 (3)``, or why it is empty."""
+    if not n_seeds:
+        return planned
+    spread = "" if pandas.isna(std) else f" ± {std:.2f}"
+    return f"{mean:.2f}{spread} ({n_seeds})"
+
+
+def stand_ins(rows: pandas.DataFrame) -> str:
+    """One sentence that names every stand-in and simulated dataset the rows use; empty if there are none."""
+    said = [text for text in rows.get("stand_in", pandas.Series(dtype=str)).dropna().unique() if text]
+    simulated = rows.loc[rows.get("simulated", False) == True, "dataset"].unique()  # noqa: E712
+    said += [f"{name} is simulated" for name in simulated]
+    return f"Stand-ins: {'; '.join(said)}." if said else ""
+
+
+def write_csv(frame: pandas.DataFrame, path: Path) -> None:
+    """A csv, whole or not at all."""
+    store.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def write_markdown(frame: pandas.DataFrame, path: Path, title: str, notes: Iterable[str] = ()) -> None:
+    """A markdown table under its title, followed by its notes."""
+    header = "| " + " | ".join(map(str, frame.columns)) + " |"
+    rule = "|" + "---|" * len(frame.columns)
+    body = ["| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False)]
+    parts = [f"# {title}", "\n".join([header, rule, *body]), *(text for text in notes if text)]
+    store.write_text(path, "\n\n".join(parts) + "\n")

@@ -1,0 +1,106 @@
+"""From proportions to counts (largest remainder) and from plans to labels (the best labelling with these counts)."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from shared.transport.exact import solve_bag
+from shared.transport.ragged import check_offsets
+
+INTEGRAL = 1e-6  # relative to the bag's size, like in `exact`
+
+
+def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
+    """Round the masses n z of every bag to counts that sum to n (Hamilton's method).
+
+    Each class gets the whole part of its mass; what is left goes one by one to the largest remainders, ties
+    to the lower class. Masses within 1e-6 n of a whole number are that number, so counts survive division
+    by n in float32. Classes of proportion 0 get nothing.
+
+    Parameters
+    ----------
+    proportions : (B, K) tensor, rows sum to 1 within rounding
+    sizes : (B,) int64 tensor
+
+    Returns
+    -------
+    counts : (B, K) int64 tensor
+
+    Raises
+    ------
+    ValueError
+        Naming the bag whose size is negative or whose proportions are negative, not numbers or sum to 0.
+    """
+    if proportions.dim() != 2 or sizes.shape != proportions.shape[:1]:
+        raise ValueError(
+            f"need (B, K) proportions and (B,) sizes, got {tuple(proportions.shape)}, {tuple(sizes.shape)}"
+        )
+    wrong = ~((proportions >= 0).all(1) & (proportions.sum(1) > 0) & (sizes >= 0))
+    if wrong.any():
+        bag = int(wrong.nonzero()[0])
+        raise ValueError(f"bag {bag}: cannot round {proportions[bag].tolist()} to {sizes[bag].item()} counts")
+    shares = proportions.double()
+    masses = sizes[:, None] * shares / shares.sum(1, keepdim=True)
+    # The second bound keeps the whole parts from adding up to more than n.
+    tolerance = (INTEGRAL * sizes[:, None]).clamp(max=0.5 / masses.shape[1])
+    nearest = masses.round()
+    masses = torch.where((masses - nearest).abs() <= tolerance, nearest, masses)
+    counts = masses.floor().long()
+    order = (masses - counts).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)
+    return counts + (rank < (sizes - counts.sum(1))[:, None])
+
+
+def round_to_labels(plan: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
+    r"""Label every instance such that each bag has exactly its counts and the labels carry the most mass,
+
+    .. math:: \max_y \sum_i P_{i, y_i} \quad \text{s.t.} \quad |\{i : y_i = k\}| = c_k.
+
+    This is transport with whole masses, whose vertices are whole (Peyré & Cuturi 2019, Section 3.4); the
+    solver's plan is checked to be one, and assignment on repeated columns takes its place should it not be.
+
+    Parameters
+    ----------
+    plan : (M, K) tensor, any finite scores
+    offsets : (B + 1,) int64 tensor
+    counts : (B, K) int64 tensor, rows sum to the bags' sizes
+
+    Returns
+    -------
+    labels : (M,) int64 tensor on the plan's device
+
+    Raises
+    ------
+    ValueError
+        Naming the bag whose counts are negative or do not sum to its size, or whose plan is not finite.
+    """
+    check_offsets(offsets, len(plan))
+    if plan.dim() != 2 or counts.shape != (len(offsets) - 1, plan.shape[1]):
+        raise ValueError(f"need an (M, K) plan and (B, K) counts, got {tuple(plan.shape)}, {tuple(counts.shape)}")
+    scores, wanted = plan.detach().double().cpu().numpy(), counts.cpu().numpy()
+    labels = []
+    for bag, (start, stop) in enumerate(pairwise(offsets.tolist())):
+        if (wanted[bag] < 0).any() or wanted[bag].sum() != stop - start:
+            raise ValueError(f"bag {bag}: counts {wanted[bag].tolist()} for {stop - start} instances")
+        if not np.isfinite(scores[start:stop]).all():
+            raise ValueError(f"bag {bag}: the plan is not finite")
+        labels.append(_label_bag(-scores[start:stop], wanted[bag]))
+    return torch.from_numpy(np.concatenate(labels)).to(plan.device)
+
+
+def _label_bag(cost: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    try:
+        plan, _, _, optimal = solve_bag(cost, counts.astype(float))
+    except RuntimeError:
+        return _assign(cost, counts)
+    labels = plan.argmax(1)
+    whole = (plan.max(1) > 1 - INTEGRAL).all() and (np.bincount(labels, minlength=len(counts)) == counts).all()
+    return labels if optimal and whole else _assign(cost, counts)
+
+
+def _assign(cost: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    columns = np.repeat(np.arange(len(counts)), counts)
+    return columns[linear_sum_assignment(cost[:, columns])[1]]

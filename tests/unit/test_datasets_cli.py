@@ -1,0 +1,134 @@
+"""The command line: statuses, messages, two at once; and DVC around it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.datasets import load
+from shared.datasets.__main__ import main
+from shared.datasets.catalogue import REPO
+from tests.made_archives import write_sources
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch, tmp_path):
+    monkeypatch.setenv("LLP_DATA", str(tmp_path / "root"))
+    monkeypatch.delenv("LLP_MIRROR", raising=False)
+    return tmp_path / "root"
+
+
+def test_fetch_verify_list(root, capsys):
+    assert main(["verify", "digits"]) == 1
+    assert "error: digits is not prepared" in capsys.readouterr().err
+    assert main(["fetch", "digits", "two_moons"]) == 0
+    assert "digits: ready in" in capsys.readouterr().err
+    assert main(["fetch", "digits"]) == 0
+    assert "digits: already in" in capsys.readouterr().err
+    assert main(["verify", "digits"]) == 0
+    assert capsys.readouterr().out == f"digits: whole, sha256 {load('digits').sha256}\n"
+    assert main(["list"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 5 and any("cifar100" in row and "not prepared" in row for row in rows)
+    assert any("digits" in row and "1437 + 360 of shape (8, 8, 1)" in row for row in rows)
+
+
+def test_failure_of_one_does_not_stop_the_next(root, tmp_path, capsys):
+    rows = [{"name": "cifar10", "how": "mirror", "mirror": "x"}, {"name": "digits", "how": "generated"}]
+    sources = write_sources(tmp_path / "sources.csv", *rows)
+    assert main(["--sources", str(sources), "fetch", "cifar10", "digits"]) == 1
+    shown = capsys.readouterr().err
+    assert "error: LLP_MIRROR names no mirror folder" in shown and "digits: ready" in shown
+    assert main(["--sources", str(tmp_path / "none.csv"), "list"]) == 1
+    assert "none.csv cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["fetch"], ["fetch", "mnist"], ["get", "digits"], ["fetch", "digits", "--from", "x"]]
+)
+def test_wrong_usage(argv):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+
+
+def test_interruption_and_unwritable_root(monkeypatch, tmp_path, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.datasets.__main__.fetch", interrupt)
+        assert main(["fetch", "digits"]) == 1
+    assert "interrupted; run the same command again" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLP_DATA", str(tmp_path / "file"))
+    assert main(["fetch", "digits"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: digits: ") and str(tmp_path / "file") in shown and shown.count("\n") == 1
+
+
+def test_full_disk_is_noticed_before_starting(monkeypatch, capsys):
+    monkeypatch.setattr("shared.datasets.download.shutil.disk_usage", lambda path: type("", (), {"free": 5_000_000}))
+    assert main(["fetch", "digits"]) == 1
+    assert "has 5 MB free where digits needs 10 MB" in capsys.readouterr().err
+
+
+def test_two_at_once(root):
+    command = [sys.executable, "-m", "shared.datasets", "fetch", "simulated_images"]
+    both = [subprocess.Popen(command, cwd=REPO, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(": ready in" in text for text in said) == [False, True]
+    assert sorted(path.name for path in root.iterdir()) == [".simulated_images.lock", "simulated_images"]
+
+
+@pytest.mark.slow
+def test_dvc_repro_push_pull(tmp_path):
+    """In a bare copy: repro makes what is needed, push and pull bring it back, git sees no remote."""
+    repo = tmp_path / "repo"
+    (repo / "data").mkdir(parents=True)
+    (repo / "shared").mkdir()
+    shutil.copytree(REPO / "shared/datasets", repo / "shared/datasets", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("shared/__init__.py", "data/.gitignore", "data/sources.csv", "data/dvc.yaml"):
+        shutil.copy(REPO / name, repo / name)
+    copy = "cp data/digits/manifest.json seen.json"
+    stage = {"paper": {"cmd": copy, "deps": ["data/digits"], "outs": ["seen.json"]}}
+    (repo / "dvc.yaml").write_text(json.dumps({"stages": stage}))
+    (repo / ".gitignore").write_text("/seen.json\n__pycache__/\n")
+    bin = Path(sys.executable).parent
+    env = {
+        **os.environ,
+        "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "HOME": str(tmp_path),
+    }
+    env.pop("LLP_DATA")
+
+    def run(*command):
+        done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def dvc(*command):
+        return run(str(bin / "dvc"), *command)
+
+    run("git", "init", "-q")
+    dvc("init", "-q")
+    dvc("config", "core.analytics", "false")
+    dvc("repro", "-q")
+    assert (repo / "seen.json").exists()
+    assert [path.name for path in (repo / "data").iterdir() if path.is_dir()] == ["digits"]
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all")
+    dvc("remote", "add", "--local", "-d", "here", str(tmp_path / "remote"))
+    dvc("push", "-q", "data/digits")
+    shutil.rmtree(repo / "data/digits")
+    shutil.rmtree(repo / ".dvc/cache")
+    dvc("pull", "-q", "data/digits")
+    assert load("digits", repo / "data").n_classes == 10
+    assert "paper" not in dvc("status", "data/dvc.yaml:digits")
+    assert run("git", "status", "--short") == ""

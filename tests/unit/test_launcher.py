@@ -1,0 +1,58 @@
+"""The `snakemake` launcher: what it makes of its arguments, and one real run with a bare `--cores`."""
+
+import subprocess
+import sys
+
+import pytest
+
+from workflows.launcher import install, translate
+
+SNAKEFILE = """
+rule all:
+    input: "second.txt"
+
+rule first:
+    output: "first.txt"
+    shell: "echo first > {output}"
+
+rule second:
+    input: "first.txt"
+    output: "second.txt"
+    shell: "cat {input} > {output}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("all --cores", "all --cores all"),
+        ("all -c", "all -c all"),
+        ("--cores -n all", "--cores all -n all"),
+        ("-c --cores", "-c all --cores all"),
+        ("--cores -- all", "--cores all -- all"),
+    ],
+)
+def test_bare_cores_means_all(typed, meant):
+    assert translate(typed.split()) == meant.split()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "all --cores all", "--cores 2", "--cores=4", "-c1", "-c 1 all", "all -n", "--version", "-- -c", "--", "-pc"],
+)
+def test_the_rest_passes_untouched(typed):
+    assert translate(typed.split()) == typed.split()
+
+
+def test_snakemake_all_cores_runs(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    folder = tmp_path / "a bin"
+    folder.mkdir()
+    (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "python").chmod(0o755)
+    install(folder)
+    command = [folder / "snakemake", "all", "--cores"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("read as --cores all") == 1
+    assert (tmp_path / "second.txt").read_text() == "first\n"
