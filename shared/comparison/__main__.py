@@ -21,9 +21,7 @@ def main(argv=None, papers=PAPERS):
     parser.add_argument("paper", nargs="*", help="papers to compare (default: all with a reported.csv)")
     tier = os.environ.get("LLP_TIER") or "quick"
     parser.add_argument("--tier", default=tier, help=f"{', '.join(TIERS)} (default: $LLP_TIER, else quick)")
-    parser.add_argument(
-        "--results", type=Path, default=ROOT / "results", help="folder with one folder per tier"
-    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder with one folder per tier")
     options = parser.parse_args(argv)
     try:
         names = _papers(options, papers)
@@ -44,16 +42,12 @@ def _papers(options, papers):
     known = sorted(path.parent.name for path in papers.glob("*/reported.csv"))
     for name in options.paper:
         if name not in known:
-            raise InputError(
-                f"unknown paper {name}: papers with a reported.csv are {', '.join(known) or 'none'}"
-            )
+            raise InputError(f"unknown paper {name}: papers with a reported.csv are {', '.join(known) or 'none'}")
     if options.tier not in TIERS:
         raise InputError(f"unknown tier {options.tier}: choose {', '.join(TIERS)}")
     for folder in [options.results / options.tier / name for name in options.paper or [""]]:
         if not folder.is_dir():
-            raise InputError(
-                f"no results folder {folder}: run the tier first, or give another with --results"
-            )
+            raise InputError(f"no results folder {folder}: run the tier first, or give another with --results")
     return options.paper or known
 
 

@@ -140,9 +140,7 @@ def read(path):
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: there is no such file; write [] in it if the paper claims nothing"
-        ) from None
+        raise InputError(f"{path}: there is no such file; write [] in it if the paper claims nothing") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, list):

@@ -83,8 +83,6 @@ def samples(rows, claim):
 
 
 def _used(rows, claim):
-    if rows.empty:
-        return rows
     mask = np.zeros(len(rows), dtype=bool)
     for side in claim.sides:
         for part in (side, side | side.get("minus", {})):
@@ -123,7 +121,11 @@ def _grid(rows, claim):
 
 
 def name_of(cell):
-    return ", ".join(f"{k}={f'{v:g}' if isinstance(v, float) else v}" for k, v in cell.items()) or "all"
+    return ", ".join(f"{k}={_text(v)}" for k, v in cell.items()) or "all"
+
+
+def _text(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _values(rows, claim, side, cell):
@@ -192,7 +194,7 @@ def _steps(rows, claim, cell):
         levels = sorted(_levels(rows, claim, key, cell))
         pairs = itertools.pairwise(levels if claim.direction == "decreasing" else levels[::-1])
     for first, second in pairs:
-        name = ", ".join(filter(None, [name_of(cell) if cell else "", f"{key} {first} over {second}"]))
+        name = ", ".join(filter(None, [name_of(cell) if cell else "", f"{key} {_text(first)} over {_text(second)}"]))
 
         def build(first=first, second=second, name=name):
             sides = [_values(rows, claim, {**claim.of, key: level}, cell) for level in (first, second)]
@@ -205,9 +207,7 @@ def _shapes(rows, claim, cell):
     key = claim.along
     levels = _levels(rows, claim, key, cell)
     curves = [
-        pd.DataFrame({v: _values(rows, claim, {**side, key: v}, cell) for v in levels}).dropna(
-            axis=1, how="all"
-        )
+        pd.DataFrame({v: _values(rows, claim, {**side, key: v}, cell) for v in levels}).dropna(axis=1, how="all")
         for side in claim.sides
     ]
     shared = [v for v in levels if all(v in curve for curve in curves)]
@@ -219,9 +219,7 @@ def _shapes(rows, claim, cell):
     if claim.at_least is not None:
         yield name_of(cell), cell, lambda: _tau(left, right, name_of(cell))
         return
-    scaled = [
-        _scaled(curve, side.get("floor", 0.0)) for curve, side in zip((left, right), claim.sides, strict=True)
-    ]
+    scaled = [_scaled(curve, side.get("floor", 0.0)) for curve, side in zip((left, right), claim.sides, strict=True)]
     for level in shared[1:]:
         name = name_of({**cell, key: level})
 
@@ -241,7 +239,5 @@ def _tau(left, right, name):
     """Kendall's tau per seed. The mean curves must also agree beyond chance: few points always look alike."""
     if left.shape[1] < 2 or not len(left):
         return None
-    x = pd.Series(
-        [stats.kendall(a, b) for a, b in zip(left.values, right.values, strict=True)], left.index
-    ).dropna()
+    x = pd.Series([stats.kendall(a, b) for a, b in zip(left.values, right.values, strict=True)], left.index).dropna()
     return Sample(name, x, guard=stats.concordance_p(left.mean(), right.mean()))

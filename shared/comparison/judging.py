@@ -70,11 +70,13 @@ def judge(rows, claim, caveats=lambda rows: ()):
     -------
     ClaimVerdict
     """
-    kept = rows[matches(rows, claim.requires)] if len(rows) else rows
+    if rows.empty:
+        return _nothing(rows, claim, (), rows)
+    kept = rows[matches(rows, claim.requires)]
     try:
         found, missing, used = samples(kept, claim)
         if not found:
-            return _nothing(rows, claim, missing, len(used))
+            return _nothing(rows, claim, missing, used)
     except AmbiguousError as error:
         return ClaimVerdict("INCONCLUSIVE", str(error))
     return decide(found, claim, missing, caveats(used))
@@ -98,17 +100,17 @@ def decide(found, claim, missing=(), caveats=()):
     return _by_test(found, claim, shared)
 
 
-def _nothing(rows, claim, missing, selected):
-    """The verdict when no cell has a sample; `selected` counts the rows that any side selects."""
+def _nothing(rows, claim, missing, used):
+    """The verdict when no cell has a sample; `used` are the rows that any side selects."""
     if claim.requires and len(rows):
         unmet = samples(rows, claim)[2]
-        if len(unmet) and not selected:
+        if len(unmet) and not len(used):
             have = "; ".join(f"{key} {_listed(unmet, key)}" for key in claim.requires)
-            return ClaimVerdict(
-                "NOT COMPARABLE", f"needs {_worded(claim.requires)}; these records have {have}"
-            )
+            return ClaimVerdict("NOT COMPARABLE", f"needs {_worded(claim.requires)}; these records have {have}")
     needs = f"needs {_worded(claim.requires)}; " if claim.requires else ""
-    why = "the sides share no seed" if selected and not claim.deterministic else "no records"
+    why = "no seed has records of both sides" if len(used) else "no records"
+    if len(used) and used["value"].isna().all():
+        why = "every run failed: a log and no record"
     return ClaimVerdict("NOT RUN", needs + why, missing=tuple(missing))
 
 
@@ -120,11 +122,9 @@ def _by_value(found, claim, shared):
     n = sum(len(s.x) for s in found)
     span = f"[{min(a for a, _ in extremes):.3g}, {max(b for _, b in extremes):.3g}]"
     if all(hold):
-        return ClaimVerdict("HOLDS", f"{_region(claim)} in all of {n} deterministic values, {span}", **shared)
+        return ClaimVerdict("HOLDS", f"{_region(claim)} in {n} of {n} deterministic values, {span}", **shared)
     outside = "; ".join(s.name for s, ok in zip(found, hold, strict=True) if not ok)
-    return ClaimVerdict(
-        "CONTRADICTED", f"deterministic values not all with {_region(claim)}: {outside}", **shared
-    )
+    return ClaimVerdict("CONTRADICTED", f"deterministic values not all with {_region(claim)}: {outside}", **shared)
 
 
 def _by_test(found, claim, shared):
@@ -235,8 +235,4 @@ def _one_of(value):
 
 
 def _listed(rows, key):
-    return (
-        "/".join(map(str, sorted(rows[key].dropna().astype(str).unique()))) or "none"
-        if key in rows
-        else "none"
-    )
+    return "/".join(map(str, sorted(rows[key].dropna().astype(str).unique()))) or "none" if key in rows else "none"

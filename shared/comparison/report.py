@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from shared import records
@@ -91,9 +92,7 @@ def tidy(found, failed, measures, tier):
         costs = {k: v for k, v in record.get("cost", {}).items() if isinstance(v, int | float)}
         extra += [{**s, "selection": "cost", "metric": k, "value": v} for s in spec for k, v in costs.items()]
     for name, spec in failed.items():
-        extra += [
-            {**spec, "id": name, "metric": m, "selection": s, "value": None} for m, s in sorted(measures)
-        ]
+        extra += [{**spec, "id": name, "metric": m, "selection": s, "value": None} for m, s in sorted(measures)]
     rows = pd.concat([rows, pd.DataFrame(extra)], ignore_index=True) if extra else rows
     return rows.assign(tier=tier, value=pd.to_numeric(rows["value"]))
 
@@ -107,9 +106,7 @@ def failures(runs, paper):
     planned = records.read_index(runs)
     logs = sorted(log for log in runs.rglob("*.log") if not log.with_suffix(".json").exists())
     named = {f"{paper}/{log.relative_to(runs).with_suffix('').as_posix()}": log for log in logs}
-    return {
-        name: _spec(log, runs, paper) for name, log in named.items() if planned is None or name in planned
-    }
+    return {name: _spec(log, runs, paper) for name, log in named.items() if planned is None or name in planned}
 
 
 def _spec(log, runs, paper):
@@ -156,6 +153,11 @@ def _ours(paper, rows, papers):
     lacking = [c for c in (*CELL, "seed", "value") if c not in ours]
     if lacking:
         raise InputError(f"{name}.cells: lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}")
+    if "id" not in ours and ours.index.isin(rows.index).all():
+        # Cells that are rows of ours, renamed: the index still says which.
+        origin = rows.loc[ours.index]
+        if np.array_equal(origin["value"], ours["value"].astype(float), equal_nan=True):
+            ours = ours.assign(id=origin["id"].to_numpy())
     return ours.assign(**{key: ours[key].astype(str) for key in CELL})
 
 
@@ -184,7 +186,8 @@ def _facts(paper, found, failed, rows, cells, ours):
         devices = sorted({str(record.get("environment", {}).get("device", "unknown")) for record in found})
         yield f"run on {', '.join(devices)}"
     if failed:
-        yield f"failed, with a log and no record: {', '.join(sorted(failed))}"
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        yield f"{len(failed)} failed, with a log and no record: {', '.join(sorted(failed)[:5])}{more}"
     yield from caveats(rows)
     if len(ours) and "id" not in ours:
         yield "tables.py gives no id with its cells, so each caveat is held against every cell"
@@ -200,9 +203,7 @@ def _since(paper, found):
     except ModuleNotFoundError:
         return f"papers.{paper}.train is missing, so whether the code has changed since is unknown"
     stale = sum(record.get("code", {}).get("hash") != now for record in found)
-    return (
-        f"the code has changed since for {stale} of {len(found)}" if stale else "the code is unchanged since"
-    )
+    return f"the code has changed since for {stale} of {len(found)}" if stale else "the code is unchanged since"
 
 
 def _commit(record):

@@ -109,9 +109,7 @@ def _row(field, where):
             value = float(field[column])
         except ValueError:
             value = math.nan
-        return (
-            value if math.isfinite(value) else fail(column, "is not a number; write one, or leave it empty")
-        )
+        return value if math.isfinite(value) else fail(column, "is not a number; write one, or leave it empty")
 
     for column in ("table", "row", "column", "metric", "value", "source"):
         if not field[column]:

@@ -93,9 +93,7 @@ def judge(values, reported, obstacles=()):
         more = stats.more_seeds(difference, reported.margin, sd_reported, 1, sd_reported, n_reported)
         if bound:
             return verdict("INCONCLUSIVE", "one seed has no spread: at least 1 more is needed", 1)
-        return verdict(
-            "INCONCLUSIVE", "one seed has no spread; if ours is the paper's, " + _needs(more), more
-        )
+        return verdict("INCONCLUSIVE", "one seed has no spread; if ours is the paper's, " + _needs(more), more)
     if bound:
         return verdict(*_against_bound(difference, se, df, low, high, reported, sd, n))
     return verdict(*_against_value(difference, se, df, low, high, reported, sd, n))

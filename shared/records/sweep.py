@@ -98,6 +98,38 @@ def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
     return {run.id: known.get(kind(run.spec), run.seconds) for run in runs}
 
 
+def missing_records(paper: str, tier: str) -> list[str]:
+    """Ids that the index calls done although their record is gone; what a deleted record is noticed by."""
+    folder = runs_folder(paper, tier)
+    index = store.read_index(folder) or {}
+    return [i for i, row in index.items() if row["status"] == "done" and not store.record_path(folder, i).exists()]
+
+
+def outlook(tier: Tier) -> str:
+    """How much there is to train at a tier, over all papers, and how long that may take; "nothing to train"."""
+    todo, seconds = 0, 0.0
+    for path in sorted((repository() / "papers").glob("*/plan.py")):
+        paper = path.parent.name
+        waiting, estimate = _waiting(paper, tier, runs_folder(paper, tier.tier))
+        todo += len(waiting)
+        seconds += sum(estimate.values())
+    hand = Hand.of(tier.device, tier.runs_at_once)
+    return f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}" if todo else "nothing to train"
+
+
+def runs_folder(paper: str, tier: str) -> Path:
+    """Where a paper's records of a tier lie unless told otherwise."""
+    return repository() / "results" / tier / paper / "runs"
+
+
+def _waiting(paper: str, tier: Tier, folder: Path, only: str | None = None) -> tuple[list[Run], dict[str, float]]:
+    """(runs that have no current record, seconds each may take)."""
+    code = code_hash(f"papers.{paper}.train")
+    chosen = [run for run in plan(paper, tier.tier) if not only or re.search(only, run.id)]
+    todo = [run for run in chosen if not is_current(run, folder, code, tier.adopt)]
+    return todo, estimates(todo, folder)
+
+
 def sweep(
     paper: str,
     tier: Tier,
@@ -105,6 +137,7 @@ def sweep(
     *,
     device: str | None = None,
     at_once: str | int | None = None,
+    cores: int | None = None,
     budget: float | None = None,
     only: str | None = None,
     dry_run: bool = False,
@@ -119,14 +152,12 @@ def sweep(
     """
     deadline = time.time() + budget if budget else None
     planned = plan(paper, tier.tier)
-    chosen = [run for run in planned if not only or re.search(only, run.id)]
     code = code_hash(f"papers.{paper}.train")
-    todo = [run for run in chosen if not is_current(run, folder, code, tier.adopt)]
-    seconds = estimates(todo, folder)
-    hand = Hand.of(device or tier.device, at_once or tier.runs_at_once)
+    todo, seconds = _waiting(paper, tier, folder, only)
+    hand = Hand.of(device or tier.device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
-        f"{paper}, tier {tier.tier}: {len(chosen)} runs, {len(chosen) - len(todo)} recorded, {len(todo)} to do, "
+        f"{paper}, tier {tier.tier}: {len(planned)} runs, {len(todo)} to do, "
         f"{hand}, about {duration(progress.left([], hand.at_once))}"
     )
     if dry_run:
@@ -184,17 +215,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help="regular expression: run only ids that match")
     parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
+    parser.add_argument("--cores", type=int, help="CPU cores to use; all unless told")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
     args = parser.parse_args(argv)
     try:
         tier = load_tier(args.tier)
-        folder = args.records or repository() / "results" / tier.tier / args.paper / "runs"
+        folder = args.records or runs_folder(args.paper, tier.tier)
         failed = sweep(
             args.paper,
             tier,
             folder,
             device=args.device,
             at_once=args.at_once,
+            cores=args.cores,
             budget=args.time_budget,
             only=args.only,
             dry_run=args.dry_run,

@@ -29,11 +29,11 @@ class Hand:
     limit: int
 
     @classmethod
-    def of(cls, device: str, at_once: str | int) -> Hand:
+    def of(cls, device: str, at_once: str | int, cores: int | None = None) -> Hand:
         """From a tier's or a person's words; "auto" starts with one run on CUDA and one a core on a CPU."""
         cuda = device.startswith("cuda") or (device == "auto" and _gpu_memory() is not None)
         device = device if device != "auto" else "cuda" if cuda else "cpu"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         if at_once == "cores" or (at_once == "auto" and not cuda):
             return cls(device, cores, cores)
         if at_once == "auto":

@@ -53,7 +53,9 @@ def test_small_difference_from_a_bound():
 def test_welch_interval_is_scipy_s():
     ours = [80.2, 81.0, 80.4, 79.9]
     v = verdicts.judge(ours, cell(spread=0.5, n=5))
-    theirs = [80 + 0.5 * x for x in (-1.2649110640673518, -0.6324555320336759, 0, 0.6324555320336759, 1.2649110640673518)]
+    theirs = [
+        80 + 0.5 * x for x in (-1.2649110640673518, -0.6324555320336759, 0, 0.6324555320336759, 1.2649110640673518)
+    ]
     expected = scipy_stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     assert (v.low, v.high) == pytest.approx((expected.low, expected.high))
 
@@ -83,7 +85,9 @@ def test_reasons_are_in_words():
     v = verdicts.judge([80.0, 80.2], cell(spread=None, spread_kind="none", n=None), ["tier quick"])
     assert v.why == "tier quick; the paper's n and spread are unknown"
     assert v.difference == pytest.approx(0.1)
-    assert verdicts.judge([80.0, 80.2], cell(spread=None, spread_kind="none", n=1)).why.startswith("the paper reports one")
+    assert verdicts.judge([80.0, 80.2], cell(spread=None, spread_kind="none", n=1)).why.startswith(
+        "the paper reports one"
+    )
     assert "2 runs failed" in verdicts.judge([math.nan] * 2, cell()).why
     assert verdicts.judge([80.0, 80.1, math.nan], cell(spread=0.1)).why.endswith("1 seed failed")
     assert verdicts.judge([80.0, math.nan], cell()).n == 1

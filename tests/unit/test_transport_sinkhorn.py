@@ -67,7 +67,7 @@ def test_small_epsilon_gives_the_exact_labelling():
     cost, offsets, _ = draw([0, 8, 16], 3, seed=1)
     proportions = torch.tensor([[3, 3, 2], [0, 7, 1]], dtype=torch.float64) / 8
     best = exact(cost, offsets, proportions)
-    ours = sinkhorn(cost, offsets, proportions, 0.01, iterations=20_000)
+    ours = sinkhorn(cost, offsets, proportions, 0.01, iterations=20_000, tolerance=1e-5)
     assert ours.converged.all()
     assert (ours.plan - best.plan).abs().max() < 1e-4
     assert torch.allclose(ours.value, best.value, atol=1e-4)
@@ -115,9 +115,7 @@ def test_bags_do_not_see_each_other():
     for bag in range(4):
         rows = slice(offsets[bag], offsets[bag + 1])
         bounds = torch.tensor([0, rows.stop - rows.start])
-        alone = sinkhorn(
-            cost[rows], bounds, proportions[bag : bag + 1], 0.5, iterations=30, tolerance=0.0
-        )
+        alone = sinkhorn(cost[rows], bounds, proportions[bag : bag + 1], 0.5, iterations=30, tolerance=0.0)
         assert torch.allclose(together.plan[rows], alone.plan, atol=1e-12)
         assert torch.allclose(together.class_potential[bag], alone.class_potential[0], atol=1e-12)
         assert torch.allclose(together.value[bag], alone.value[0], atol=1e-12)
@@ -126,9 +124,7 @@ def test_bags_do_not_see_each_other():
 def test_padding_and_reshaping_agree():
     cost, _, proportions = draw([0, 6, 12, 13], 4)
     even = sinkhorn(cost[:12], torch.tensor([0, 6, 12]), proportions[:2], 0.5, iterations=20, tolerance=0.0)
-    padded = sinkhorn(
-        cost, torch.tensor([0, 6, 12, 13]), proportions, 0.5, iterations=20, tolerance=0.0
-    )
+    padded = sinkhorn(cost, torch.tensor([0, 6, 12, 13]), proportions, 0.5, iterations=20, tolerance=0.0)
     assert torch.allclose(even.plan, padded.plan[:12], atol=1e-13)
 
 
@@ -140,22 +136,25 @@ def test_permuting_instances_and_classes_permutes_the_plan():
     assert torch.allclose(moved, plan[instances][:, classes], atol=1e-10)
 
 
-def test_hard_problems_need_the_log_domain():
-    # Costs spread over 3000 epsilons: exp(-C / epsilon) underflows even in float64.
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+def test_the_log_domain_takes_over_where_plain_numbers_fail(dtype, close):
+    # Costs spread over 2000 epsilons: exp(-C / epsilon) underflows even in float64. After equal numbers of iterations
+    # both solvers are at the same place, far from the end.
     cost, offsets, proportions = draw([0, 12, 24], 4, spread=10.0)
-    for dtype, close in ((torch.float64, 1e-5), (torch.float32, 1e-2)):
-        ours = sinkhorn(cost.to(dtype), offsets, proportions.to(dtype), 0.02, iterations=3000)
-        assert ours.plan.isfinite().all()
+    for iterations in (1, 11, 60):
+        ours = sinkhorn(cost.to(dtype), offsets, proportions.to(dtype), 0.02, iterations=iterations, tolerance=0.0)
         for bag in range(2):
+            rows = slice(offsets[bag], offsets[bag + 1])
             theirs = ot.bregman.sinkhorn_log(
                 np.ones(12),
                 12 * proportions[bag].numpy(),
-                cost[12 * bag : 12 * bag + 12].numpy(),
+                cost[rows].numpy(),
                 0.02,
-                numItermax=20_000,
-                stopThr=1e-9,
+                numItermax=iterations,
+                stopThr=0,
+                warn=False,
             )
-            assert np.abs(ours.plan[12 * bag : 12 * bag + 12].double().numpy() - theirs).max() < close
+            assert np.abs(ours.plan[rows].double().numpy() - theirs).max() < close
 
 
 @pytest.mark.parametrize(("bags", "size", "classes"), [(2, 1024, 10), (2, 128, 100)])
@@ -189,9 +188,7 @@ def test_gradient_of_the_value(bounds, regularised):
     cost, offsets, proportions = draw(bounds, 3, zeros=1)
 
     def value(cost):
-        return sinkhorn(
-            cost, offsets, proportions, 0.7, iterations=60, tolerance=0.0, regularised=regularised
-        ).value
+        return sinkhorn(cost, offsets, proportions, 0.7, iterations=60, tolerance=0.0, regularised=regularised).value
 
     assert torch.autograd.gradcheck(value, cost.requires_grad_())
 

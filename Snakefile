@@ -1,0 +1,16 @@
+# Regenerates every table and figure of a tier: snakemake all --cores
+from snakemake.utils import min_version, validate
+
+min_version("9.20")
+
+
+include: "workflows/common.smk"
+include: "workflows/data.smk"
+include: "workflows/rot.smk"
+include: "workflows/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report.html",

@@ -1,0 +1,340 @@
+"""Every kind of claim, judged on constructed rows; and what claims.yaml may not say."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from shared.comparison import claims, judging
+from shared.comparison.claims import Claim
+from shared.comparison.evidence import matches
+from shared.comparison.reported import InputError
+
+
+def rows(*runs, metric="accuracy", selection="last", **common):
+    """One row per seed of each run: `(spec, [value of seed 0, value of seed 1, ...])`."""
+    return pd.DataFrame(
+        {"id": f"{i}-{seed}", "seed": seed, "metric": metric, "selection": selection, **common, **spec, "value": v}
+        for i, (spec, values) in enumerate(runs)
+        for seed, v in enumerate(values)
+    )
+
+
+def claim(kind, **options):
+    sides = {"left": {"method": "kl"}, "right": {"method": "rot"}} if "left" in claims.KINDS[kind][0] else {}
+    return Claim(id="x", says="It is so.", source="here", kind=kind, **{**sides, **options})
+
+
+def run(method, values, **spec):
+    return {"method": method, **spec}, values
+
+
+KL = run("kl", [82.0, 83.1, 81.8])
+ROT = run("rot", [80.1, 80.9, 79.9])
+SAME = run("rot", [82.6, 82.4, 82.1])
+
+
+def verdict(table, kind, **options):
+    return judging.judge(table, claim(kind, **options)).verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "right", "expected"),
+    [
+        ("greater", {}, ROT, "HOLDS"),
+        ("greater", {"margin": 1.5}, ROT, "HOLDS"),
+        ("greater", {"margin": 3.0}, ROT, "CONTRADICTED"),
+        ("greater", {"left": {"method": "rot"}, "right": {"method": "kl"}}, ROT, "CONTRADICTED"),
+        ("greater", {"left": {"method": "rot"}, "right": {"method": "kl"}, "margin": -5}, ROT, "HOLDS"),
+        ("greater", {}, SAME, "INCONCLUSIVE"),
+        ("within", {"margin": 3.0}, ROT, "HOLDS"),
+        ("within", {"margin": 1.0}, ROT, "CONTRADICTED"),
+        ("within", {"margin": 2.0}, ROT, "INCONCLUSIVE"),
+        ("ratio", {"at_least": 1.02}, ROT, "HOLDS"),
+        ("ratio", {"at_most": 1.01}, ROT, "CONTRADICTED"),
+        ("ratio", {"at_least": 1.0, "at_most": 1.05}, ROT, "HOLDS"),
+        ("at_least", {"where": {"method": "kl"}, "threshold": 80}, ROT, "HOLDS"),
+        ("at_least", {"where": {"method": "kl"}, "threshold": 85}, ROT, "CONTRADICTED"),
+        ("at_most", {"where": {"method": "kl"}, "threshold": 82}, ROT, "INCONCLUSIVE"),
+        ("at_most", {"where": {"method": "kl"}, "threshold": 86}, ROT, "HOLDS"),
+        ("ranking", {"along": "method", "order": ("kl", "rot")}, ROT, "HOLDS"),
+        ("ranking", {"along": "method", "order": ("rot", "kl")}, ROT, "CONTRADICTED"),
+        ("ranking", {"along": "method", "order": ("kl", "rot")}, SAME, "INCONCLUSIVE"),
+    ],
+)
+def test_kinds(kind, options, right, expected):
+    assert verdict(rows(KL, right), kind, **options) == expected
+
+
+def test_nothing_to_judge_is_not_run():
+    v = judging.judge(rows(run("avgkl", [50.0])), claim("greater"))
+    assert (v.verdict, v.why) == ("NOT RUN", "no records")
+    v = judging.judge(rows(KL), claim("greater"))
+    assert (v.verdict, v.why) == ("NOT RUN", "no seed has records of both sides")
+    v = judging.judge(rows(run("kl", [math.nan]), run("rot", [math.nan])), claim("greater"))
+    assert (v.verdict, v.why) == ("NOT RUN", "every run failed: a log and no record")
+    assert judging.judge(pd.DataFrame(), claim("greater")).verdict == "NOT RUN"
+    assert verdict(rows(KL, ROT), "greater", left={"methud": "kl"}) == "NOT RUN"
+
+
+def test_one_seed_is_inconclusive_however_large_the_gap():
+    v = judging.judge(rows(run("kl", [90.0]), run("rot", [10.0])), claim("greater"))
+    assert v.verdict == "INCONCLUSIVE"
+    assert "one seed" in v.why
+    assert (v.estimate, v.better, v.seeds) == (80.0, 1.0, (1, 1))
+    assert math.isnan(v.low)
+
+
+def test_two_seeds_that_agree_exactly_are_no_proof_and_three_are():
+    flat = {"where": {"method": "kl"}, "threshold": 40}
+    assert verdict(rows(run("kl", [33.33] * 2)), "at_most", **flat) == "INCONCLUSIVE"
+    assert verdict(rows(run("kl", [33.33] * 3)), "at_most", **flat) == "HOLDS"
+    assert verdict(rows(run("kl", [40.0] * 3)), "at_most", **flat) == "HOLDS"
+
+
+def test_equal_differences_of_varying_runs_are_a_coincidence():
+    table = rows(run("kl", [80.5, 82.5, 81.5]), run("rot", [80.0, 82.0, 81.0]))
+    assert verdict(table, "greater") == "INCONCLUSIVE"
+
+
+def test_an_exact_tie_contradicts_nothing():
+    assert verdict(rows(run("kl", [10.0] * 3), run("rot", [10.0] * 3)), "greater") == "INCONCLUSIVE"
+
+
+def test_pairing_is_by_seed():
+    table = rows(run("kl", [60.0, 70.0, 80.0]), run("rot", [58.0, 68.1, 77.9]))
+    assert verdict(table, "greater") == "HOLDS"
+    shifted = table.assign(seed=table["seed"].where(table["method"] == "kl", 2 - table["seed"]))
+    assert verdict(shifted, "greater") == "INCONCLUSIVE"
+    apart = table.assign(seed=table["seed"].where(table["method"] == "kl", table["seed"] + 10))
+    assert judging.judge(apart, claim("greater")).why == "no seed has records of both sides"
+
+
+def grid(gaps, seeds=3):
+    """KL above ROT by each gap, with a little noise, at bag sizes 1, 4, 16, ..."""
+    noise = [0.0, 0.2, -0.1]
+    sides = [
+        run(method, [50 + (gap if method == "kl" else 0) + e * (1 if method == "kl" else -1) for e in noise[:seeds]])
+        for gap in gaps
+        for method in ("kl", "rot")
+    ]
+    return rows(*(({**spec, "bag_size": 4 ** (i // 2)}, values) for i, (spec, values) in enumerate(sides)))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "aggregate", "expected"),
+    [
+        ([3, 3, 3], "every", "HOLDS"),
+        ([3, 3, 0], "every", "INCONCLUSIVE"),
+        ([3, 3, -5], "every", "CONTRADICTED"),
+        ([0, 0, 5], "any", "HOLDS"),
+        ([-3, -3, -3], "any", "CONTRADICTED"),
+        ([-3, -3, 0], "any", "INCONCLUSIVE"),
+        ([3, 3, -1], "mean", "HOLDS"),
+        ([-3, -3, 1], "mean", "CONTRADICTED"),
+    ],
+)
+def test_many_cells(gaps, aggregate, expected):
+    assert verdict(grid(gaps), "greater", cells=("bag_size",), aggregate=aggregate) == expected
+
+
+def test_holm_guards_a_contradiction():
+    # One-sided p of about 0.03 in one cell: enough alone, not among six.
+    weak = grid([-0.67])
+    assert verdict(weak, "greater", cells=("bag_size",)) == "CONTRADICTED"
+    assert verdict(grid([-0.67, 3, 3, 3, 3, 3]), "greater", cells=("bag_size",)) == "INCONCLUSIVE"
+
+
+def test_missing_cells_are_named_and_the_rest_is_judged():
+    wanted = {"where": {"bag_size": [1, 4, 8, 16]}, "cells": ("bag_size",)}
+    v = judging.judge(grid([3, 3, 3]), claim("greater", **wanted))
+    assert (v.verdict, v.hold, v.cells, v.missing) == ("HOLDS", 3, 3, ("bag_size=8",))
+    ranged = claim("greater", where={"bag_size": {"min": 4}}, cells=("bag_size",))
+    assert judging.judge(grid([3, 3, 3]), ranged).cells == 2
+
+
+def test_a_failed_run_is_said_to_have_failed():
+    failed = rows(run("kl", [math.nan], bag_size=64), run("rot", [math.nan], bag_size=64))
+    table = pd.concat([grid([3, 3]), failed], ignore_index=True)
+    v = judging.judge(table, claim("greater", cells=("bag_size",)))
+    assert (v.verdict, v.missing) == ("HOLDS", ("bag_size=64 (failed)",))
+
+
+def test_a_side_that_fixes_a_cell_key_is_shared_by_its_cells():
+    table = rows(
+        *(run("kl", [70 + e for e in (0, 0.3, 0.1)], bag_size=n) for n in (8, 16)),
+        run("kl", [72.0, 72.2, 72.1], bag_size=1),
+    )
+    v = judging.judge(
+        table,
+        claim("greater", left={"bag_size": [8, 16]}, right={"bag_size": 1}, cells=("bag_size",), margin=-5),
+    )
+    assert (v.verdict, v.cells) == ("HOLDS", 2)
+    assert v.estimate == pytest.approx(-1.9666667)
+
+
+def test_several_records_for_one_seed_are_named_not_averaged():
+    table = rows(*(run("rot", [80.0, 80.1, 80.2], alpha=a) for a in (0.1, 0.9)), KL)
+    v = judging.judge(table, claim("greater"))
+    assert v.verdict == "INCONCLUSIVE"
+    assert "differ in alpha" in v.why
+    assert verdict(table, "greater", reduce="mean") == "HOLDS"
+
+
+def test_reduce_drops_a_seed_that_lacks_a_record():
+    table = rows(run("rot", [80.0, 80.1, 80.2], alpha=0.1), run("rot", [82.0, 82.1], alpha=0.9), KL)
+    assert judging.judge(table, claim("greater", reduce="mean")).seeds == (2, 2)
+
+
+def test_a_side_may_be_a_difference():
+    gains = [
+        run("kl", [70.0, 70.2, 70.1], bag_size=64, plot=True),
+        run("kl", [60.0, 60.1, 60.3], bag_size=64, plot=False),
+        run("kl", [90.0, 90.1, 90.2], bag_size=16, plot=True),
+        run("kl", [88.0, 88.2, 88.1], bag_size=16, plot=False),
+    ]
+    side = {"plot": True, "minus": {"plot": False}}
+    options = {"left": {"bag_size": 64, **side}, "right": {"bag_size": 16, **side}}
+    v = judging.judge(rows(*gains), claim("greater", **options))
+    assert v.verdict == "HOLDS"
+    assert v.estimate == pytest.approx(8.0, abs=0.1)
+
+
+def test_a_side_may_read_another_metric():
+    entropy = rows(run("kl", [0.79, 0.80, 0.79]), metric="entropy")
+    proportions = rows(run("kl", [0.816] * 3), metric="proportions_entropy")
+    options = {
+        "left": {"metric": "entropy"},
+        "right": {"metric": "proportions_entropy"},
+        "at_least": 0.9,
+        "at_most": 1.1,
+    }
+    assert verdict(pd.concat([entropy, proportions]), "ratio", **options) == "HOLDS"
+
+
+def test_deterministic_is_judged_from_one_record():
+    exact = rows(run("equations", [3e-9]), metric="error")
+    options = {"metric": "error", "threshold": 1e-6}
+    assert verdict(exact, "at_most", deterministic=True, **options) == "HOLDS"
+    assert verdict(exact, "at_most", **options) == "INCONCLUSIVE"
+    assert verdict(exact.assign(value=3e-3), "at_most", deterministic=True, **options) == "CONTRADICTED"
+    assert verdict(exact.drop(columns="seed"), "at_most", deterministic=True, **options) == "HOLDS"
+
+
+def test_requires_declares_a_claim_not_judgeable():
+    needs = {"where": {"method": "kl"}, "threshold": 80, "requires": {"network": "resnet18"}}
+    v = judging.judge(rows(KL, network="patch_features"), claim("at_least", **needs))
+    assert v.verdict == "NOT COMPARABLE"
+    assert v.why == "needs network resnet18; these records have network patch_features"
+    assert verdict(rows(KL, network="resnet18"), "at_least", **needs) == "HOLDS"
+    assert verdict(rows(ROT, network="patch_features"), "at_least", **needs) == "NOT RUN"
+
+
+def curve(method, values, dataset):
+    return [
+        run(method, [v + e for e in (0.0, 0.3, -0.2)], bag_size=4**i, dataset=dataset) for i, v in enumerate(values)
+    ]
+
+
+def test_monotone():
+    falling = {"along": "bag_size", "direction": "decreasing"}
+    assert verdict(rows(*curve("kl", [90, 80, 60, 20], "a")), "monotone", **falling) == "HOLDS"
+    assert verdict(rows(*curve("kl", [90, 80, 60, 70], "a")), "monotone", **falling) == "CONTRADICTED"
+    rising = {"along": "bag_size", "direction": "increasing"}
+    assert verdict(rows(*curve("kl", [20, 30, 40, 50], "a")), "monotone", **rising) == "HOLDS"
+    assert verdict(rows(*curve("kl", [90], "a")), "monotone", **falling) == "NOT RUN"
+
+
+def test_same_shape_by_distance_of_scaled_curves():
+    sides = {"left": {"dataset": "a", "floor": 10}, "right": {"dataset": "b", "floor": 1}}
+    options = {"along": "bag_size", "margin": 0.15, **sides}
+    one, alike, other = [90, 80, 50, 15], [71, 62, 36, 5], [71, 30, 10, 2]
+    table = rows(*curve("kl", one, "a"), *curve("kl", alike, "b"))
+    v = judging.judge(table, claim("same_shape", **options))
+    assert (v.verdict, v.cells) == ("HOLDS", 3)
+    assert verdict(rows(*curve("kl", one, "a"), *curve("kl", other, "b")), "same_shape", **options) == "CONTRADICTED"
+
+
+def test_same_shape_by_kendall_needs_points_enough_to_tell_from_chance():
+    options = {"along": "bag_size", "at_least": 0.8, "left": {"dataset": "a"}, "right": {"dataset": "b"}}
+    long = rows(*curve("kl", [90, 80, 50, 15], "a"), *curve("kl", [70, 60, 30, 5], "b"))
+    assert verdict(long, "same_shape", **options) == "HOLDS"
+    short = long[long["bag_size"] < 64]
+    v = judging.judge(short, claim("same_shape", **options))
+    assert v.verdict == "INCONCLUSIVE"
+    assert "too few points" in v.why
+
+
+def test_estimate_is_wider_of_student_and_bootstrap():
+    v = judging.judge(rows(KL, ROT), claim("greater"))
+    assert v.estimate == pytest.approx(2.0)
+    assert v.low < 1.9 and v.high > 2.2
+
+
+def test_verdicts_repeat_exactly():
+    assert judging.judge(rows(KL, SAME), claim("greater")) == judging.judge(rows(KL, SAME), claim("greater"))
+
+
+def test_selectors():
+    table = rows(run("kl", [1.0], bag_size=64, plot=True), run("rot", [1.0], bag_size=4.0))
+    assert matches(table, {"bag_size": {"min": 4, "max": 16}}).tolist() == [False, True]
+    assert matches(table, {"method": ["kl", "avgkl"], "plot": True}).tolist() == [True, False]
+    assert matches(table, {"plot": None}).tolist() == [False, True]
+    assert not matches(table, {"colour": "red"}).any()
+
+
+GOOD = {
+    "id": "a",
+    "says": "So.",
+    "source": "Table 1",
+    "kind": "greater",
+    "left": "{method: kl}",
+    "right": "{method: rot}",
+}
+
+
+def write(path, **changes):
+    entry = {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
+    path.write_text("- " + "\n  ".join(f"{k}: {v}" for k, v in entry.items()) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "bigger"}, "key kind: 'bigger' is not one of greater"),
+        ({"right": None}, "key right: None must be given for a claim of kind greater"),
+        ({"threshold": 3}, "key threshold: 3 means nothing for a claim of kind greater"),
+        ({"margin": "wide"}, "key margin: 'wide' is not a number"),
+        ({"margin": 5}, "key because: None must give the reason"),
+        ({"aggregate": "most"}, "key aggregate: 'most' is not one of every, any, mean"),
+        ({"left": "kl"}, "key left: 'kl' is not a selector"),
+        ({"left": "{bag_size: {over: 3}}"}, "is not a selector"),
+        ({"control": "b"}, "control b is no claim of this file"),
+        ({"says": None}, "key says: None must be a sentence"),
+        ({"says": "[}"}, "not valid YAML"),
+    ],
+)
+def test_claims_yaml_refused(tmp_path, changes, message):
+    path = write(tmp_path / "claims.yaml", **changes)
+    with pytest.raises(InputError) as error:
+        claims.read(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_claims_yaml_read(tmp_path):
+    assert claims.read(write(tmp_path / "claims.yaml"))[0].left == {"method": "kl"}
+    (tmp_path / "claims.yaml").write_text("id: a\n")
+    with pytest.raises(InputError, match="must be a list"):
+        claims.read(tmp_path / "claims.yaml")
+    with pytest.raises(InputError, match="no such file"):
+        claims.read(tmp_path / "none.yaml")
+
+
+def test_ids_are_used_once(tmp_path):
+    path = write(tmp_path / "claims.yaml")
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(InputError, match="used twice"):
+        claims.read(path)

@@ -1,0 +1,55 @@
+# What every rule file stands on: the tier, the code a rule runs, and the first lines a person reads.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from shared.records import ConfigError, default_tier, load_tier, sources, specs
+from shared.records.sweep import missing_records, outlook
+
+validate(config, "../config/schema.yaml")
+
+try:
+    TIER = load_tier(config.get("tier") or default_tier())
+    OUTLOOK = outlook(TIER)
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = f"results/{TIER.tier}"
+
+TIERS = sorted(path.stem for path in Path(workflow.basedir, "config").glob("*.yaml") if path.stem != "schema")
+PAPERS = sorted(path.parent.name for path in Path(workflow.basedir, "papers").glob("*/claims.yaml"))
+
+# Each paper's rules add what they make; the report shows it, and `all` asks for the report.
+PRODUCTS = []
+
+
+def code(*modules):
+    """The files a module runs, as inputs: Snakemake does not follow imports."""
+    files = {path for module in modules for path in sources(module)}
+    return sorted(str(path.relative_to(workflow.basedir)) for path in files)
+
+
+def data_of(paper):
+    """The prepared data a paper's tier trains on; ancient, for the records pin it by checksum."""
+    found = set()
+    for spec in specs(paper, TIER.tier):
+        kind = "features/" if spec.get("network") == "patch_features" else ""
+        if spec["dataset"] != "random":
+            found.add(f"{DATA}/{kind}{spec['dataset']}/manifest.json")
+    return [ancient(path) for path in sorted(found)]
+
+
+def gone(paper):
+    """Records that were deleted since they were made; a change here makes Snakemake train again."""
+    return missing_records(paper, TIER.tier)
+
+
+if workflow.is_main_process and "--report" not in sys.argv:
+    print(
+        f"Tier {TIER.tier}: {TIER.says}.",
+        f"Estimated time: {OUTLOOK}, besides data that is not there yet.",
+        f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(TIERS)}.",
+        sep="\n",
+        file=sys.stderr,
+    )

@@ -1,0 +1,31 @@
+# Datasets, and features cached from them. A manifest is written last, so that it stands for the whole folder.
+from shared.datasets import data_root
+
+DATA = os.path.relpath(data_root(), workflow.basedir) if data_root().is_relative_to(workflow.basedir) else str(data_root())
+
+
+rule dataset:
+    input:
+        sources=ancient("data/sources.csv"),
+    output:
+        f"{DATA}/{{name}}/manifest.json",
+    log:
+        f"{RESULTS}/logs/dataset_{{name}}.log",
+    shell:
+        "python -m shared.datasets fetch {wildcards.name} 2>&1 | tee {log}"
+
+
+rule features:
+    input:
+        ancient(f"{DATA}/{{name}}/manifest.json"),
+        code=code("shared.training.features"),
+    output:
+        f"{DATA}/features/{{name}}/manifest.json",
+    log:
+        f"{RESULTS}/logs/features_{{name}}.log",
+    threads: workflow.cores
+    shell:
+        "python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log}"
+
+
+ruleorder: features > dataset
