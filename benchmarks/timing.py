@@ -91,7 +91,11 @@ def print_table(rows: list[dict[str, object]], columns: Iterable[str]) -> None:
     cells = [columns, *([str(row[c]) for c in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
-        print("  ".join(f"{cell:>{w}}" if i else f"{cell:{w}}" for i, (cell, w) in enumerate(zip(line, widths))))
+        print(
+            "  ".join(
+                f"{cell:>{w}}" if i else f"{cell:{w}}" for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
+        )
 
 
 def _wait(device: torch.device) -> None:

@@ -6,7 +6,7 @@ rule comparison:
         f"{RESULTS}/{{paper}}/runs/index.csv",
         "papers/{paper}/reported.csv",
         "papers/{paper}/claims.yaml",
-        lambda wildcards: code("shared.comparison", f"papers.{wildcards.paper}.tables"),
+        lambda wildcards: code("shared.comparison.__main__", f"papers.{wildcards.paper}.tables"),
     output:
         f"{RESULTS}/{{paper}}/comparison.csv",
         f"{RESULTS}/{{paper}}/claims.csv",

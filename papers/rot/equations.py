@@ -30,7 +30,7 @@ def check(seed: int, n_bags: int = 20, bag_size: int = 16, n_classes: int = 10) 
     worst = {"prop2_value_error": 0.0, "prop2_gradient_error": 0.0, "prop1_residual": 0.0}
 
     def note(name: str, error: torch.Tensor) -> None:
-        worst[name] = max(worst[name], float(error.abs().max()))
+        worst[name] = max(worst[name], float(error.detach().abs().max()))
 
     for alpha in (0.1, 0.3, 0.5, 0.7, 0.9):
         log_p, _, offsets, z = problem(n_bags, 1)

@@ -21,7 +21,7 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     column = chosen.dataset + " n=" + chosen.bag_size.astype(int).astype(str)
     plain = chosen.assign(row=chosen.method, column=column)
     return pandas.concat([plain.assign(table=table) for table in ("fig1", "fig2")])[
-        ["table", "row", "column", "metric", "selection", "seed", "value"]
+        ["table", "row", "column", "metric", "selection", "seed", "value", "id"]
     ]
 
 

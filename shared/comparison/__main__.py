@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,11 +27,12 @@ def main(argv=None, papers=PAPERS):
     try:
         names = _papers(options, papers)
         comparisons = [compare(name, options.tier, options.results, papers) for name in names]
+        for comparison in comparisons:
+            if comparison.folder.is_dir():
+                writing.write(comparison)
         for i, comparison in enumerate(comparisons):
             print("\n" if i else "", end="")
             terminal.show(comparison, sys.stdout)
-            if comparison.folder.is_dir():
-                writing.write(comparison)
     except (InputError, records.ConfigError) as error:
         print(f"shared.comparison: {error}", file=sys.stderr)
         return 2
@@ -52,4 +54,6 @@ def _papers(options, papers):
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it quietly
     sys.exit(main())

@@ -21,8 +21,8 @@ sinkhorn
 round_to_labels, largest_remainder
     Labels with exact counts from any plan, and the counts from proportions.
 
-Pass ``check=False`` in training loops. Matrix products are not used, so reduced-precision settings do not
-reach the iterations.
+Pass ``check=False`` in training loops. The iterations use matrix products on the CPU only, so TF32 and autocast do not
+touch a plan made on a GPU; the unrolled gradient is a matrix product anywhere.
 """
 
 from shared.transport.exact import exact

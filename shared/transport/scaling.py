@@ -13,11 +13,12 @@ again in the log domain.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from shared.transport.plain import PlainSteps
 from shared.transport.ragged import Layout
 
 # log K of what must carry no mass. Finite, so that neither 0 * -inf nor inf - inf can arise in a gradient.
@@ -89,7 +90,8 @@ def iterate(
     done = 1
     while done < iterations:
         steps = iterations - done if tolerance is None else min(every, iterations - done)
-        moved = _plain_steps(problem, tau, scaling, steps)
+        u, v = PlainSteps.apply(scaling.kernel, scaling.weight, scaling.v, problem.absent, problem.missing, tau, steps)
+        moved = replace(scaling, u=u, v=v)
         if not _is_safe(moved):
             moved = _log_steps(problem, tau, scaling.log_b0 + scaling.v.log(), steps)
         scaling = moved
@@ -97,25 +99,6 @@ def iterate(
         if tolerance is not None and bool((error(scaling) <= tolerance).all()):
             break
     return scaling, done
-
-
-def _plain_steps(problem: Problem, tau: float, start: Scaling, steps: int) -> Scaling:
-    kernel, weight, v = start.kernel, start.weight, start.v
-    tracked = torch.is_grad_enabled() and kernel.requires_grad
-    table, column, row = (None, None, None) if tracked else map(torch.empty_like, (kernel, weight, v))
-    for _ in range(steps):
-        total = torch.sum(torch.mul(kernel, v, out=table), 2, keepdim=True, out=column)
-        # Empty columns and rows of the kernel sum to 0: adding 1 keeps their scaling at 1.
-        if problem.absent is not None:
-            total = torch.add(total, problem.absent, out=column)
-        u = torch.div(weight, total, out=column)
-        if tau != 1:
-            u = torch.pow(u, tau, out=column)
-        total = torch.sum(torch.mul(kernel, u, out=table), 1, keepdim=True, out=row)
-        if problem.missing is not None:
-            total = torch.add(total, problem.missing, out=row)
-        v = torch.reciprocal(total, out=row)
-    return Scaling(start.log_a0, start.log_b0, kernel, weight, u, v)
 
 
 def _log_steps(problem: Problem, tau: float, log_b: Tensor, steps: int) -> Scaling:
