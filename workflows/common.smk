@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from shared.records import ConfigError, default_tier, load_tier, sources, specs
+from shared.records import ConfigError, default_tier, load_tier, sources, specs, tiers
 from shared.records.sweep import missing_records, outlook
 
 validate(config, "../config/schema.yaml")
@@ -17,7 +17,6 @@ except ConfigError as error:
 
 RESULTS = f"results/{TIER.tier}"
 
-TIERS = sorted(path.stem for path in Path(workflow.basedir, "config").glob("*.yaml") if path.stem != "schema")
 PAPERS = sorted(path.parent.name for path in Path(workflow.basedir, "papers").glob("*/claims.yaml"))
 
 # Each paper's rules add what they make; the report shows it, and `all` asks for the report.
@@ -49,7 +48,7 @@ if workflow.is_main_process and "--report" not in sys.argv:
     print(
         f"Tier {TIER.tier}: {TIER.says}.",
         f"Estimated time: {OUTLOOK}, besides data that is not there yet.",
-        f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(TIERS)}.",
+        f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(tiers())}.",
         sep="\n",
         file=sys.stderr,
     )

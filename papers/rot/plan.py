@@ -6,7 +6,7 @@ from shared.records.config import Run, specs, unique
 
 AXES = ("dataset", "loss", "bag_size", "seed")  # what an id spells out; any other key that varies joins the method
 EQUATIONS = ("paper", "dataset", "loss", "seed")  # all that a check without training depends on
-ROT_ONLY = ("alpha", "epsilon", "iterations", "gradient")
+ROT_ONLY = ("alpha", "epsilon", "iterations", "gradient", "divide_by_alpha")
 
 
 def plan(tier: str) -> list[Run]:

@@ -38,7 +38,8 @@ def loss_of(spec: dict) -> Callable:
     """The loss a spec names, as a function of (log_p, offsets, proportions)."""
     if spec["loss"] == "rot":
         names = ("alpha", "epsilon", "iterations", "gradient")
-        return partial(rot_loss, **{name: spec[name] for name in names})
+        rot = partial(rot_loss, **{name: spec[name] for name in names})
+        return (lambda *bags: rot(*bags) / spec["alpha"]) if spec["divide_by_alpha"] else rot
     return {"kl": kl_loss, "avgkl": avgkl_loss}[spec["loss"]]
 
 

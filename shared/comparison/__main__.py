@@ -1,14 +1,13 @@
 """Command line: python -m shared.comparison [PAPER ...] [--tier T] [--results DIR]"""
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 
 from shared import records
 from shared.comparison import terminal, writing
-from shared.comparison.report import PAPERS, ROOT, TIERS, compare
+from shared.comparison.report import PAPERS, ROOT, compare
 from shared.comparison.reported import InputError
 
 
@@ -20,8 +19,11 @@ def main(argv=None, papers=PAPERS):
         epilog="Exit status: 0; 1 when a claim of a paper is contradicted; 2 on bad input.",
     )
     parser.add_argument("paper", nargs="*", help="papers to compare (default: all with a reported.csv)")
-    tier = os.environ.get("LLP_TIER") or "quick"
-    parser.add_argument("--tier", default=tier, help=f"{', '.join(TIERS)} (default: $LLP_TIER, else quick)")
+    parser.add_argument(
+        "--tier",
+        default=records.default_tier(),
+        help=f"{', '.join(records.tiers())} (default: $LLP_TIER, else gpu where there is a GPU and quick elsewhere)",
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder with one folder per tier")
     options = parser.parse_args(argv)
     try:
@@ -45,8 +47,8 @@ def _papers(options, papers):
     for name in options.paper:
         if name not in known:
             raise InputError(f"unknown paper {name}: papers with a reported.csv are {', '.join(known) or 'none'}")
-    if options.tier not in TIERS:
-        raise InputError(f"unknown tier {options.tier}: choose {', '.join(TIERS)}")
+    if options.tier not in records.tiers():
+        raise InputError(f"unknown tier {options.tier}: choose {', '.join(records.tiers())}")
     for folder in [options.results / options.tier / name for name in options.paper or [""]]:
         if not folder.is_dir():
             raise InputError(f"no results folder {folder}: run the tier first, or give another with --results")

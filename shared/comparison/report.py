@@ -16,7 +16,6 @@ from shared.comparison.reported import InputError
 
 ROOT = Path(__file__).parents[2]
 PAPERS = ROOT / "papers"
-TIERS = ("smoke", "quick", "gpu", "paper")
 CELL = ["table", "row", "column", "metric", "selection"]
 
 

@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-import os
+
+from shared.records.store import write_text
 
 CELLS = (
     *("table", "row", "column", "metric", "selection", "reported", "spread", "spread_kind", "n_reported"),
@@ -11,19 +12,8 @@ CELLS = (
     *("commit", "source"),
 )
 CLAIMS = (
-    *("id", "role", "kind", "says", "source", "tier", "verdict", "estimate", "low90", "high90"),
-    *(
-        "improvement",
-        "seeds",
-        "cells_hold",
-        "cells",
-        "missing",
-        "control",
-        "why",
-        "caveats",
-        "because",
-        "note",
-    ),
+    *("id", "role", "kind", "says", "source", "tier", "verdict", "estimate", "low90", "high90", "improvement"),
+    *("seeds", "cells_hold", "cells", "missing", "control", "why", "caveats", "because", "note"),
 )
 
 
@@ -40,7 +30,7 @@ def write(comparison):
         "comparison.md": markdown(comparison),
     }
     for name, text in files.items():
-        _atomic(comparison.folder / name, text)
+        write_text(comparison.folder / name, text)
     return [comparison.folder / name for name in files]
 
 
@@ -179,9 +169,3 @@ def number(value, unknown):
 def _grid(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(str(text).replace("|", "\\|") for text in line) + " |" for line in lines]
-
-
-def _atomic(path, text):
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

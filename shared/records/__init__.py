@@ -10,6 +10,7 @@ from shared.records.config import (
     read_config,
     repository,
     specs,
+    tiers,
 )
 from shared.records.store import read, read_index, record_path, tidy, write
 
@@ -28,5 +29,6 @@ __all__ = [
     "sources",
     "specs",
     "tidy",
+    "tiers",
     "write",
 ]

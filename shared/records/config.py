@@ -92,13 +92,16 @@ def check_keys(keys: Iterable[str], known: Iterable[str], where: str) -> None:
             raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
+def tiers(root: Path | None = None) -> list[str]:
+    """The names of all tiers, sorted."""
+    return sorted(path.stem for path in ((root or repository()) / "config").glob("*.yaml") if path.stem != "schema")
+
+
 def load_tier(tier: str, root: Path | None = None) -> Tier:
     """``config/<tier>.yaml``."""
-    folder = (root or repository()) / "config"
-    path = folder / f"{tier}.yaml"
-    if not path.exists():
-        tiers = ", ".join(sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "schema"))
-        raise ConfigError(f"there is no tier {tier!r}; there are {tiers}")
+    if tier not in tiers(root):
+        raise ConfigError(f"there is no tier {tier!r}; there are {', '.join(tiers(root))}")
+    path = (root or repository()) / "config" / f"{tier}.yaml"
     content = read_yaml(path)
     check_keys(content, [f.name for f in fields(Tier)], str(path))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import multiprocessing
 import os
 import subprocess
@@ -130,7 +131,7 @@ class Pool:
             except EOFError:
                 worker.process.join()
                 log = store.record_path(self.folder, worker.run.id).with_suffix(".log")
-                store.write_text(log, f"the process died with exit code {worker.process.exitcode}\n")
+                store.write_text(log, _log(worker.run, f"the process died with exit code {worker.process.exitcode}\n"))
                 event = Event("failed", worker.run.id, str(log), time.time() - worker.since)
                 self.workers.remove(worker)
             fraction = float(event.text) if event.kind == "progress" else 1.0
@@ -204,8 +205,13 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             log.unlink(missing_ok=True)
             pipe.send(Event("done", run.id, result.get("says", ""), wall))
         except Exception:
-            store.write_text(log, traceback.format_exc())
+            store.write_text(log, _log(run, traceback.format_exc()))
             pipe.send(Event("failed", run.id, str(log), time.time() - started))
+
+
+def _log(run: Run, text: str) -> str:
+    """What a failed run leaves: its spec in one line, then what happened."""
+    return f"{json.dumps(run.spec)}\n{text}"
 
 
 def _record(run: Run, code: str, device: str, wall: float, result: dict) -> dict:

@@ -12,6 +12,7 @@ Peyré & Cuturi 2019, Remark 4.23 for the log domain). Steps after which u or v 
 again in the log domain.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -105,14 +106,26 @@ def _log_steps(problem: Problem, tau: float, log_b: Tensor, steps: int) -> Scali
     log_kernel, present, real = problem.log_kernel, problem.present, problem.real
     log_mass = problem.mass.log()
     for _ in range(steps):
-        ratio = log_mass - (log_kernel + log_b).logsumexp(2, keepdim=True)
-        ratio = ratio.where(present, 0)
+        ratio = (log_mass - _log_sum_exp(log_kernel + log_b, 2)).where(present, 0)
         log_a = tau * ratio
-        log_b = -(log_kernel + log_a).logsumexp(1, keepdim=True)
+        log_b = -_log_sum_exp(log_kernel + log_a, 1)
         log_b = log_b if real is None else log_b.where(real, 0)
-    kernel = (log_kernel + log_a + log_b).exp()
+    floor = _floor(log_kernel)
+    kernel = (log_kernel + log_a + log_b).clamp_min(floor - 1).exp()
+    kernel = torch.nn.functional.threshold(kernel, math.exp(floor), 0)
     weight = problem.mass if tau == 1 else problem.mass * ((tau - 1) * ratio).exp()
     return Scaling(log_a, log_b, kernel, weight, torch.ones_like(log_a), torch.ones_like(log_b))
+
+
+def _log_sum_exp(values: Tensor, dim: int) -> Tensor:
+    top = values.detach().amax(dim, keepdim=True)
+    return top + (values - top).clamp_min(_floor(values)).exp().sum(dim, keepdim=True).log()
+
+
+def _floor(values: Tensor) -> float:
+    # exp takes 15 times as long where its result underflows, and sums of such numbers are slow too. What is e^floor of
+    # the largest term of a sum, or of the mass of an instance, is far below rounding.
+    return 0.8 * math.log(torch.finfo(values.dtype).tiny)
 
 
 def _is_safe(scaling: Scaling) -> bool:

@@ -159,7 +159,7 @@ def test_a_paper_without_results_is_printed_and_nothing_is_written(house, capsys
     ("argv", "message"),
     [
         (["nonesuch"], "unknown paper nonesuch: papers with a reported.csv are made"),
-        (["made", "--tier", "big"], "unknown tier big: choose smoke, quick, gpu, paper"),
+        (["made", "--tier", "big"], "unknown tier big: choose gpu, paper, quick, smoke"),
         (["made", "--tier", "gpu"], "no results folder"),
         (["--tier", "gpu"], "no results folder"),
     ],
