@@ -70,7 +70,7 @@ def device_name(device: torch.device) -> str:
 
 
 def versions(*packages: str) -> str:
-    """ "python 3.11.7, torch 2.11.0, ..." """
+    """Python and the packages with their versions, in one line."""
     return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 

@@ -41,7 +41,7 @@ def sinkhorn(
     tolerance : float, optional
         On the violation, read every 10 iterations. Default 1e-9 in float64, 1e-5 in float32.
     gradient : {"unrolled", "none"}
-        "unrolled": plan, value and potentials are differentiated through the iterations. "none": they are
+        "unrolled": plan, value and potentials are differentiated (once) through the iterations. "none": they are
         constants, except that the gradient of the value with respect to the cost is the plan; that is the
         gradient of the regularised optimum (envelope theorem), not of <C, P>.
     regularised : bool

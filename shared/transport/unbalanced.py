@@ -54,7 +54,7 @@ def unbalanced_sinkhorn(
         In units of cost. Stop, at a multiple of 10 iterations, when no class potential would move by more
         in one more iteration. Without it `converged` is judged by 1e-9 in float64 and 1e-5 in float32.
     gradient : {"unrolled", "none"}
-        "unrolled": plan, value and potentials are differentiated through the iterations, as in the paper.
+        "unrolled": plan, value and potentials are differentiated (once) through the iterations, as in the paper.
         "none": they are constants, except that the gradient of the value with respect to the cost is the
         plan; that is the gradient of the optimum of the problem above (envelope theorem).
     check : bool

@@ -149,7 +149,9 @@ def test_absent_classes_get_exactly_nothing(bounds, tau):
 
 
 def test_one_class():
-    ours = unbalanced_sinkhorn(torch.randn(5, 1), torch.tensor([0, 2, 5]), torch.ones(2, 1), epsilon=1.0, tau=0.5)
+    ours = unbalanced_sinkhorn(
+        torch.arange(5.0)[:, None], torch.tensor([0, 2, 5]), torch.ones(2, 1), epsilon=1.0, tau=0.5
+    )
     assert torch.allclose(ours.plan, torch.ones(5, 1))
     assert ours.converged.all()
 
@@ -207,7 +209,7 @@ def test_bags_do_not_see_each_other():
 
 def test_permuting_instances_and_classes_permutes_the_plan():
     cost, offsets, proportions = draw([0, 9], 5)
-    instances, classes = torch.randperm(9), torch.randperm(5)
+    instances, classes = torch.arange(9).roll(4).flip(0), torch.tensor([3, 0, 4, 1, 2])
     plan = unbalanced_sinkhorn(cost, offsets, proportions, epsilon=1.0, tau=0.5).plan
     moved = unbalanced_sinkhorn(cost[instances][:, classes], offsets, proportions[:, classes], epsilon=1.0, tau=0.5)
     assert torch.allclose(moved.plan, plan[instances][:, classes], atol=1e-13)
@@ -237,7 +239,7 @@ def test_unfinished_bags_are_said_to_be_unfinished():
 @pytest.mark.parametrize("tau", [0.3, 1.0])
 def test_unrolled_gradient(bounds, tau):
     cost, offsets, proportions = draw(bounds, 3, zeros=1)
-    share = torch.rand(cost.shape, dtype=torch.float64)
+    share = torch.linspace(0, 1, cost.numel(), dtype=torch.float64).view_as(cost)
 
     def functions(cost):
         ours = unbalanced_sinkhorn(cost, offsets, proportions, epsilon=0.7, tau=tau, iterations=7)
@@ -306,3 +308,20 @@ def test_single_instances_in_closed_form_equal_the_iteration(monkeypatch):
     looped = unbalanced_sinkhorn(cost, offsets, proportions, **settings)
     for name in ("plan", "value", "instance_potential", "class_potential"):
         assert torch.allclose(getattr(closed, name), getattr(looped, name), atol=1e-13)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("bounds", [RAGGED, [0, 64, 128], [0, 1, 2, 3]])
+@pytest.mark.parametrize("solve", [unbalanced_sinkhorn, sinkhorn])
+def test_the_gpu_agrees_with_the_cpu(bounds, solve):
+    settings = {"epsilon": 0.7, "tau": 0.5} if solve is unbalanced_sinkhorn else {"epsilon": 0.7}
+    slopes, plans = [], []
+    for device in ("cpu", "cuda"):
+        cost, offsets, proportions = (tensor.to(device) for tensor in draw(bounds, 10, zeros=2))
+        cost.requires_grad_()
+        ours = solve(cost, offsets, proportions, **settings)
+        plans.append(ours.plan.detach().cpu())
+        slopes.append(torch.autograd.grad(ours.value.sum(), cost)[0].cpu())
+    assert torch.allclose(*plans, atol=1e-10)
+    assert torch.allclose(*slopes, atol=1e-9)

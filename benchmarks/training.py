@@ -1,0 +1,100 @@
+"""A training step of each loss against plain cross-entropy, on the same network and batch."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks import timing
+from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss
+from shared.bags import segment_mean
+from shared.methods import Batch, LossMethod, kl_loss
+from shared.networks import MLP, ResNet18
+from shared.training import prepare_device
+
+LOSSES = {
+    "kl": kl_loss,
+    "avgkl": avgkl_loss,
+    "rot, envelope": lambda *bags: rot_loss(*bags, alpha=0.5, gradient="envelope"),
+    "rot, unrolled": lambda *bags: rot_loss(*bags, alpha=0.5),
+    "equation 5, exact": relax_lp_loss,
+}
+
+
+def method(network: str, loss, device: torch.device, n_classes: int) -> LossMethod:
+    """A fresh network under a loss, in bfloat16 on a GPU."""
+    torch.manual_seed(0)
+    if network == "resnet18":
+        net = ResNet18(n_classes).to(device, memory_format=torch.channels_last)
+    else:
+        net = MLP(2048, 64, n_classes).to(device)
+    weights = [p for p in net.parameters() if p.requires_grad]
+    return LossMethod(net, torch.optim.SGD(weights, 0.01, momentum=0.9), loss, autocast=device.type == "cuda")
+
+
+def compare(network: str, images: int, bag_size: int, repeats: int, device: torch.device) -> list[dict]:
+    """One row a loss: milliseconds of a step and its ratio to the cross-entropy step of the same turn."""
+    n_classes = 10
+    rng = torch.Generator().manual_seed(0)
+    shape = (3, 32, 32) if network == "resnet18" else (2048,)
+    x = torch.randn(images, *shape, generator=rng).to(device)
+    if network == "resnet18":
+        x = x.contiguous(memory_format=torch.channels_last)
+    labels = torch.nn.functional.one_hot(torch.randint(n_classes, (images,), generator=rng), n_classes).float()
+    offsets = torch.arange(images // bag_size + 1) * bag_size
+    bags = Batch(x, offsets, segment_mean(labels, offsets).to(device))
+    plain = Batch(x, torch.arange(images + 1), labels.to(device))
+
+    def cross_entropy(log_p, _, target):
+        return -(target * log_p).sum(1).mean()
+
+    methods = {"cross-entropy": (method(network, cross_entropy, device, n_classes), plain)}
+    methods |= {name: (method(network, loss, device, n_classes), bags) for name, loss in LOSSES.items()}
+    calls = {name: (lambda m=m, batch=batch: m.update(batch)) for name, (m, batch) in methods.items()}
+    taken = timing.time_interleaved(calls, repeats, device)
+    rows = []
+    for name, call in calls.items():
+        middle, low, high = timing.spread(taken[name])
+        ratios = [a / b for a, b in zip(taken[name], taken["cross-entropy"], strict=True)]
+        ratio, least, most = timing.spread(ratios)
+        rows.append(
+            {
+                "network": network,
+                "images": images,
+                "bag_size": bag_size,
+                "loss": name,
+                "milliseconds_median": round(middle, 3),
+                "milliseconds_min": round(low, 3),
+                "milliseconds_max": round(high, 3),
+                "ratio_median": round(ratio, 4),
+                "ratio_min": round(least, 4),
+                "ratio_max": round(most, 4),
+                "images_per_second": round(1000 * images / middle),
+                "peak_memory_mb": round(timing.peak_memory(call, device), 1),
+                "precision": "bf16" if device.type == "cuda" else "fp32",
+                "device": timing.device_name(device),
+                "versions": timing.versions("torch", "numpy"),
+            }
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--repeats", type=int, help="timed steps of each loss; 7 on a CPU and 50 on a GPU unless told")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    args = parser.parse_args(argv)
+    device = prepare_device(args.device)
+    gpu = device.type == "cuda"
+    repeats = args.repeats or (50 if gpu else 7)
+    cases = [("resnet18", 128, 16), ("resnet18", 1024, 64)] if gpu else [("resnet18", 32, 16)]
+    rows = [row for case in cases for row in compare(*case, repeats, device)]
+    rows += compare("mlp", 256, 16, 10 * repeats, device)
+    timing.write_csv(args.out / f"training{'_gpu' if gpu else ''}.csv", rows)
+    columns = ("network", "images", "bag_size", "loss", "milliseconds_median", "ratio_median", "ratio_min", "ratio_max")
+    timing.print_table(rows, [*columns, "images_per_second", "peak_memory_mb"])
+
+
+if __name__ == "__main__":
+    main()
