@@ -29,6 +29,7 @@ from shared.training import (
     fit,
     peak_memory_mb,
     prepare_device,
+    seed_torch,
     select,
 )
 from shared.training.inputs import channel_statistics
@@ -68,7 +69,7 @@ def data_of(name: str, network: str, augment: bool, device: torch.device):
 
 def network_of(spec: dict, inputs: Inputs, n_classes: int) -> nn.Module:
     """The network a spec names, initialised by its seed."""
-    torch.manual_seed(axis_seed(spec["seed"], "initialisation"))
+    seed_torch(axis_seed(spec["seed"], "initialisation"), inputs.device)
     example = inputs.batch([0])
     if spec["network"] == "resnet18":
         return ResNet18(n_classes, spec["width"], channels=example.shape[1])

@@ -22,7 +22,7 @@ def planned_rows(runs: Iterable[Run], folder: Path, metric: str = "accuracy") ->
     runs = list(runs)
     rows = store.tidy(store.read(folder))
     found = rows[rows.metric == metric].assign(status="done") if len(rows) else rows
-    recorded = {run_id for run_id in found["id"]} if len(found) else set()
+    recorded = set(found["id"]) if len(found) else set()
     missing = []
     for run in runs:
         if run.id not in recorded:

@@ -4,7 +4,7 @@ from shared.training.device import peak_memory_mb, prepare_device
 from shared.training.evaluate import accuracy, bag_loss, select
 from shared.training.inputs import Inputs
 from shared.training.loop import Schedule, fit
-from shared.training.seeds import axis_seed
+from shared.training.seeds import axis_seed, seed_torch
 
 __all__ = [
     "Inputs",
@@ -15,5 +15,6 @@ __all__ = [
     "fit",
     "peak_memory_mb",
     "prepare_device",
+    "seed_torch",
     "select",
 ]

@@ -18,7 +18,6 @@ def prepare_device(name: str = "auto", threads: int | None = None) -> torch.devi
         if not torch.cuda.is_available():
             raise RuntimeError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
         torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = True
         torch.cuda.reset_peak_memory_stats(name)
     return torch.device(name)
 

@@ -18,7 +18,7 @@ from shared.bags import Bags, permutation
 from shared.methods import Batch, Method
 from shared.training import checkpoint as checkpoints
 from shared.training.inputs import Inputs
-from shared.training.seeds import axis_seed
+from shared.training.seeds import axis_seed, seed_torch
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def fit(
             step = state["step"]
             which = order[step * bags_per_batch : (step + 1) * bags_per_batch]
             batch = bags.take(which)
-            torch.manual_seed(axis_seed(seed, "noise", epoch, step))
+            seed_torch(axis_seed(seed, "noise", epoch, step), inputs.device)
             method.set_learning_rate(schedule((epoch + step / steps) / epochs))
             scalars = method.update(
                 Batch(

@@ -10,15 +10,15 @@ from torch import Tensor
 from shared.transport.exact import solve_bag
 from shared.transport.ragged import check_offsets
 
-INTEGRAL = 1e-6  # relative to the bag's size, like in `exact`
+INTEGRAL = 1e-6
 
 
 def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
     """Round the masses n z of every bag to counts that sum to n (Hamilton's method).
 
-    Each class gets the whole part of its mass; what is left goes one by one to the largest remainders, ties
-    to the lower class. Masses within 1e-6 n of a whole number are that number, so counts survive division
-    by n in float32. Classes of proportion 0 get nothing.
+    Each class gets the whole part of its mass; what is left goes one by one to the largest remainders, ties to the
+    lower class. So masses that rounding has moved off whole numbers return to them, and classes of proportion 0 get
+    nothing.
 
     Parameters
     ----------
@@ -44,10 +44,6 @@ def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
         raise ValueError(f"bag {bag}: cannot round {proportions[bag].tolist()} to {sizes[bag].item()} counts")
     shares = proportions.double()
     masses = sizes[:, None] * shares / shares.sum(1, keepdim=True)
-    # The second bound keeps the whole parts from adding up to more than n.
-    tolerance = (INTEGRAL * sizes[:, None]).clamp(max=0.5 / masses.shape[1])
-    nearest = masses.round()
-    masses = torch.where((masses - nearest).abs() <= tolerance, nearest, masses)
     counts = masses.floor().long()
     order = (masses - counts).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1)

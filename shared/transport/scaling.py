@@ -129,9 +129,8 @@ def _floor(values: Tensor) -> float:
 
 
 def _is_safe(scaling: Scaling) -> bool:
-    # Within these bounds an entry of the kernel that was flushed to 0 is below rounding in every sum, whatever u and v
-    # multiply it by, and the squares of the column sums (about `weight`), by which autograd divides, do not underflow.
-    # Comparisons with NaN are false.
+    # Within these bounds (the weights are about the column sums) an entry of the kernel that was flushed to 0 is below
+    # rounding in every sum, whatever u and v multiply it by. Comparisons with NaN are false.
     bound = torch.finfo(scaling.u.dtype).max ** 0.2
     extremes = [*scaling.u.aminmax(), *scaling.v.aminmax(), *scaling.weight.sqrt().aminmax()]
     low, high = torch.stack(extremes).aminmax()

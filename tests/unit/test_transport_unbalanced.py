@@ -295,9 +295,10 @@ def test_impossible_settings_are_refused():
             unbalanced_sinkhorn(*problem, **{"epsilon": 1.0, "tau": 0.5} | wrong)
 
 
-def test_single_instances_in_closed_form_equal_the_iteration(monkeypatch):
+@pytest.mark.parametrize("iterations", [9, 60])
+def test_single_instances_in_closed_form_equal_the_iteration(monkeypatch, iterations):
     cost, offsets, proportions = draw([0, 1, 2, 3], 4, zeros=2)
-    settings = {"epsilon": 0.7, "tau": 0.6, "iterations": 9}
+    settings = {"epsilon": 0.7, "tau": 0.6, "iterations": iterations}
     closed = unbalanced_sinkhorn(cost, offsets, proportions, **settings)
 
     def pretend(offsets, device):
@@ -308,6 +309,18 @@ def test_single_instances_in_closed_form_equal_the_iteration(monkeypatch):
     looped = unbalanced_sinkhorn(cost, offsets, proportions, **settings)
     for name in ("plan", "value", "instance_potential", "class_potential"):
         assert torch.allclose(getattr(closed, name), getattr(looped, name), atol=1e-13)
+    assert torch.equal(closed.converged, looped.converged)
+    assert closed.converged.all() == (iterations == 60)
+
+
+def test_ordinary_problems_stay_out_of_the_slow_log_domain(monkeypatch):
+    from shared.transport import scaling
+
+    lengths, log_steps = [], scaling._log_steps
+    monkeypatch.setattr(scaling, "_log_steps", lambda *a: lengths.append(a[3]) or log_steps(*a))
+    cost, offsets, proportions = draw(RAGGED, 6, spread=3.0, zeros=3, dtype=torch.float32)
+    unbalanced_sinkhorn(cost, offsets, proportions, epsilon=1.0, tau=0.5)
+    assert lengths == [1]
 
 
 @pytest.mark.gpu
