@@ -57,10 +57,21 @@ class PatchFeatures:
         total = F.avg_pool2d(x.sum(1, keepdim=True), patch, 1) * area
         squares = F.avg_pool2d((x * x).sum(1, keepdim=True), patch, 1) * area
         variance = (squares - total * total / n_values) / (n_values - 1)
-        y = F.conv2d(x, self.filters) * (variance + self.noise).rsqrt() - self.shift[None, :, None, None]
+        responses = F.conv2d(x, self.filters).permute(0, 2, 3, 1)
+        n, height, width, _ = responses.shape
+        y = responses.reshape(n, height * width, n_filters)
+        y = y.mul_((variance + self.noise).rsqrt().reshape(n, -1, 1)).sub_(self.shift)
         y = F.softshrink(y, self.threshold)
-        half = y.shape[2] // 2
-        y = y[:, :, : 2 * half, : 2 * half].permute(0, 2, 3, 1).reshape(len(x), 2, half, 2, half, n_filters)
         # With s = softshrink: its positive and negative parts are (|s| + s) / 2 and (|s| - s) / 2.
-        signed, absolute = y.mean((2, 4)), y.abs().mean((2, 4))
+        quadrants = _quadrants(height, width)
+        signed, absolute = quadrants @ y, quadrants @ y.abs_()
         return torch.cat([(absolute + signed).flatten(1), (absolute - signed).flatten(1)], 1) / 2
+
+
+def _quadrants(height: int, width: int) -> Tensor:
+    """(4, height * width): the averages over four quadrants as a matrix, whose product is the fastest pooling."""
+    rows, columns = ((torch.arange(2 * (n // 2)) // (n // 2)) for n in (height, width))
+    table = torch.full((height, width), -1)
+    table[: len(rows), : len(columns)] = 2 * rows[:, None] + columns
+    inside = (table.flatten() == torch.arange(4)[:, None]).float()
+    return inside / inside.sum(1, keepdim=True)

@@ -17,7 +17,7 @@ PAPERS = sorted(path.parent.name for path in (ROOT / "papers").glob("*/__init__.
 MODULES = sorted([*(ROOT / "shared").rglob("*.py"), *(ROOT / "papers").rglob("*.py")])
 
 ALONE = ("transport", "bags", "networks", "plotting")
-MAY_IMPORT = {**dict.fromkeys(ALONE, set()), "methods": set(ALONE)}
+MAY_IMPORT = {room: set() for room in ALONE} | {"methods": set(ALONE)}
 SWEEP_NEEDS = ("torch", "numpy", "scipy", "PyYAML")
 
 # A module search that finds nothing among the refused names, then the imports in question.
@@ -144,7 +144,7 @@ def test_public_names_say_what_they_are():
         public = [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_") and n.name != "main"]
         names = [getattr(node, "name", "module") for node in [tree, *public] if not ast.get_docstring(node)]
         silent += [f"{path.relative_to(ROOT)}: {name}" for name in names]
-    assert silent == []
+    assert not silent, "no docstring:\n" + "\n".join(silent)
 
 
 def test_records_need_next_to_nothing():
@@ -187,7 +187,7 @@ def test_nothing_of_one_machine_is_committed():
             continue
         hits = [(number, line) for number, line in enumerate(lines, 1) if places.search(line) or hosts.search(line)]
         found += [f"{name}:{number}: {line.strip()[:100]}" for number, line in hits]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 def test_no_data_and_no_second_lock_are_committed():

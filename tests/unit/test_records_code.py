@@ -1,0 +1,203 @@
+"""Which code a record stands on: nothing it runs is left out, and no comment makes it stale."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shared.records import code_hash, repository, sources
+
+TREE = {
+    "papers/__init__.py": "",
+    "papers/toy/__init__.py": '"""A paper."""\n',
+    "papers/toy/train.py": '''
+"""One run."""
+import os
+import shared.alpha.one
+from shared import datasets
+from shared.alpha import two as second
+from shared.beta import Name
+
+
+def train():
+    """Docs."""
+    from shared.late import later
+
+    return later("# no comment")
+
+
+if __name__ == "__main__":
+    from shared import sweep
+''',
+    "papers/toy/tables.py": "from papers.toy import train\n",
+    "shared/__init__.py": "",
+    "shared/alpha/__init__.py": "from shared.alpha import base\n",
+    "shared/alpha/base.py": "",
+    "shared/alpha/one.py": "",
+    "shared/alpha/two.py": "",
+    "shared/alpha/other.py": "",
+    "shared/beta.py": "class Name: pass\n",
+    "shared/late.py": "later = str\n",
+    "shared/sweep.py": "",
+    "shared/datasets/__init__.py": "from shared.datasets import store\n",
+    "shared/datasets/store.py": "import shared.late\n",
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, text in TREE.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def names(module, root):
+    return {path.relative_to(root).as_posix() for path in sources(module, root)}
+
+
+def test_every_way_to_import_is_followed(root):
+    assert names("papers.toy.train", root) == {
+        "papers/__init__.py",
+        "papers/toy/__init__.py",
+        "papers/toy/train.py",
+        "shared/__init__.py",
+        "shared/alpha/__init__.py",  # runs when anything in the package is imported
+        "shared/alpha/base.py",
+        "shared/alpha/one.py",
+        "shared/alpha/two.py",  # from package import module
+        "shared/beta.py",  # from module import name
+        "shared/late.py",  # imported inside a function
+    }
+
+
+def test_the_command_line_of_a_module_is_not_part_of_what_it_computes(root):
+    assert "shared/sweep.py" not in names("papers.toy.train", root)
+
+
+def test_datasets_are_not_followed_from_outside_but_are_from_inside(root):
+    assert not any(name.startswith("shared/datasets") for name in names("papers.toy.train", root))
+    assert {"shared/datasets/store.py", "shared/late.py"} <= names("shared.datasets", root)
+
+
+def test_a_paper_that_imports_another_runs_its_code(root):
+    assert names("papers.toy.train", root) < names("papers.toy.tables", root)
+
+
+def test_sources_are_sorted_and_exist(root):
+    found = sources("papers.toy.train", root)
+    assert found == sorted(found) and all(path.is_file() for path in found)
+
+
+def test_a_module_that_is_not_there_is_refused(root):
+    with pytest.raises(ModuleNotFoundError, match="numpy is not a module of papers or shared"):
+        sources("numpy", root)
+
+
+TEXT = TREE["papers/toy/train.py"]
+SAME = {
+    "comment": TEXT.replace("import os\n", "import os  # for nothing\n# a line\n"),
+    "docstring": TEXT.replace('"""Docs."""', '"""Other\n    docs, longer.\n    """'),
+    "module docstring": TEXT.replace('"""One run."""', '"""Another."""'),
+    "blank lines": TEXT.replace("import os\n", "\n\nimport os\n\n"),
+    "space at the end": TEXT.replace("import os\n", "import os   \n"),
+}
+OTHER = {
+    "statement": TEXT.replace("import os\n", "import sys\n"),
+    "indented": TEXT.replace("    return", "    1\n    return"),
+    "text after #": TEXT.replace("# no comment", "# some comment"),
+    "string that is no docstring": TEXT.replace("import os\n", 'import os\n"""value"""\n'),
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_what_does_not_run_does_not_change_the_hash(root, kind):
+    before = code_hash("papers.toy.train", root)
+    assert SAME[kind] != TEXT
+    (root / "papers/toy/train.py").write_text(SAME[kind])
+    assert code_hash("papers.toy.train", root) == before
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_what_runs_changes_the_hash(root, kind):
+    before = code_hash("papers.toy.train", root)
+    assert OTHER[kind] != TEXT
+    (root / "papers/toy/train.py").write_text(OTHER[kind])
+    assert code_hash("papers.toy.train", root) != before
+
+
+def test_code_beside_a_docstring_on_one_line_changes_the_hash(root):
+    path = root / "shared/beta.py"
+    path.write_text('class Name(int): "An integer."\n')
+    before = code_hash("papers.toy.train", root)
+    path.write_text('class Name(float): "An integer."\n')
+    assert code_hash("papers.toy.train", root) != before
+
+
+@pytest.mark.parametrize("changed", ["shared/alpha/__init__.py", "shared/late.py", "shared/alpha/base.py"])
+def test_code_imported_far_away_changes_the_hash(root, changed):
+    before = code_hash("papers.toy.train", root)
+    (root / changed).write_text((root / changed).read_text() + "CONSTANT = 1\n")
+    assert code_hash("papers.toy.train", root) != before
+
+
+@pytest.mark.parametrize("changed", ["shared/alpha/other.py", "shared/sweep.py", "shared/datasets/store.py"])
+def test_code_that_the_module_never_runs_does_not_change_the_hash(root, changed):
+    before = code_hash("papers.toy.train", root)
+    (root / changed).write_text("CONSTANT = 1\n")
+    assert code_hash("papers.toy.train", root) == before
+
+
+def test_the_hash_does_not_know_where_the_checkout_lies(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("other") / "deep"
+    shutil.copytree(root, elsewhere)
+    assert code_hash("papers.toy.train", elsewhere) == code_hash("papers.toy.train", root)
+
+
+def test_a_moved_line_between_files_changes_the_hash(root):
+    before = code_hash("papers.toy.train", root)
+    (root / "shared/alpha/one.py").write_text("A = 1\n")
+    one = code_hash("papers.toy.train", root)
+    (root / "shared/alpha/one.py").write_text("")
+    (root / "shared/alpha/two.py").write_text("A = 1\n")
+    assert len({before, one, code_hash("papers.toy.train", root)}) == 3
+
+
+class TestRepository:
+    """The same of the repository's own code."""
+
+    @pytest.fixture
+    def copy(self, tmp_path):
+        for package in ("papers", "shared"):
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(repository() / package, tmp_path / package, ignore=ignore)
+        return tmp_path
+
+    def test_an_edit_of_transport_makes_rot_stale_but_not_the_cached_features(self, copy):
+        modules = ("papers.rot.train", "shared.training.features")
+        before = [code_hash(module, copy) for module in modules]
+        assert before == [code_hash(module) for module in modules]
+        path = copy / "shared/transport/unbalanced.py"
+        path.write_text(path.read_text() + "\nSOMETHING = 1\n")
+        after = [code_hash(module, copy) for module in modules]
+        assert after[0] != before[0] and after[1] == before[1]
+
+    @pytest.mark.parametrize(
+        "name", ["papers/rot/train.py", "papers/rot/loss.py", "shared/training/loop.py", "shared/bags/makers.py"]
+    )
+    def test_rot_runs_on(self, name):
+        assert repository() / name in sources("papers.rot.train")
+
+    def test_rot_runs_are_not_staled_by_how_records_are_kept_or_drawn(self):
+        found = {path.relative_to(repository()).as_posix() for path in sources("papers.rot.train")}
+        assert not any(
+            name.startswith(("shared/records", "shared/comparison", "shared/plotting", "shared/datasets"))
+            for name in found
+        )
+
+    def test_no_import_is_relative_for_those_are_not_followed(self):
+        for path in (p for package in ("papers", "shared") for p in Path(repository() / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path} imports relatively"
