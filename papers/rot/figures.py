@@ -57,7 +57,7 @@ def final_accuracy(table: pandas.DataFrame, datasets: list[str], note: str):
         axis.set(title=DATASETS.get(dataset, dataset), xlabel="bag size n", ylim=(0, 100))
         axis.set_xticks(sorted(own.bag_size.unique()), [f"{size:g}" for size in sorted(own.bag_size.unique())])
     axes[0][0].set_ylabel("final test accuracy (%)")
-    axes[0][-1].legend(loc="upper right")
+    axes[0][0].legend(loc="lower left")
     plotting.note(figure, note)
     return figure
 

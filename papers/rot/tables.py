@@ -74,6 +74,11 @@ def _as_text(table: pandas.DataFrame) -> pandas.Series:
     return table.apply(lambda row: entry(row.n_seeds, row["mean"], row["std"]), axis=1)
 
 
+def _with_text(table: pandas.DataFrame) -> pandas.DataFrame:
+    numbers = ["n_seeds", "mean", "std"]
+    return table.drop(columns=numbers).assign(accuracy=_as_text(table) if len(table) else [])
+
+
 def _wide(table: pandas.DataFrame) -> pandas.DataFrame:
     last = table[table.selection == "last"]
     wide = last.assign(text=_as_text(last)).pivot(index=["dataset", "method"], columns="bag_size", values="text")
@@ -87,31 +92,20 @@ def write(tier: str, results: Path) -> None:
     records = store.read(folder / "runs")
     rows = planned_rows([run for run in plan(tier) if "bag_size" in run.spec], folder / "runs")
     rows = rows.astype({"bag_size": int})
-    notes = [LEGEND, f"Tier {tier}. {stand_ins(rows)}"]
-    fig2 = final(rows)
+
+    def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str = "") -> None:
+        used = rows[rows.dataset.isin(table.get("dataset", []))]
+        write_csv(table, folder / f"{name}.csv")
+        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {stand_ins(used)}"])
+
     write_csv(curves(records), folder / "fig1.csv")
-    write_csv(fig2, folder / "fig2.csv")
-    write_markdown(_wide(fig2), folder / "fig2.md", "Figure 2: accuracy by bag size, last epoch", notes)
-    checked = equations(records)
-    write_csv(checked, folder / "equations.csv")
-    write_markdown(
-        checked, folder / "equations.md", "Propositions 1 and 2 and Equation 5, largest deviation in float64"
-    )
-    swept = alpha_sweep(rows)
-    write_csv(swept, folder / "alpha.csv")
-    text = swept.assign(accuracy=_as_text(swept)) if len(swept) else swept.assign(accuracy=[])
-    columns = ["dataset", "bag_size", "alpha", "selection", "accuracy"]
-    write_markdown(text[columns], folder / "alpha.md", "ROT by alpha (Section 4.1)", notes)
-    control = controls(rows)
-    write_csv(control, folder / "controls.csv")
-    text = control.assign(accuracy=_as_text(control)) if len(control) else control.assign(accuracy=[])
-    permuted = "kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."
-    write_markdown(
-        text[["dataset", "bag_size", "method", "accuracy"]],
-        folder / "controls.md",
-        "Controls the paper left out, last epoch",
-        [*notes, permuted],
-    )
+    fig2, swept, control, checked = final(rows), alpha_sweep(rows), controls(rows), equations(records)
+    publish("fig2", fig2, _wide(fig2), "Figure 2: accuracy by bag size, last epoch", LEGEND)
+    publish("alpha", swept, _with_text(swept), "ROT by alpha (Section 4.1)", LEGEND)
+    note = f"{LEGEND} kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."
+    publish("controls", control, _with_text(control), "Controls the paper left out, last epoch", note)
+    note = "Largest deviation in float64 over random predictions; no training."
+    publish("equations", checked, checked, "Propositions 1 and 2 and Equation 5", note)
 
 
 def main() -> None:

@@ -1,0 +1,147 @@
+"""Records on disk: whole or not there, found through the index, equal bytes for equal results."""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from shared.records import ConfigError, read, read_index, record_path, store, tidy, write
+
+
+def record(run_id="toy/moons/kl/seed0", accuracy=50.0, **more):
+    return {
+        "id": run_id,
+        "spec": {"method": "kl", "seed": 0, "rate": 0.1, "augment": False, "sizes": [1, 2]},
+        "spec_hash": "s",
+        "code": {"hash": "c", "commit": None, "dirty": False},
+        "metrics": {"last": {"accuracy": accuracy, "epoch": 3}, "oracle": {"accuracy": accuracy + 1}},
+        "cost": {"wall_s": 1.0},
+        "environment": {"device": "cpu"},
+        "finished": "2026-01-01T00:00:00+00:00",
+        **more,
+    }
+
+
+def everything(folder):
+    """{path: bytes} of all files, hidden ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    path = write(tmp_path, record())
+    assert path == record_path(tmp_path, "toy/moons/kl/seed0") == tmp_path / "moons/kl/seed0.json"
+    assert store.load(path) == {"schema": store.SCHEMA, **record()}
+    assert list(everything(tmp_path)) == ["moons/kl/seed0.json"]
+
+
+def test_equal_results_give_equal_bytes_whatever_was_there(tmp_path):
+    first = write(tmp_path, record()).read_bytes()
+    write(tmp_path, record(accuracy=10.0))
+    assert write(tmp_path, record()).read_bytes() == first
+
+
+def test_ids_that_differ_after_a_dot_have_different_files(tmp_path):
+    """`alpha0.1` and `alpha0.5` must not be one file wherever in an id they stand."""
+    paths = {record_path(tmp_path, f"toy/rot-alpha0.{i}") for i in (1, 5)}
+    assert len(paths) == 2 and all(path.suffix == ".json" for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(float("nan"), ValueError), (float("inf"), ValueError), (object(), TypeError)],
+    ids=["nan", "inf", "object"],
+)
+def test_what_json_cannot_hold_is_refused_and_the_record_before_it_stays(tmp_path, value, error):
+    write(tmp_path, record())
+    before = everything(tmp_path)
+    with pytest.raises(error):
+        write(tmp_path, record(curves={"loss": [1.0, value]}))
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("existing", [True, False], ids=["over a record", "new"])
+def test_a_write_that_fails_at_the_end_leaves_nothing_behind(tmp_path, monkeypatch, existing):
+    if existing:
+        write(tmp_path, record())
+    before = everything(tmp_path)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path, record(accuracy=99.0))
+    assert everything(tmp_path) == before
+
+
+def test_the_old_record_is_there_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    path = write(tmp_path, record())
+    old, replace, seen = path.read_bytes(), os.replace, []
+
+    def watch(source, target):
+        seen.append((path.read_bytes() == old, json.loads(open(source).read())["metrics"]["last"]["accuracy"]))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    write(tmp_path, record(accuracy=99.0))
+    assert seen == [(True, 99.0)] and store.load(path)["metrics"]["last"]["accuracy"] == 99.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"schema": 1, "id": ', "[]", "{}", '{"schema": 99}'],
+    ids=["empty", "cut off", "list", "no schema", "later schema"],
+)
+def test_a_damaged_record_is_named(tmp_path, text):
+    path = write(tmp_path, record())
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"moons/kl/seed0\.json is not a record.*; delete it and run again"):
+        read(tmp_path)
+
+
+def test_a_folder_without_an_index_gives_all_its_records_sorted(tmp_path):
+    for seed in (1, 0):
+        write(tmp_path, record(f"toy/moons/kl/seed{seed}"))
+    assert read_index(tmp_path) is None
+    assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed0", "toy/moons/kl/seed1"]
+
+
+def test_with_an_index_only_what_the_plan_asked_for_is_read(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path, record(f"toy/moons/kl/seed{seed}"))
+    store.write_index(tmp_path, ["toy/moons/kl/seed1", "toy/moons/kl/seed2"])
+    assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed1"]
+
+
+def test_the_index_says_done_failed_or_missing_and_pins_the_record(tmp_path):
+    ids = [f"toy/moons/kl/seed{seed}" for seed in (2, 0, 1)]
+    path = write(tmp_path, record(ids[1]))
+    store.write_text(record_path(tmp_path, ids[2]).with_suffix(".log"), "Traceback\n")
+    statuses = store.write_index(tmp_path, ids)
+    assert statuses == {ids[1]: "done", ids[2]: "failed", ids[0]: "missing"}
+    index = read_index(tmp_path)
+    assert list(index) == sorted(ids) and {i: row["status"] for i, row in index.items()} == statuses
+    assert index[ids[1]]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() and not index[ids[0]]["sha256"]
+
+
+def test_the_index_is_the_same_bytes_for_the_same_records_in_any_order(tmp_path):
+    ids = [f"toy/moons/kl/seed{seed}" for seed in range(3)]
+    write(tmp_path, record(ids[0]))
+    store.write_index(tmp_path, ids)
+    before = (tmp_path / store.INDEX).read_bytes()
+    store.write_index(tmp_path, reversed(ids))
+    assert (tmp_path / store.INDEX).read_bytes() == before
+
+
+def test_tidy_has_a_row_for_each_selection_and_metric_and_the_columns_tables_group_by(tmp_path):
+    rows = tidy([record(), record("toy/moons/kl/seed1", 60.0)])
+    assert list(rows.columns) == [
+        *("id", "method", "seed", "rate", "augment"),
+        *("selection", "metric", "value"),
+        *("commit", "code_hash", "device", "finished"),
+    ]
+    assert len(rows) == 2 * 3
+    one = rows[(rows.id == "toy/moons/kl/seed1") & (rows.selection == "oracle")]
+    assert one.metric.tolist() == ["accuracy"] and one.value.tolist() == [61.0]
+    assert tidy([]).empty

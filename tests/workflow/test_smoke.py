@@ -1,0 +1,265 @@
+"""The whole workflow as a reader types it, in a copy of this repository: tier smoke, nothing downloaded.
+
+One real `snakemake all --cores`; the tests after it look at what a next call would do, and leave the copy as it was.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shared.records import record_path, sources
+from shared.records.sweep import plan
+
+ROOT = Path(__file__).parents[2]
+BESIDE = Path(sys.executable).parent
+PAPERS = sorted(path.parent.name for path in (ROOT / "papers").glob("*/__init__.py"))
+AFTER_TRAINING = ("tables", "figures", "page")  # the rules <paper>_... that stand on <paper>_train
+AFTER_ALL = {"comparison", "comparison_page", "report", "all"}
+ALL_CORES = ["snakemake", "all", "--cores"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def environment(**more):
+    """Tier smoke, the tools of this Python, git with a name, and no way out to a network."""
+    unset = ("LLP_DATA", "LLP_MIRROR", "SNAKEMAKE_PROFILE")
+    env = {key: value for key, value in os.environ.items() if key not in unset}
+    for scheme in ("http", "https"):
+        env |= {f"{scheme}_proxy": "http://127.0.0.1:9", f"{scheme.upper()}_PROXY": "http://127.0.0.1:9"}
+    for role in ("AUTHOR", "COMMITTER"):
+        env |= {f"GIT_{role}_NAME": "reader", f"GIT_{role}_EMAIL": "reader@localhost"}
+    return {**env, "LLP_TIER": "smoke", "PATH": f"{BESIDE}{os.pathsep}{os.environ['PATH']}", **more}
+
+
+def run(command, folder, status=0, **more):
+    """Run a command in `folder`; both streams as one text."""
+    if command[0] == "snakemake" and "workflows/launcher.py" not in (BESIDE / "snakemake").read_text():
+        command = [sys.executable, "-m", "workflows.launcher", *command[1:]]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert (done.returncode == 0) == (status == 0), f"{command}\n{done.stdout[-8000:]}"
+    return done.stdout
+
+
+def would_run(folder, *arguments):
+    """{rule: number of jobs} that `snakemake -n` announces."""
+    said = run(["snakemake", "-n", *(arguments or ["all"]), "--cores", "1"], folder)
+    if "Nothing to be done" in said:
+        return {}
+    table = said.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]
+    return {rule: int(n) for rule, n in (line.split() for line in table) if rule != "total"}
+
+
+def state(*folders):
+    """{file: (bytes, time of change)} of everything under `folders`."""
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+
+def records(house):
+    return state(*(house / "results/smoke" / paper / "runs" for paper in PAPERS))
+
+
+@contextlib.contextmanager
+def edited(path, line):
+    """A file with a line more at its end, for as long as the block lasts."""
+    text = path.read_text()
+    path.write_text(f"{text}\n{line}\n")
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """(folder, what was said): a checkout of this repository where `snakemake all --cores` has run once."""
+    house = tmp_path_factory.mktemp("smoke") / "house"
+    listed = run(["git", "ls-files", "-co", "--exclude-standard", "-z"], ROOT)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (house / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, house / name)
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "copy"]):
+        run(command, house)
+    return house, run(ALL_CORES, house)
+
+
+@pytest.fixture(scope="module")
+def house(first):
+    return first[0]
+
+
+def test_the_first_lines_say_tier_time_and_choice(first):
+    """Before anything is downloaded or trained, a reader learns what was chosen, how long, and how to change it."""
+    lines = first[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Tier "))
+    assert lines[start].startswith("Tier smoke: toy data")
+    assert re.match(r"Estimated time: \d+ (s|min) for \d+ runs, \d+ at once on cpu", lines[start + 1])
+    assert "--config tier=NAME" in lines[start + 2]
+    assert all(tier in lines[start + 2] for tier in ("smoke", "quick", "gpu", "paper"))
+    assert start < next(i for i, line in enumerate(lines) if "Building DAG" in line)
+    assert start <= 3
+
+
+def test_a_first_run_is_quiet(first):
+    """Warnings that mean nothing teach people to overlook the one that does."""
+    said = [line for line in first[1].splitlines() if "Warning" in line or "FAILED" in line or "Traceback" in line]
+    assert not said, "\n".join(said)
+
+
+def test_every_run_has_its_record(house):
+    """A record that names no commit cannot be traced; one missing makes a silent hole in the tables."""
+    head = run(["git", "rev-parse", "HEAD"], house).strip()
+    for paper in PAPERS:
+        runs = house / "results/smoke" / paper / "runs"
+        planned = {record_path(runs, one.id) for one in plan(paper, "smoke")}
+        assert set(runs.rglob("*.json")) == planned
+        for path in planned:
+            assert json.loads(path.read_text())["code"]["commit"] == head
+
+
+def test_nothing_but_results_and_data_is_made(house):
+    """A run leaves a clean checkout: whoever publishes can tell results from leftovers."""
+    assert run(["git", "status", "--porcelain"], house) == ""
+    assert not list(house.glob("results/**/*.part")) and not list(house.glob("results/**/.*"))
+    assert not list((house / ".work").rglob("*.pt"))
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_report_holds_every_figure_and_table(house, paper):
+    """report.html is sent around alone: what it lacks does not exist for its reader."""
+    folder = house / "results/smoke" / paper
+    text = (house / "results/smoke/report.html").read_text()
+    start = text.index("var results = ", text.index('<script id="results">')) + len("var results = ")
+    shown, _ = json.JSONDecoder().raw_decode(text, start)
+    figures, pages = sorted(folder.glob("*.svg")), sorted(folder.glob("*.html"))
+    assert figures and {"tables.html", "comparison.html"} <= {page.name for page in pages}
+    for path in [*figures, *pages]:
+        entry = shown[str(path.relative_to(house))]
+        assert base64.b64decode(entry["data_uri"].partition(",")[2]) == path.read_bytes()
+        assert len(entry["caption"]) > 40
+    assert {path.stem for path in folder.glob("*.png")} == {path.stem for path in figures}
+    tables = [path for path in folder.glob("*.md") if path.name != "comparison.md"]
+    assert tables
+    for table in tables:
+        heading = table.read_text().splitlines()[0].lstrip("# ")
+        assert heading in (folder / "tables.html").read_text(), table
+    for name in ("comparison.csv", "claims.csv", "comparison.md", "runs/index.csv"):
+        assert (folder / name).stat().st_size > 0
+
+
+def test_a_second_call_does_nothing(house):
+    before = state(house / "results", house / "data")
+    assert "Nothing to be done" in run(ALL_CORES, house)
+    assert state(house / "results", house / "data") == before
+
+
+def test_an_edited_solver_trains_again_and_an_undone_edit_does_not(house):
+    """Stale numbers after a fix in a solver are the worst that can happen; data and features do not depend on it."""
+    solver = "shared/transport/unbalanced.py"
+    users = [paper for paper in PAPERS if ROOT / solver in sources(f"papers.{paper}.train")]
+    assert "rot" in users
+    with edited(house / solver, "FORCED = 1"):
+        again = set(would_run(house))
+    assert {f"{paper}_train" for paper in users} <= again
+    assert again == AFTER_ALL | {f"{p}_{rule}" for p in users for rule in ("train", *AFTER_TRAINING)}
+    assert would_run(house) == {}
+
+
+def test_an_edited_figure_style_trains_nothing(house):
+    """Hours of training for another colour would teach people to edit svg files by hand."""
+    with edited(house / "shared/plotting/__init__.py", "FORCED = 1"):
+        assert set(would_run(house)) == {"report", "all"} | {f"{paper}_figures" for paper in PAPERS}
+
+
+def test_a_deleted_record_is_noticed_and_trained_alone(house):
+    """Deleting a record is how a reader doubts a number; the rest must stay as it was, and calm must return."""
+    ids = [one.id for one in plan("rot", "smoke")]
+    runs = house / "results/smoke/rot/runs"
+    backup = shutil.copytree(runs, house.parent / "backup")
+    lost = record_path(runs, next(i for i in ids if "/digits/kl/" in i))
+    before = records(house)
+    lost.unlink()
+    try:
+        assert would_run(house)["rot_train"] == 1
+        assert f"{len(ids)} runs, 1 to do" in run(["snakemake", "rot_train", "--cores"], house)
+        after = records(house)
+        assert {path for path in before if after.get(path) != before[path]} == {lost, runs / "index.csv"}
+        old, new = json.loads(before[lost][0]), json.loads(after[lost][0])
+        for key in ("id", "spec", "code", "data", "bags", "metrics", "curves"):
+            assert new[key] == old[key], key
+        assert "rot_train" not in would_run(house), "the run that was trained again is asked for once more"
+    finally:
+        shutil.copytree(backup, runs, dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("teir=smoke", "unknown key 'teir'; did you mean 'tier'?"),
+        ("tier=smok", "there is no tier 'smok'; there are gpu, paper, quick, smoke"),
+    ],
+)
+def test_a_misspelling_is_refused_by_name(house, typed, said):
+    """Snakemake takes any --config in silence; the default tier would run for hours in place of the one meant."""
+    text = run(["snakemake", "-n", "all", "--cores", "1", "--config", typed], house, status=1)
+    assert said in text
+    assert len(text.splitlines()) < 8 and "Traceback" not in text
+
+
+def test_dvc_finds_what_snakemake_made(house):
+    """`dvc repro` after `snakemake all` must train nothing and must not delete, replace or touch a record."""
+    dvc = yaml.safe_load((house / "dvc.yaml").read_text())
+    dvc["vars"] = [{"tier": "smoke"}]
+    for stage in dvc["stages"].values():
+        stage["deps"] = [dep for dep in stage["deps"] if not dep.startswith("data/") or (house / dep).exists()]
+    offline = {"DVC_SITE_CACHE_DIR": str(house.parent / "dvc"), "DVC_NO_ANALYTICS": "1"}
+    assert run(["dvc", "config", "core.analytics"], house, **offline).strip() == "false"
+    before = state(house / "results")
+    try:
+        (house / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
+        said = run(["dvc", "repro"], house, **offline)
+        assert said.count("Nothing to be done") == len(PAPERS)
+        assert state(house / "results") == before
+        assert "up to date" in run(["dvc", "repro"], house, **offline)
+        assert "up to date" in run(["dvc", "status", *dvc["stages"]], house, **offline)
+        assert state(house / "results") == before
+    finally:
+        run(["git", "checkout", "-q", "dvc.yaml"], house)
+        for lock in (house / "dvc.lock", house / "data/dvc.lock"):
+            lock.unlink(missing_ok=True)
+
+
+def test_a_fresh_clone_adopts_committed_results(house, tmp_path):
+    """Whoever clones published results must not train for hours, nor download data, to draw a figure anew."""
+    published, clone = tmp_path / "published", tmp_path / "clone"
+    run(["git", "clone", "-q", str(house), str(published)], tmp_path)
+    for paper in PAPERS:
+        shutil.copytree(house / "results/smoke" / paper, published / "results/smoke" / paper)
+        run(["git", "add", "-f", f"results/smoke/{paper}"], published)
+    run(["git", "commit", "-qm", "results"], published)
+    run(["git", "clone", "-q", str(published), str(clone)], tmp_path)
+    recipe = re.search(r"^adopt:.*\n\t@?(.+)$", (clone / "Makefile").read_text(), re.MULTILINE)[1]
+    run(["bash", "-c", recipe], clone)
+    assert set(would_run(clone)) == {"report", "all"}, "only report.html, which git does not hold, may be missing"
+    assert run(["git", "status", "--porcelain"], clone) == ""
+    assert {path.name for path in (clone / "data").iterdir()} <= {".gitignore", "dvc.yaml", "dvc.lock", "sources.csv"}
+    with edited(clone / "papers/rot/config.yaml", "# edited"):
+        assert {"dataset", "rot_train", "rot_tables"} <= set(would_run(clone))
