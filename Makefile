@@ -18,7 +18,7 @@ reproduce: setup  ## every table and figure of the default tier, and the compari
 	snakemake all --cores
 
 test: setup  ## the tests
-	python -m pytest -n 2
+	python -m pytest -n 2 --dist loadfile
 
 bench: setup  ## speed and memory beside other libraries
 	python -m benchmarks

@@ -1,15 +1,17 @@
-# What every rule file stands on: the tier, the code a rule runs, and the first lines a person reads.
+# Shared by all rules: the tier, the code each one runs, and the first lines a person reads.
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
 from shared.records import ConfigError, default_tier, load_tier, sources, specs, tiers
+from shared.records.config import check_keys, read_yaml
+from shared.records.store import write_text
 from shared.records.sweep import missing_records, outlook
 
-validate(config, "../config/schema.yaml")
-
 try:
+    check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
+    validate(config, "../config/schema.yaml")
     TIER = load_tier(config.get("tier") or default_tier())
     OUTLOOK = outlook(TIER)
 except ConfigError as error:
@@ -40,8 +42,16 @@ def data_of(paper):
 
 
 def gone(paper):
-    """Records that were deleted since they were made; a change here makes Snakemake train again."""
-    return missing_records(paper, TIER.tier)
+    """A file, as an input: it changes when records were deleted since they were made, and only then.
+
+    As a parameter the list would change back after training, and ask for one training more.
+    """
+    note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
+    lost = missing_records(paper, TIER.tier)
+    if lost or not note.exists():
+        index = Path(workflow.basedir, RESULTS, paper, "runs/index.csv")
+        write_text(note, f"{index.stat().st_mtime_ns}\n{lost}\n" if lost else "")
+    return str(note.relative_to(workflow.basedir))
 
 
 if workflow.is_main_process and "--report" not in sys.argv:

@@ -1,7 +1,9 @@
 # Datasets, and features cached from them. A manifest is written last, so that it stands for the whole folder.
 from shared.datasets import data_root
 
-DATA = os.path.relpath(data_root(), workflow.basedir) if data_root().is_relative_to(workflow.basedir) else str(data_root())
+DATA = (
+    os.path.relpath(data_root(), workflow.basedir) if data_root().is_relative_to(workflow.basedir) else str(data_root())
+)
 
 
 rule dataset:
@@ -11,6 +13,8 @@ rule dataset:
         f"{DATA}/{{name}}/manifest.json",
     log:
         f"{RESULTS}/logs/dataset_{{name}}.log",
+    conda:
+        "../environment.yml"
     shell:
         "python -m shared.datasets fetch {wildcards.name} 2>&1 | tee {log}"
 
@@ -23,6 +27,8 @@ rule features:
         f"{DATA}/features/{{name}}/manifest.json",
     log:
         f"{RESULTS}/logs/features_{{name}}.log",
+    conda:
+        "../environment.yml"
     threads: workflow.cores
     shell:
         "python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log}"

@@ -13,6 +13,8 @@ rule comparison:
         f"{RESULTS}/{{paper}}/comparison.md",
     log:
         f"{RESULTS}/logs/{{paper}}_comparison.log",
+    conda:
+        "../environment.yml"
     params:
         tier=TIER.tier,
     # Exit status 1 says that a claim is contradicted: a result, not a failure.
@@ -22,7 +24,7 @@ rule comparison:
 
 rule comparison_page:
     input:
-        f"{RESULTS}/{{paper}}/comparison.md",
+        text=f"{RESULTS}/{{paper}}/comparison.md",
         code=code("shared.records.page"),
     output:
         report(
@@ -33,8 +35,10 @@ rule comparison_page:
         ),
     log:
         f"{RESULTS}/logs/{{paper}}_comparison_page.log",
+    conda:
+        "../environment.yml"
     shell:
-        "python -m shared.records.page {output} {input[0]} 2>&1 | tee {log}"
+        "python -m shared.records.page {output} {input.text} 2>&1 | tee {log}"
 
 
 rule results:
@@ -51,6 +55,8 @@ rule report:
         f"{RESULTS}/report.html",
     log:
         f"{RESULTS}/logs/report.log",
+    conda:
+        "../environment.yml"
     params:
         tier=TIER.tier,
     shell:

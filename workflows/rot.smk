@@ -17,16 +17,18 @@ rule rot_train:
         data_of("rot"),
         plan=["papers/rot/config.yaml", "papers/rot/plan.py", f"config/{TIER.tier}.yaml"],
         code=code("papers.rot.train"),
+        gone=gone("rot"),
     output:
         f"{ROT}/runs/index.csv",
     log:
         f"{RESULTS}/logs/rot_train.log",
-    params:
-        tier=TIER.tier,
-        gone=gone("rot"),
+    conda:
+        "../environment.yml"
     threads: workflow.cores
     resources:
         gpu=int(TIER.device != "cpu"),
+    params:
+        tier=TIER.tier,
     shell:
         "python -m shared.records.sweep --paper rot --tier {params.tier} --cores {threads} 2>&1 | tee {log}"
 
@@ -38,8 +40,11 @@ rule rot_tables:
     output:
         f"{ROT}/fig1.csv",
         expand(f"{ROT}/{{name}}.{{kind}}", name=ROT_TABLES, kind=["csv", "md"]),
+        f"{ROT}/metrics.json",
     log:
         f"{RESULTS}/logs/rot_tables.log",
+    conda:
+        "../environment.yml"
     params:
         tier=TIER.tier,
     shell:
@@ -56,6 +61,8 @@ rule rot_figures:
         report(f"{ROT}/fig2.svg", caption="report/rot_fig2.rst", category="rot", labels={"what": "Figure 2"}),
     log:
         f"{RESULTS}/logs/rot_figures.log",
+    conda:
+        "../environment.yml"
     params:
         tier=TIER.tier,
     shell:
@@ -70,6 +77,8 @@ rule rot_page:
         report(f"{ROT}/tables.html", caption="report/rot_tables.rst", category="rot", labels={"what": "Tables"}),
     log:
         f"{RESULTS}/logs/rot_page.log",
+    conda:
+        "../environment.yml"
     params:
         tables=expand(f"{ROT}/{{name}}.md", name=ROT_TABLES),
     shell:

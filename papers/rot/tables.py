@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas
@@ -100,6 +101,12 @@ def write(tier: str, results: Path) -> None:
 
     write_csv(curves(records), folder / "fig1.csv")
     fig2, swept, control, checked = final(rows), alpha_sweep(rows), controls(rows), equations(records)
+    last = fig2[(fig2.selection == "last") & (fig2.n_seeds > 0)]
+    accuracy = {
+        f"{r.dataset}/{r.method}/bag{r.bag_size}": r.accuracy
+        for r in last.rename(columns={"mean": "accuracy"}).itertuples()
+    }
+    store.write_text(folder / "metrics.json", json.dumps(accuracy, indent=1) + "\n")
     publish("fig2", fig2, _wide(fig2), "Figure 2: accuracy by bag size, last epoch", LEGEND)
     publish("alpha", swept, _with_text(swept), "ROT by alpha (Section 4.1)", LEGEND)
     note = f"{LEGEND} kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."

@@ -121,6 +121,7 @@ def _grid(rows, claim):
 
 
 def name_of(cell):
+    """A cell as text: ``dataset=digits, bag_size=4``; "all" for the empty one."""
     return ", ".join(f"{k}={_text(v)}" for k, v in cell.items()) or "all"
 
 

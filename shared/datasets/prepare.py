@@ -47,7 +47,7 @@ def fetch(
             wrong = _wrong(name, root, sources)
             if not wrong:
                 return None
-            if (root / name).exists():
+            if (root / name).is_dir() and any((root / name).iterdir()):
                 say(f"to be made again: {wrong}")
             ensure_space(root, recipe.space, name)
             return _first_open_way(recipe, ways, root)

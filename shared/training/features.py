@@ -40,6 +40,7 @@ class Features:
 
 
 def folder(name: str, root: Path | None = None) -> Path:
+    """Where the cached features of dataset `name` lie."""
     return (root or datasets.data_root()) / "features" / name
 
 

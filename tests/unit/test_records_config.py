@@ -209,7 +209,12 @@ def test_a_value_without_its_source_is_refused(root, place, entry):
 
 @pytest.mark.parametrize(
     ("place", "missing"),
-    [([], "protocol"), ([], "tiers"), (["tiers", "full"], "experiments"), (["tiers", "full", "experiments", 0], "grid")],
+    [
+        ([], "protocol"),
+        ([], "tiers"),
+        (["tiers", "full"], "experiments"),
+        (["tiers", "full", "experiments", 0], "grid"),
+    ],
     ids=["protocol", "tiers", "experiments", "grid"],
 )
 def test_a_key_that_was_forgotten_is_asked_for_by_name(root, place, missing):
