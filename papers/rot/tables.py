@@ -87,6 +87,13 @@ def _wide(table: pandas.DataFrame) -> pandas.DataFrame:
     return wide.fillna("not planned").reset_index()
 
 
+def _metrics(table: pandas.DataFrame) -> dict[str, float]:
+    """Accuracy after the last epoch by ``dataset/method/bag<n>``, for `dvc metrics`."""
+    last = table[(table.selection == "last") & (table.n_seeds > 0)]
+    names = last.dataset + "/" + last.method + "/bag" + last.bag_size.astype(str)
+    return dict(zip(names, last["mean"], strict=True))
+
+
 def write(tier: str, results: Path) -> None:
     """Every table of a tier, from the records under ``results/<tier>/rot/runs``."""
     folder = results / tier / "rot"
@@ -101,12 +108,7 @@ def write(tier: str, results: Path) -> None:
 
     write_csv(curves(records), folder / "fig1.csv")
     fig2, swept, control, checked = final(rows), alpha_sweep(rows), controls(rows), equations(records)
-    last = fig2[(fig2.selection == "last") & (fig2.n_seeds > 0)]
-    accuracy = {
-        f"{r.dataset}/{r.method}/bag{r.bag_size}": r.accuracy
-        for r in last.rename(columns={"mean": "accuracy"}).itertuples()
-    }
-    store.write_text(folder / "metrics.json", json.dumps(accuracy, indent=1) + "\n")
+    store.write_text(folder / "metrics.json", json.dumps(_metrics(fig2), indent=1) + "\n")
     publish("fig2", fig2, _wide(fig2), "Figure 2: accuracy by bag size, last epoch", LEGEND)
     publish("alpha", swept, _with_text(swept), "ROT by alpha (Section 4.1)", LEGEND)
     note = f"{LEGEND} kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."
