@@ -4,6 +4,9 @@ from snakemake.utils import min_version, validate
 min_version("9.20")
 
 
+report: "workflows/report/workflow.rst"
+
+
 include: "workflows/common.smk"
 include: "workflows/data.smk"
 include: "workflows/rot.smk"
