@@ -20,8 +20,8 @@ def _run(spec: dict) -> Run:
     if spec["loss"] == "equations":
         spec = {key: spec[key] for key in EQUATIONS} | {"method": method}
         return Run(f"rot/{spec['dataset']}/{method}/seed{spec['seed']}", spec, 5.0)
-    for key in defaults.keys() - AXES:
-        if spec[key] != defaults[key]:
+    for key in defaults:
+        if key not in AXES and spec[key] != defaults[key]:
             method += f"-{spec[key]}" if isinstance(spec[key], str) else f"-{key}{spec[key]}"
     if spec["loss"] != "rot":
         spec = {key: value for key, value in spec.items() if key not in ROT_ONLY}

@@ -80,6 +80,13 @@ def code_hash(module: str, root: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
+def _blank(lines: list[str], node: ast.stmt) -> None:
+    """Remove a statement, and nothing else on its first and last line; its columns count bytes."""
+    head = lines[node.lineno - 1].encode()[: node.col_offset].decode()
+    tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+    lines[node.lineno - 1 : node.end_lineno] = [head + tail] + [""] * (node.end_lineno - node.lineno)
+
+
 def _bare(path: Path) -> str:
     text, tree = _tree(path)
     lines = text.splitlines()
@@ -95,5 +102,5 @@ def _bare(path: Path) -> str:
                 and isinstance(first.value, ast.Constant)
                 and isinstance(first.value.value, str)
             ):
-                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+                _blank(lines, first)
     return "\n".join(line.rstrip() for line in lines if line.strip())

@@ -97,6 +97,13 @@ def tiers(root: Path | None = None) -> list[str]:
     return sorted(path.stem for path in ((root or repository()) / "config").glob("*.yaml") if path.stem != "schema")
 
 
+def require_keys(found: Iterable[str], needed: Iterable[str], where: str) -> None:
+    """Refuse a section in which a key was forgotten, by the key's name."""
+    for key in needed:
+        if key not in found:
+            raise ConfigError(f"{where}: the key {key!r} is missing")
+
+
 def load_tier(tier: str, root: Path | None = None) -> Tier:
     """``config/<tier>.yaml``."""
     if tier not in tiers(root):
@@ -104,10 +111,10 @@ def load_tier(tier: str, root: Path | None = None) -> Tier:
     path = (root or repository()) / "config" / f"{tier}.yaml"
     content = read_yaml(path)
     check_keys(content, [f.name for f in fields(Tier)], str(path))
-    try:
-        return Tier(**content)
-    except TypeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    require_keys(content, ("tier", "says"), str(path))
+    if content["tier"] != tier:
+        raise ConfigError(f"{path}: `tier` says {content['tier']!r}; it must be {tier!r}, the name of the file")
+    return Tier(**content)
 
 
 def _values(section: dict, known: Iterable[str] | None, where: str) -> dict:
@@ -127,6 +134,7 @@ def read_config(paper: str, root: Path | None = None) -> dict:
         raise ConfigError(f"there is no paper {paper!r}: {path} does not exist")
     config = read_yaml(path)
     check_keys(config, ("protocol", "tiers"), str(path))
+    require_keys(config, ("protocol", "tiers"), str(path))
     return config
 
 
@@ -143,11 +151,13 @@ def specs(paper: str, tier: str, root: Path | None = None) -> list[dict]:
         raise ConfigError(f"{where} has no tier {tier!r}; it has {', '.join(config['tiers'])}")
     section = config["tiers"][tier]
     check_keys(section, ("settings", "experiments"), f"{where}: tiers.{tier}")
+    require_keys(section, ["experiments"], f"{where}: tiers.{tier}")
     base = {**protocol, **_values(section.get("settings") or {}, protocol, f"{where}: tiers.{tier}.settings")}
     found = []
     for experiment in section["experiments"]:
         at = f"{where}: tiers.{tier}.experiments ({experiment.get('name', 'without a name')})"
         check_keys(experiment, ("name", "grid", "set"), at)
+        require_keys(experiment, ["grid"], at)
         own = {**base, **_values(experiment.get("set") or {}, protocol, f"{at}.set")}
         check_keys(experiment["grid"], protocol, f"{at}.grid")
         axes = {key: v if isinstance(v, list) else [v] for key, v in experiment["grid"].items()}

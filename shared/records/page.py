@@ -19,11 +19,13 @@ code { background: #f3f3f3; padding: 0 .2rem }
 
 def page(texts: list[str], title: str) -> str:
     """HTML of markdown texts, one after the other; raw HTML in them is shown, not obeyed."""
+    from html import escape
+
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     body = "\n".join(markdown.render(text) for text in texts)
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +22,19 @@ INDEX = "index.csv"
 
 def record_path(folder: Path, run_id: str) -> Path:
     """Where the record of run ``paper/a/b/seed0`` lies in its paper's `runs` folder: ``<folder>/a/b/seed0.json``."""
-    return folder.joinpath(*run_id.split("/")[1:]).with_suffix(".json")
+    return folder.joinpath(*run_id.split("/")[1:-1], run_id.split("/")[-1] + ".json")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write(folder: Path, record: dict) -> Path:
@@ -53,12 +57,13 @@ def load(path: Path) -> dict:
 
 
 def read(folder: Path) -> list[dict]:
-    """The records of a `runs` folder: those its index names, or all there are where it has no index."""
+    """The records of a `runs` folder: those its index names and does not call outdated, or all where it has none."""
     listed = read_index(folder)
     if listed is None:
         paths = sorted(folder.rglob("*.json"))
     else:
-        paths = [path for run_id in sorted(listed) if (path := record_path(folder, run_id)).exists()]
+        wanted = sorted(run_id for run_id, row in listed.items() if row["status"] != "outdated")
+        paths = [path for run_id in wanted if (path := record_path(folder, run_id)).exists()]
     return [load(path) for path in paths]
 
 
@@ -71,10 +76,11 @@ def read_index(folder: Path) -> dict[str, dict] | None:
         return None
 
 
-def write_index(folder: Path, run_ids: Iterable[str]) -> dict[str, str]:
+def write_index(folder: Path, run_ids: Iterable[str], outdated: Collection[str] = ()) -> dict[str, str]:
     """Write ``index.csv`` (id, status, sha256), one row a planned run; returns {id: status}.
 
-    status : done (there is a record), failed (there is a log), or missing.
+    status : done (there is a record), failed (there is a log), missing, or outdated: the record answers another spec,
+    and `read` leaves it out.
     """
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
@@ -82,8 +88,11 @@ def write_index(folder: Path, run_ids: Iterable[str]) -> dict[str, str]:
     statuses = {}
     for run_id in sorted(run_ids):
         path = record_path(folder, run_id)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
-        statuses[run_id] = "done" if digest else "failed" if path.with_suffix(".log").exists() else "missing"
+        if path.exists():
+            statuses[run_id] = "outdated" if run_id in outdated else "done"
+        else:
+            statuses[run_id] = "failed" if path.with_suffix(".log").exists() else "missing"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if statuses[run_id] == "done" else ""
         rows.writerow([run_id, statuses[run_id], digest])
     write_text(folder / INDEX, out.getvalue())
     return statuses

@@ -21,15 +21,16 @@ def planned_rows(runs: Iterable[Run], folder: Path, metric: str = "accuracy") ->
     """
     runs = list(runs)
     rows = store.tidy(store.read(folder))
+    recorded = set(rows["id"]) if len(rows) else set()
     found = rows[rows.metric == metric].assign(status="done") if len(rows) else rows
-    recorded = set(found["id"]) if len(found) else set()
     missing = []
     for run in runs:
         if run.id not in recorded:
             status = FAILED if store.record_path(folder, run.id).with_suffix(".log").exists() else NOT_RUN
             blank = {"id": run.id, **run.spec, "metric": metric, "value": float("nan"), "status": status}
             missing += [{**blank, "selection": selection} for selection in SELECTIONS]
-    rows = pandas.concat([frame for frame in (found, pandas.DataFrame(missing)) if len(frame)], ignore_index=True)
+    frames = [frame for frame in (found, pandas.DataFrame(missing)) if len(frame)]
+    rows = pandas.concat(frames, ignore_index=True) if frames else found
     order = {run.id: i for i, run in enumerate(runs)}
     rows = rows[rows["id"].isin(order)]
     return rows.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
@@ -54,9 +55,9 @@ def entry(n_seeds: int, mean: float, std: float, planned: str = NOT_RUN) -> str:
 
 def stand_ins(rows: pandas.DataFrame) -> str:
     """One sentence that names every stand-in and simulated dataset the rows use; empty if there are none."""
-    said = [text for text in rows.get("stand_in", pandas.Series(dtype=str)).dropna().unique() if text]
-    simulated = rows.loc[rows.get("simulated", False) == True, "dataset"].unique()  # noqa: E712
-    said += [f"{name} is simulated" for name in simulated]
+    said = [text for text in rows["stand_in"].dropna().unique() if text] if "stand_in" in rows else []
+    if "simulated" in rows:
+        said += [f"{name} is simulated" for name in rows.dataset[rows.simulated.eq(True)].unique()]
     return f"Stand-ins: {'; '.join(said)}." if said else ""
 
 

@@ -64,6 +64,20 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
 def plan(paper: str, tier: str) -> list[Run]:
     """The runs that `papers.<paper>.plan` asks for at a tier."""
     try:
@@ -150,7 +164,7 @@ def sweep(
     budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
     only : a regular expression on run ids.
     """
-    deadline = time.time() + budget if budget else None
+    deadline = None if budget is None else time.time() + budget
     planned = plan(paper, tier.tier)
     code = code_hash(f"papers.{paper}.train")
     todo, seconds = _waiting(paper, tier, folder, only)
@@ -166,9 +180,11 @@ def sweep(
         return 0
     if todo:
         work = repository() / CHECKPOINTS / tier.tier / paper
-        with Pool(paper, hand, code, folder, work, deadline and deadline - GRACE) as pool:
-            _drive(pool, todo, seconds, progress, deadline and deadline - GRACE, say)
-    statuses = store.write_index(folder, [run.id for run in planned])
+        stop = None if deadline is None else deadline - GRACE
+        with Pool(paper, hand, code, folder, work, stop) as pool:
+            _drive(pool, todo, seconds, progress, stop, say)
+    outdated = {run.id for run in planned if not is_current(run, folder, code, adopt=True)}
+    statuses = store.write_index(folder, [run.id for run in planned], outdated)
     _say_orphans(folder, statuses, say)
     if progress.paused or len(progress.pending) > 0:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
@@ -212,10 +228,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tier", default=default_tier())
     parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
-    parser.add_argument("--only", help="regular expression: run only ids that match")
+    parser.add_argument("--only", type=_pattern, help="regular expression: run only ids that match")
     parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
-    parser.add_argument("--cores", type=int, help="CPU cores to use; all unless told")
+    parser.add_argument("--cores", type=_count, help="CPU cores to use; all unless told")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
     args = parser.parse_args(argv)
     try:

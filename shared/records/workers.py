@@ -103,7 +103,11 @@ class Pool:
         """Give `run` to a free worker, or to a new one."""
         worker = next((w for w in self.workers if w.run is None), None) or self._spawn()
         worker.run, worker.fraction, worker.since = run, 0.0, time.time()
-        worker.pipe.send(run)
+        try:
+            worker.pipe.send(run)
+        except OSError:  # it died while it had nothing to do
+            self.workers.remove(worker)
+            self.start(run)
 
     def _spawn(self) -> _Worker:
         ours, theirs = self.context.Pipe()
@@ -128,15 +132,16 @@ class Pool:
             worker = busy[pipe]
             try:
                 event = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):  # it died
                 worker.process.join()
                 log = store.record_path(self.folder, worker.run.id).with_suffix(".log")
                 store.write_text(log, _log(worker.run, f"the process died with exit code {worker.process.exitcode}\n"))
                 event = Event("failed", worker.run.id, str(log), time.time() - worker.since)
                 self.workers.remove(worker)
-            fraction = float(event.text) if event.kind == "progress" else 1.0
-            self.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
-            worker.fraction = fraction
+            if event.kind in ("progress", "done"):
+                fraction = float(event.text) if event.kind == "progress" else 1.0
+                self.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
+                worker.fraction = fraction
             if event.kind != "progress":
                 worker.run = None
             events.append(event)
@@ -147,7 +152,7 @@ class Pool:
 
         The pace is the declared seconds of work done in a second, measured over `settle` seconds at each number.
         """
-        if self.size >= self.hand.limit or not more_to_do or time.time() - self.measured_from < settle:
+        if self.hand.at_once == self.hand.limit or not more_to_do or time.time() - self.measured_from < settle:
             return
         self.rates[self.size] = self.advance / (time.time() - self.measured_from)
         before = self.rates.get(self.size - 1, 0.0)
@@ -156,7 +161,7 @@ class Pool:
             self.size -= 1
             self.hand = Hand(self.hand.device, self.size, self.size)
             say(f"{self.size} at once: one more does not pay")
-        elif _fits_one_more(self.size):
+        elif self.size < self.hand.limit and _fits_one_more(self.size):
             self.size += 1
             say(f"{self.size} at once: trying one more")
 
@@ -179,34 +184,51 @@ def _fits_one_more(size: int) -> bool:
 
 
 def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, deadline: float | None) -> None:
-    """A worker's life: runs in, records out."""
-    train = importlib.import_module(f"papers.{paper}.train").train
+    """A worker's life: runs in, records out; it ends when nobody listens any more."""
+
+    def send(event: Event) -> None:
+        try:
+            pipe.send(event)
+        except OSError:
+            raise SystemExit from None
+
     while True:
         try:
             run: Run = pipe.recv()
         except EOFError:
             return
         log = store.record_path(folder, run.id).with_suffix(".log")
-        checkpoint = (work / run.id).with_suffix(".pt")
         started = time.time()
-
-        def report(fraction: float, run_id: str = run.id) -> None:
-            pipe.send(Event("progress", run_id, str(fraction)))
-
         try:
-            key = f"{run.spec_hash}-{code}"
-            result = train(run.spec, device=device, key=key, checkpoint=checkpoint, deadline=deadline, report=report)
-            if result is None:
-                pipe.send(Event("paused", run.id))
-                continue
+            result = _train(paper, run, device, code, work, deadline, send)
             wall = time.time() - started
+            if result is None:
+                send(Event("paused", run.id))
+                continue
             store.write(folder, _record(run, code, device, wall, result))
-            checkpoint.unlink(missing_ok=True)
+            (work / f"{run.id}.pt").unlink(missing_ok=True)
             log.unlink(missing_ok=True)
-            pipe.send(Event("done", run.id, result.get("says", ""), wall))
+            send(Event("done", run.id, result.get("says", ""), wall))
         except Exception:
             store.write_text(log, _log(run, traceback.format_exc()))
-            pipe.send(Event("failed", run.id, str(log), time.time() - started))
+            send(Event("failed", run.id, str(log), time.time() - started))
+
+
+def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send) -> dict | None:
+    """Train one run by its paper's `train`, which resumes only a checkpoint of this spec and this code."""
+    train = importlib.import_module(f"papers.{paper}.train").train
+
+    def report(fraction: float) -> None:
+        send(Event("progress", run.id, str(fraction)))
+
+    return train(
+        run.spec,
+        device=device,
+        key=f"{run.spec_hash}-{code}",
+        checkpoint=work / f"{run.id}.pt",
+        deadline=deadline,
+        report=report,
+    )
 
 
 def _log(run: Run, text: str) -> str:

@@ -24,6 +24,7 @@ def load(path: Path, key: str) -> dict | None:
     """The state at `path`, or None where there is none, it is damaged, or another configuration wrote it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, pickle.UnpicklingError):
+        # What torch raises for a file cut off or altered depends on where: none of it is a checkpoint.
         return None
     return state if isinstance(state, dict) and state.get("key") == key else None

@@ -80,7 +80,7 @@ def test_the_old_record_is_there_until_the_new_one_is_whole(tmp_path, monkeypatc
     old, replace, seen = path.read_bytes(), os.replace, []
 
     def watch(source, target):
-        seen.append((path.read_bytes() == old, json.loads(open(source).read())["metrics"]["last"]["accuracy"]))
+        seen.append((path.read_bytes() == old, json.loads(source.read_text())["metrics"]["last"]["accuracy"]))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watch)
@@ -112,6 +112,13 @@ def test_with_an_index_only_what_the_plan_asked_for_is_read(tmp_path):
         write(tmp_path, record(f"toy/moons/kl/seed{seed}"))
     store.write_index(tmp_path, ["toy/moons/kl/seed1", "toy/moons/kl/seed2"])
     assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed1"]
+
+
+def test_a_record_made_since_the_index_was_written_is_read(tmp_path):
+    """A sweep that was killed or interrupted has records its index does not know of; tables must show them."""
+    store.write_index(tmp_path, ["toy/moons/kl/seed0"])
+    write(tmp_path, record())
+    assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed0"]
 
 
 def test_the_index_says_done_failed_or_missing_and_pins_the_record(tmp_path):

@@ -67,6 +67,7 @@ def test_a_run_whose_record_has_other_metrics_is_not_called_not_run(folder):
 
 def test_means_are_over_the_seeds_that_ran_and_in_order_of_appearance(folder):
     done(folder, RUNS[2], 53.0)
+    store.write_index(folder, [run.id for run in RUNS])
     rows = summary.planned_rows(RUNS, folder)
     table = summary.over_seeds(rows[rows.selection == "last"], ["method"])
     assert table.method.tolist() == ["rot", "kl"] and table.n_seeds.tolist() == [1, 2]
