@@ -20,7 +20,7 @@ def _run(spec: dict) -> Run:
     if spec["loss"] == "equations":
         spec = {key: spec[key] for key in EQUATIONS} | {"method": method}
         return Run(f"rot/{spec['dataset']}/{method}/seed{spec['seed']}", spec, 5.0)
-    for key in defaults:
+    for key in sorted(defaults):
         if key not in AXES and spec[key] != defaults[key]:
             method += f"-{spec[key]}" if isinstance(spec[key], str) else f"-{key}{spec[key]}"
     if spec["loss"] != "rot":

@@ -36,6 +36,7 @@ class ResNet18(nn.Module):
     """(N, 3, 32, 32) images -> (N, n_classes) logits; 11.2 million weights at `width` 64.
 
     The stem is one 3x3 convolution without pooling, the custom for images this small; the paper does not say.
+    On a CPU keep `width` at 16 or more: below it oneDNN's strided 1x1 convolutions are known to crash.
     """
 
     def __init__(self, n_classes: int, width: int = 64, channels: int = 3):

@@ -181,11 +181,12 @@ def sweep(
     if todo:
         work = repository() / CHECKPOINTS / tier.tier / paper
         stop = None if deadline is None else deadline - GRACE
-        with Pool(paper, hand, code, folder, work, stop) as pool:
-            _drive(pool, todo, seconds, progress, stop, say)
-    outdated = {run.id for run in planned if not is_current(run, folder, code, adopt=True)}
-    statuses = store.write_index(folder, [run.id for run in planned], outdated)
-    _say_orphans(folder, statuses, say)
+        try:
+            with Pool(paper, hand, code, folder, work, stop) as pool:
+                _drive(pool, todo, seconds, progress, stop, say)
+        finally:
+            _index(planned, folder, code)
+    _say_orphans(folder, _index(planned, folder, code), say)
     if progress.paused or len(progress.pending) > 0:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
     return progress.failed
@@ -213,6 +214,11 @@ def _drive(pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadl
             elif event.kind == "paused":
                 progress.paused += 1
         pool.adapt(bool(queue), say)
+
+
+def _index(planned: list[Run], folder: Path, code: str) -> dict[str, str]:
+    outdated = {run.id for run in planned if not is_current(run, folder, code, adopt=True)}
+    return store.write_index(folder, [run.id for run in planned], outdated)
 
 
 def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:

@@ -81,6 +81,7 @@ class Pool:
         self.size = hand.at_once
         self.workers: list[_Worker] = []
         self.rates: dict[int, float] = {}
+        self.settled = hand.at_once == hand.limit
         self.measured_from = time.time()
         self.advance = 0.0
 
@@ -152,16 +153,18 @@ class Pool:
 
         The pace is the declared seconds of work done in a second, measured over `settle` seconds at each number.
         """
-        if self.hand.at_once == self.hand.limit or not more_to_do or time.time() - self.measured_from < settle:
+        if self.settled or not more_to_do or time.time() - self.measured_from < settle:
             return
         self.rates[self.size] = self.advance / (time.time() - self.measured_from)
         before = self.rates.get(self.size - 1, 0.0)
         self.measured_from, self.advance = time.time(), 0.0
         if self.rates[self.size] < 1.1 * before:
             self.size -= 1
-            self.hand = Hand(self.hand.device, self.size, self.size)
+            self.settled = True
             say(f"{self.size} at once: one more does not pay")
-        elif self.size < self.hand.limit and _fits_one_more(self.size):
+        elif self.size == self.hand.limit:
+            self.settled = True
+        elif _fits_one_more(self.size):
             self.size += 1
             say(f"{self.size} at once: trying one more")
 
@@ -195,7 +198,7 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
     while True:
         try:
             run: Run = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         log = store.record_path(folder, run.id).with_suffix(".log")
         started = time.time()
