@@ -81,7 +81,7 @@ def rot_loss(
         tau=rot_tau(alpha, epsilon),
         iterations=iterations,
         gradient="unrolled" if unrolled else "none",
-        tolerance=None if unrolled else 1e-6,
+        tolerance=None if unrolled else 1e-5,
         check=False,
     )
     plan = transport.plan

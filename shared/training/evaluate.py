@@ -15,13 +15,13 @@ def _predictions(method: Method, inputs: Inputs, indices: np.ndarray, batch: int
     return torch.cat(parts)
 
 
-def accuracy(method: Method, inputs: Inputs, labels: np.ndarray, batch: int = 2000) -> float:
+def accuracy(method: Method, inputs: Inputs, labels: np.ndarray, batch: int = 500) -> float:
     """Share of the inputs whose most probable class is their label, in percent."""
     p = _predictions(method, inputs, np.arange(len(inputs)), batch)
     return 100 * float((p.argmax(1).cpu() == torch.from_numpy(np.asarray(labels))).double().mean())
 
 
-def bag_loss(method: Method, inputs: Inputs, bags: Bags, batch: int = 2000) -> float:
+def bag_loss(method: Method, inputs: Inputs, bags: Bags, batch: int = 500) -> float:
     """The proportion loss (`kl_loss`) of whole bags, in nats: what can be validated without instance labels."""
     p = _predictions(method, inputs, bags.indices, batch)
     log_p = p.clamp_min(1e-30).log()

@@ -43,7 +43,7 @@ class Inputs:
         """The inputs numbered `indices`; augmented, where that is on, when a `seed` is given."""
         index = torch.from_numpy(np.ascontiguousarray(indices))
         if not self.images:
-            return self.array[index.to(self.device)].float()
+            return self.array.index_select(0, index.to(self.device)).float()
         height, width = self.array.shape[1] - 2, self.array.shape[2] - 2
         rows = torch.arange(1, height + 1).expand(len(index), height)
         columns = torch.arange(1, width + 1).expand(len(index), width)
