@@ -1,4 +1,7 @@
-"""Exact transport: the linear program of Dulac-Arnold et al. 2019, Equation 5, by POT's network simplex."""
+"""Exact transport: the linear program of Dulac-Arnold et al. 2019, Equation 5, by POT's network simplex.
+
+Where POT is not installed SciPy's HiGHS solves the same program, tens of times slower.
+"""
 
 from itertools import pairwise
 
@@ -108,16 +111,41 @@ def solve_bag(
     RuntimeError
         When the solver finds no plan.
     """
-    import ot  # takes a second; most users of this package never solve exactly
-
     # POT has returned 0 as infeasible on small problems with negative costs.
     floor = cost.min()
-    plan, log = ot.emd(np.ones(len(cost)), masses, cost - floor, numItermax=iterations, log=True)
-    if log["result_code"] not in (OPTIMAL, AT_LIMIT):
-        raise RuntimeError(f"no transport plan found, POT says {log['warning']!r}")
-    u, v = log["u"] + floor, log["v"]
+    try:
+        import ot  # takes a second; most users of this package never solve exactly
+    except ModuleNotFoundError:
+        plan, u, v, optimal = _by_highs(cost - floor, masses, iterations)
+    else:
+        plan, log = ot.emd(np.ones(len(cost)), masses, cost - floor, numItermax=iterations, log=True)
+        if log["result_code"] not in (OPTIMAL, AT_LIMIT):
+            raise RuntimeError(f"no transport plan found, POT says {log['warning']!r}")
+        u, v, optimal = log["u"], log["v"], log["result_code"] == OPTIMAL
+    u = u + floor
     primal, dual = (plan * cost).sum(), u.sum() + masses @ v
     slack = (cost - u[:, None] - v)[:, masses > 0].min()
     scale = CERTIFIED * (1 + np.abs(cost).max())
     certified = slack >= -scale and abs(primal - dual) <= scale * len(cost)
-    return plan, u, v, bool(log["result_code"] == OPTIMAL and certified)
+    return plan, u, v, bool(optimal and certified)
+
+
+def _by_highs(cost: np.ndarray, masses: np.ndarray, iterations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """The same program by the dual simplex method, whose solution is a vertex too."""
+    from scipy.optimize import linprog
+    from scipy.sparse import eye_array, kron, vstack
+
+    n, n_classes = cost.shape
+    rows = kron(eye_array(n), np.ones((1, n_classes)))
+    columns = kron(np.ones((1, n)), eye_array(n_classes))
+    found = linprog(
+        cost.ravel(),
+        A_eq=vstack([rows, columns]).tocsr(),
+        b_eq=np.concatenate([np.ones(n), masses]),
+        method="highs-ds",
+        options={"maxiter": iterations},
+    )
+    if found.x is None:
+        raise RuntimeError(f"no transport plan found, HiGHS says {found.message!r}")
+    duals = found.eqlin.marginals
+    return found.x.reshape(n, n_classes), duals[:n], duals[n:], found.status == 0

@@ -1,11 +1,13 @@
 """Exact transport against linear programming, its envelope gradient and its certificate."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
 
-from shared.transport import exact
+from shared.transport import exact, largest_remainder
 from shared.transport.exact import solve_bag
 
 RAGGED = [0, 7, 8, 20, 24]
@@ -124,3 +126,21 @@ def test_the_seam_solves_plain_arrays():
     assert optimal
     assert np.array_equal(plan, np.eye(2))
     assert u.sum() + v.sum() == pytest.approx(0)
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["counts", "fractions"])
+def test_without_pot_highs_finds_the_same_plan(monkeypatch, counts):
+    """A machine with torch, NumPy and SciPy alone must reach the same vertex."""
+    rng = torch.Generator().manual_seed(0)
+    offsets = torch.tensor([0, 5, 17])
+    cost = torch.rand(17, 4, generator=rng, dtype=torch.float64)
+    proportions = torch.rand(2, 4, generator=rng, dtype=torch.float64).softmax(1)
+    if counts:
+        sizes = offsets.diff()
+        proportions = largest_remainder(proportions, sizes).double() / sizes[:, None]
+    by_pot = exact(cost, offsets, proportions)
+    monkeypatch.setitem(sys.modules, "ot", None)
+    by_highs = exact(cost, offsets, proportions)
+    assert by_highs.converged.all()
+    torch.testing.assert_close(by_highs.plan, by_pot.plan, atol=1e-9, rtol=0)
+    torch.testing.assert_close(by_highs.value, by_pot.value)
