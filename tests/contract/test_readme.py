@@ -1,0 +1,35 @@
+"""What the READMEs show works as written: Python runs, commands and files they name exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("papers/*/README.md"))]
+BLOCKS = [(path, block) for path in READMES for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)]
+
+
+@pytest.mark.parametrize(
+    ("path", "block"), BLOCKS, ids=[f"{path.parent.name}-{i}" for i, (path, _) in enumerate(BLOCKS)]
+)
+def test_python_in_a_readme_runs(path, block):
+    exec(compile(block, str(path), "exec"), {})
+
+
+def test_make_targets_a_readme_names_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {name for path in READMES for name in re.findall(r"(?:^|`)make ([a-z]+)", path.read_text(), re.M)}
+    assert {"reproduce", "test", "bench", "adopt"} <= named <= targets
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
+def test_no_placeholder_is_left(path):
+    assert not re.search(r"@[A-Z]+@|TODO|TBD", path.read_text())
+
+
+def test_modules_a_readme_runs_exist():
+    for path in READMES:
+        for module in re.findall(r"python -m ([a-z_.]+)", path.read_text()):
+            file = ROOT.joinpath(*module.split("."))
+            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), f"{path}: {module}"
