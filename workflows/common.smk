@@ -57,7 +57,7 @@ def gone(paper):
 if workflow.is_main_process and "--report" not in sys.argv:
     print(
         f"Tier {TIER.tier}: {TIER.says}.",
-        f"Estimated time: {OUTLOOK}, besides data that is not there yet.",
+        f"Estimated time: {OUTLOOK}; data that is not there yet comes on top.",
         f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(tiers())}.",
         sep="\n",
         file=sys.stderr,
