@@ -171,6 +171,10 @@ def test_a_second_call_does_nothing(house):
     assert state(house / "results", house / "data") == before
 
 
+def test_after_a_kill_the_one_command_snakemake_asks_for_works(house):
+    assert "Unlocked" in run(["snakemake", "--unlock"], house)
+
+
 def test_an_edited_solver_trains_again_and_an_undone_edit_does_not(house):
     """Stale numbers after a fix in a solver are the worst that can happen; data and features do not depend on it."""
     solver = "shared/transport/unbalanced.py"
