@@ -74,7 +74,9 @@ def _first_open_way(recipe: Recipe, ways: tuple[Source, ...], root: Path) -> str
             shutil.rmtree(work, ignore_errors=True)
             say(f"{source.name}: ready in {root / source.name} ({source.how}, sha256 {manifest['sha256']})")
             return source.how
-    raise DatasetError(f"{ways[0].name} could not be obtained; {'; '.join(reasons)}")
+    mirrored = [name for source in ways for name in source.mirror.split()]
+    advice = f"; put {' or '.join(mirrored)} into a folder and set LLP_MIRROR to it" if mirrored else ""
+    raise DatasetError(f"{ways[0].name} could not be obtained; {'; '.join(reasons)}{advice}")
 
 
 def _wrong(name: str, root: Path, sources: str | Path | None) -> DatasetError | None:

@@ -128,7 +128,16 @@ def outlook(tier: Tier) -> str:
         todo += len(waiting)
         seconds += sum(estimate.values())
     hand = Hand.of(tier.device, tier.runs_at_once)
-    return f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}" if todo else "nothing to train"
+    return (
+        f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}{_caveat(tier, hand)}"
+        if todo
+        else "nothing to train"
+    )
+
+
+def _caveat(tier: Tier, hand: Hand) -> str:
+    """What an estimate is worth where a tier meant for a GPU runs on a CPU."""
+    return " by a GPU's measure; this is a CPU, expect many times that" if tier.device != hand.device == "cpu" else ""
 
 
 def runs_folder(paper: str, tier: str) -> Path:
@@ -172,7 +181,7 @@ def sweep(
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
         f"{paper}, tier {tier.tier}: {len(planned)} runs, {len(todo)} to do, "
-        f"{hand}, about {duration(progress.left([], hand.at_once))}"
+        f"{hand}, about {duration(progress.left([], hand.at_once))}{_caveat(tier, hand)}"
     )
     if dry_run:
         for run in todo:
