@@ -17,3 +17,8 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+
+
+onsuccess:
+    print(f"Results of tier {TIER.tier}: {RESULTS}; all on one page: {RESULTS}/report.html.", file=sys.stderr)
+    print(f"Reported beside reproduced: python -m shared.comparison --tier {TIER.tier}", file=sys.stderr)
