@@ -1,5 +1,5 @@
 # Regenerates every table and figure of a tier: snakemake all --cores
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.20")
 

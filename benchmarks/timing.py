@@ -2,10 +2,9 @@
 
 import csv
 import ctypes
-import os
+import io
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
@@ -13,6 +12,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+
+from shared.records.store import write_text
 
 
 def time_interleaved(
@@ -76,13 +77,11 @@ def versions(*packages: str) -> str:
 
 def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows of equal keys as one CSV file, which appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", newline="", delete=False) as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def print_table(rows: list[dict[str, object]], columns: Iterable[str]) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from snakemake.utils import validate
+
 from shared.records import ConfigError, default_tier, load_tier, sources, specs, tiers
 from shared.records.config import check_keys, read_yaml
 from shared.records.store import write_text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +10,7 @@ import pandas
 from papers.rot.plan import plan
 from papers.rot.tables import METHODS
 from shared import plotting
-from shared.records.summary import stand_ins
+from shared.records.summary import command, stand_ins
 
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits (8x8)"}
 CHANCE = {"cifar100": 1.0}  # percent; 10 classes elsewhere
@@ -77,13 +76,5 @@ def draw(tier: str, results: Path) -> None:
     plotting.save(final_accuracy(fig2, datasets, note), folder / "fig2")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m papers.rot.figures", description=__doc__)
-    parser.add_argument("tier")
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    args = parser.parse_args()
-    draw(args.tier, args.results)
-
-
 if __name__ == "__main__":
-    main()
+    command(draw, "papers.rot.figures", __doc__)

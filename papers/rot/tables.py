@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -10,7 +9,16 @@ import pandas
 
 from papers.rot.plan import plan
 from shared.records import store
-from shared.records.summary import NOT_RUN, entry, over_seeds, planned_rows, stand_ins, write_csv, write_markdown
+from shared.records.summary import (
+    NOT_RUN,
+    command,
+    entry,
+    over_seeds,
+    planned_rows,
+    stand_ins,
+    write_csv,
+    write_markdown,
+)
 
 METHODS = {"avgkl": "AvgKL", "kl": "KL", "rot": "ROT"}
 LEGEND = "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds)."
@@ -117,13 +125,5 @@ def write(tier: str, results: Path) -> None:
     publish("equations", checked, checked, "Propositions 1 and 2 and Equation 5", note)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m papers.rot.tables", description=__doc__)
-    parser.add_argument("tier")
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    args = parser.parse_args()
-    write(args.tier, args.results)
-
-
 if __name__ == "__main__":
-    main()
+    command(write, "papers.rot.tables", __doc__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas
@@ -59,6 +60,15 @@ def stand_ins(rows: pandas.DataFrame) -> str:
     if "simulated" in rows:
         said += [f"{name} is simulated" for name in rows.dataset[rows.simulated.eq(True)].unique()]
     return f"Stand-ins: {'; '.join(said)}." if said else ""
+
+
+def command(make: Callable[[str, Path], None], module: str, description: str) -> None:
+    """The command line of a paper's tables or figures: ``python -m MODULE TIER [--results DIR]``."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("tier")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    args = parser.parse_args()
+    make(args.tier, args.results)
 
 
 def write_csv(frame: pandas.DataFrame, path: Path) -> None:

@@ -124,15 +124,14 @@ def outlook(tier: Tier) -> str:
     todo, seconds = 0, 0.0
     for path in sorted((repository() / "papers").glob("*/plan.py")):
         paper = path.parent.name
-        waiting, estimate = _waiting(paper, tier, runs_folder(paper, tier.tier))
+        folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
+        waiting, estimate = _waiting(plan(paper, tier.tier), tier, folder, code)
         todo += len(waiting)
         seconds += sum(estimate.values())
     hand = Hand.of(tier.device, tier.runs_at_once)
-    return (
-        f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}{_caveat(tier, hand)}"
-        if todo
-        else "nothing to train"
-    )
+    if not todo:
+        return "nothing to train"
+    return f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}{_caveat(tier, hand)}"
 
 
 def _caveat(tier: Tier, hand: Hand) -> str:
@@ -145,12 +144,10 @@ def runs_folder(paper: str, tier: str) -> Path:
     return repository() / "results" / tier / paper / "runs"
 
 
-def _waiting(paper: str, tier: Tier, folder: Path, only: str | None = None) -> tuple[list[Run], dict[str, float]]:
+def _waiting(planned: list[Run], tier: Tier, folder: Path, code: str) -> tuple[list[Run], dict[str, float]]:
     """(runs that have no current record, seconds each may take)."""
-    code = code_hash(f"papers.{paper}.train")
-    chosen = [run for run in plan(paper, tier.tier) if not only or re.search(only, run.id)]
-    todo = [run for run in chosen if not is_current(run, folder, code, tier.adopt)]
-    return todo, estimates(todo, folder)
+    todo = [run for run in planned if not is_current(run, folder, code, tier.adopt)]
+    return todo, estimates(todo, folder) if todo else {}
 
 
 def sweep(
@@ -176,7 +173,8 @@ def sweep(
     deadline = None if budget is None else time.time() + budget
     planned = plan(paper, tier.tier)
     code = code_hash(f"papers.{paper}.train")
-    todo, seconds = _waiting(paper, tier, folder, only)
+    chosen = [run for run in planned if not only or re.search(only, run.id)]
+    todo, seconds = _waiting(chosen, tier, folder, code)
     hand = Hand.of(device or tier.device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
@@ -187,15 +185,15 @@ def sweep(
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
         return 0
-    if todo:
-        work = repository() / CHECKPOINTS / tier.tier / paper
-        stop = None if deadline is None else deadline - GRACE
-        try:
-            with Pool(paper, hand, code, folder, work, stop) as pool:
-                _drive(pool, todo, seconds, progress, stop, say)
-        finally:
-            _index(planned, folder, code)
-    _say_orphans(folder, _index(planned, folder, code), say)
+    work = repository() / CHECKPOINTS / tier.tier / paper
+    stop = None if deadline is None else deadline - GRACE
+    try:
+        # A pool without runs starts no process.
+        with Pool(paper, hand, code, folder, work, stop) as pool:
+            _drive(pool, todo, seconds, progress, stop, say)
+    finally:
+        statuses = _index(planned, folder, code)
+    _say_orphans(folder, statuses, say)
     if progress.paused or len(progress.pending) > 0:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
     return progress.failed
