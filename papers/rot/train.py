@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from shared.bags import Bags, fixed_size, permuted, split
 from shared.methods import LossMethod, kl_loss
 from shared.networks import MLP, ResNet18
 from shared.training import (
+    Augmentation,
     Inputs,
     Schedule,
     accuracy,
@@ -63,7 +63,7 @@ def data_of(name: str, network: str, augment: bool, device: torch.device):
         checksums[f"features/{name}"] = cached.sha256
         return dataset, Inputs(cached.train, device), Inputs(cached.test, device), checksums
     statistics = channel_statistics(dataset.x_train) if dataset.x_train.ndim == 4 else None
-    train = Inputs(dataset.x_train, device, statistics, augment)
+    train = Inputs(dataset.x_train, device, statistics, Augmentation(shift=1, flip=True) if augment else None)
     return dataset, train, Inputs(dataset.x_test, device, statistics), checksums
 
 
@@ -76,17 +76,12 @@ def network_of(spec: dict, inputs: Inputs, n_classes: int) -> nn.Module:
     return MLP(example.numel(), spec["hidden"], n_classes)
 
 
-def train(
-    spec: dict,
-    *,
-    device: str = "auto",
-    key: str = "",
-    checkpoint: Path | None = None,
-    checkpoint_every: float = 30.0,
-    deadline: float | None = None,
-    report: Callable[[float], None] = lambda fraction: None,
-) -> dict | None:
+def train(spec: dict, *, device: str = "auto", **session) -> dict | None:
     """Train one run; None if the deadline came first (the checkpoint then holds the rest).
+
+    Parameters
+    ----------
+    session : key, checkpoint, checkpoint_every, deadline and report, as of `shared.training.fit`.
 
     Returns
     -------
@@ -120,11 +115,7 @@ def train(
         schedule=Schedule(spec["schedule"], spec["learning_rate"]),
         seed=spec["seed"],
         evaluate=evaluate,
-        key=key,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        deadline=deadline,
-        report=report,
+        **session,
     )
     if fitted is None:
         return None

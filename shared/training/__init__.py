@@ -1,12 +1,14 @@
 """Training: seeds by named axis, inputs on one device, checkpoints, the loop, evaluation."""
 
+from shared.training.augmentation import Augmentation
 from shared.training.device import peak_memory_mb, prepare_device
-from shared.training.evaluate import accuracy, bag_loss, select
+from shared.training.evaluate import accuracy, bag_loss, predictions, select
 from shared.training.inputs import Inputs
 from shared.training.loop import Schedule, fit
 from shared.training.seeds import axis_seed, seed_torch
 
 __all__ = [
+    "Augmentation",
     "Inputs",
     "Schedule",
     "accuracy",
@@ -14,6 +16,7 @@ __all__ = [
     "bag_loss",
     "fit",
     "peak_memory_mb",
+    "predictions",
     "prepare_device",
     "seed_torch",
     "select",

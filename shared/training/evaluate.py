@@ -10,20 +10,22 @@ from shared.methods import Method, kl_loss
 from shared.training.inputs import Inputs
 
 
-def _predictions(method: Method, inputs: Inputs, indices: np.ndarray, batch: int) -> torch.Tensor:
+def predictions(method: Method, inputs: Inputs, indices: np.ndarray, batch: int = 500) -> torch.Tensor:
+    """(N, K) class probabilities of the inputs numbered `indices`, (N,), `batch` at a time."""
     parts = [method.predict(inputs.batch(indices[i : i + batch])) for i in range(0, len(indices), batch)]
     return torch.cat(parts)
 
 
-def accuracy(method: Method, inputs: Inputs, labels: np.ndarray, batch: int = 500) -> float:
-    """Share of the inputs whose most probable class is their label, in percent."""
-    p = _predictions(method, inputs, np.arange(len(inputs)), batch)
-    return 100 * float((p.argmax(1).cpu() == torch.from_numpy(np.asarray(labels))).double().mean())
+def accuracy(method: Method, inputs: Inputs, labels: np.ndarray, indices=None, batch: int = 500) -> float:
+    """Share of the inputs (those numbered `indices`, if given) whose most probable class is their label, in percent."""
+    indices = np.arange(len(inputs)) if indices is None else indices
+    p = predictions(method, inputs, indices, batch)
+    return 100 * float((p.argmax(1).cpu() == torch.from_numpy(np.asarray(labels)[indices])).double().mean())
 
 
 def bag_loss(method: Method, inputs: Inputs, bags: Bags, batch: int = 500) -> float:
     """The proportion loss (`kl_loss`) of whole bags, in nats: what can be validated without instance labels."""
-    p = _predictions(method, inputs, bags.indices, batch)
+    p = predictions(method, inputs, bags.indices, batch)
     log_p = p.clamp_min(1e-30).log()
     target = torch.from_numpy(bags.proportions).to(log_p)
     return float(kl_loss(log_p, torch.from_numpy(bags.offsets), target))

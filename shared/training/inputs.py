@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shared.training.augmentation import Augmentation
+
 
 class Inputs:
     """N inputs on one device.
@@ -17,24 +19,21 @@ class Inputs:
     ----------
     array : the inputs, a NumPy array (memory-mapped or not) or a tensor; moved to `device` once.
     standardise : (mean, std) of the channels, in pixel units; see `channel_statistics`.
-    augment : bool
-        Shift each image by -1, 0 or 1 pixel along both axes (zeros come in) and flip it left to right with
-        probability 1/2, anew in every batch that asks for it. Source: Dulac-Arnold et al. 2019, Section 4.1;
-        "flipped on the vertical axis" is read as the left-right flip.
+    augment : what happens to images, anew in every batch that asks for it; nothing unless told.
     """
 
-    def __init__(self, array, device: torch.device, standardise=None, augment: bool = False):
+    def __init__(self, array, device: torch.device, standardise=None, augment: Augmentation | None = None):
         if isinstance(array, np.ndarray):
             array = _as_tensor(array)
         self.images = array.dtype == torch.uint8 and array.ndim == 4
-        self.augment = augment and self.images
+        self.augment = (augment or Augmentation()) if self.images else Augmentation()
         self.device = device
         self.array = array.to(device)
         if self.images:
             mean, std = standardise or channel_statistics(self.array)
             self.mean, self.std = (torch.as_tensor(v, dtype=torch.float32, device=device) for v in (mean, std))
-            # One black pixel all around, so that shifting is one gather.
-            self.array = torch.nn.functional.pad(self.array, (0, 0, 1, 1, 1, 1))
+            # A black border, so that shifting is one gather.
+            self.array = torch.nn.functional.pad(self.array, (0, 0, *[self.augment.shift] * 4))
 
     def __len__(self) -> int:
         return len(self.array)
@@ -44,19 +43,18 @@ class Inputs:
         index = torch.from_numpy(np.ascontiguousarray(indices))
         if not self.images:
             return self.array.index_select(0, index.to(self.device)).float()
-        height, width = self.array.shape[1] - 2, self.array.shape[2] - 2
-        rows = torch.arange(1, height + 1).expand(len(index), height)
-        columns = torch.arange(1, width + 1).expand(len(index), width)
-        if self.augment and seed is not None:
-            # Drawn on the host: every device sees the same augmentation.
-            rng = torch.Generator().manual_seed(seed)
-            shift = torch.randint(-1, 2, (2, len(index), 1), generator=rng)
-            flip = torch.randint(2, (len(index), 1), generator=rng).bool()
-            rows = rows + shift[0]
-            columns = torch.where(flip, columns.flip(1), columns) + shift[1]
+        border = self.augment.shift
+        height, width = self.array.shape[1] - 2 * border, self.array.shape[2] - 2 * border
+        rows = torch.arange(border, border + height).expand(len(index), height)
+        columns = torch.arange(border, border + width).expand(len(index), width)
+        rng = None if seed is None else torch.Generator().manual_seed(seed)
+        if rng:
+            rows, columns = self.augment.places(len(index), height, width, rng)
         index, rows, columns = (t.to(self.device, non_blocking=True) for t in (index, rows, columns))
-        x = self.array[index[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return ((x.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        x = self.array[index[:, None, None], rows[:, :, None], columns[:, None, :]].float()
+        if rng and (self.augment.blur or self.augment.colour):
+            x = self.augment.pixels(x.permute(0, 3, 1, 2), rng).permute(0, 2, 3, 1)
+        return ((x - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shared.bags import Bags, permutation
 from shared.methods import Batch, Method
@@ -54,6 +55,7 @@ def fit(
     schedule: Schedule,
     seed: int,
     evaluate: Callable[[Method], dict[str, float]],
+    renew: Callable[[Method, dict], tuple[Tensor, dict[str, float]] | None] | None = None,
     key: str = "",
     checkpoint: Path | None = None,
     checkpoint_every: float = 30.0,
@@ -65,6 +67,8 @@ def fit(
     Parameters
     ----------
     evaluate : called after each epoch; its numbers become curves.
+    renew : called with the method and the curves so far before each epoch, where the targets follow the predictions
+        (EM, pseudo-labels); returns the proportions (B, K) of this epoch and numbers for the curves, or None to stop.
     key : names the configuration; a checkpoint with another key is not resumed.
     checkpoint : where to keep the state, every `checkpoint_every` seconds; removed by the caller when all is done.
     deadline : `time.time()` at which to save and stop.
@@ -81,7 +85,7 @@ def fit(
     """
     steps = math.ceil(len(bags) / bags_per_batch)
     proportions = torch.from_numpy(bags.proportions).float().to(inputs.device)
-    state = {"key": key, "epoch": 0, "step": 0, "sums": {}, "curves": {"epoch": []}, "train_s": 0.0}
+    state = {"key": key, "epoch": 0, "step": 0, "sums": {}, "curves": {"epoch": []}, "train_s": 0.0, "renewed": None}
     resumed = checkpoints.load(checkpoint, key) if checkpoint else None
     if resumed:
         method.load_state_dict(resumed.pop("method"))
@@ -98,6 +102,12 @@ def fit(
     while state["epoch"] < epochs:
         epoch = state["epoch"]
         order = permutation(len(bags), axis_seed(seed, "order", epoch))
+        if renew and state["renewed"] is None:
+            state["renewed"] = renew(method, state["curves"])
+            if state["renewed"] is None:
+                break
+        if renew:
+            proportions = state["renewed"][0].to(inputs.device)
         while state["step"] < steps:
             if deadline is not None and time.time() >= deadline:
                 if checkpoint:
@@ -125,8 +135,9 @@ def fit(
         if not all(np.isfinite(list(means.values()))):
             raise FloatingPointError(f"training diverged in epoch {epoch + 1}: {means}")
         state["curves"]["epoch"].append(epoch + 1)
-        for name, value in {**means, **evaluate(method)}.items():
+        renewed = state["renewed"][1] if renew else {}
+        for name, value in {**means, **renewed, **evaluate(method)}.items():
             state["curves"].setdefault(name, []).append(value)
-        state.update(epoch=epoch + 1, step=0, sums={})
+        state.update(epoch=epoch + 1, step=0, sums={}, renewed=None)
         report((epoch + 1) / epochs)
     return {"curves": state["curves"], "train_s": state["train_s"] + time.time() - started}

@@ -28,6 +28,7 @@ def test_accuracy_is_the_percentage_of_labels_hit():
     method, inputs = oracle_of([[0.6, 0.4], [0.2, 0.8], [0.9, 0.1]])
     assert accuracy(method, inputs, np.array([0, 1, 1])) == pytest.approx(100 * 2 / 3)
     assert accuracy(method, inputs, np.array([0, 1, 1]), batch=2) == pytest.approx(100 * 2 / 3)
+    assert accuracy(method, inputs, np.array([0, 1, 1]), np.array([2, 1, 2])) == pytest.approx(100 / 3)
     assert accuracy(method, inputs, [0, 1, 0]) == 100.0
 
 

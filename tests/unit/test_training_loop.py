@@ -13,9 +13,10 @@ from torch import nn
 
 from shared.bags import Bags, fixed_size
 from shared.methods import LossMethod, kl_loss
-from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, loop, seed_torch
+from shared.training import Augmentation, Inputs, Schedule, axis_seed, checkpoint, fit, loop, seed_torch
 
 CPU = torch.device("cpu")
+MOVES = Augmentation(shift=1, flip=True)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (70, 4, 4, 1), dtype=np.uint8)
 BAGS = fixed_size(RNG.integers(0, 3, 70), 3, 5, seed=0)  # 14 bags: 5 steps of 3, the last one short
@@ -32,7 +33,7 @@ def method(seed=0, loss=kl_loss):
 def train(it=None, **more):
     """(method, what `fit` returned)."""
     it = it or method()
-    inputs = Inputs(IMAGES, CPU, augment=True)
+    inputs = Inputs(IMAGES, CPU, augment=MOVES)
     everything = np.arange(len(inputs))
     settings = {"epochs": EPOCHS, "bags_per_batch": 3, "schedule": Schedule("cosine", 0.5), "seed": 4, "key": "k"}
     settings["evaluate"] = lambda m: {"first": float(m.predict(inputs.batch(everything))[:, 0].double().sum())}
@@ -291,3 +292,38 @@ def test_seeding_for_speed_draws_what_torch_itself_would_draw():
     expected = torch.rand(4)
     seed_torch(123, CPU)
     assert torch.equal(torch.rand(4), expected)
+
+
+def labelling(stop_after=None):
+    """Targets that follow the predictions: what `renew` returns depends on the method and on the epochs behind it."""
+
+    def renew(it, curves):
+        done = len(curves["epoch"])
+        if done == stop_after:
+            return None
+        p = it.predict(Inputs(IMAGES, CPU).batch(BAGS.indices)).view(len(BAGS), 5, 3).mean(1)
+        return p.softmax(1), {"sharpness": float(p.max()) + done}
+
+    return renew
+
+
+@pytest.mark.parametrize("at", range(1, EPOCHS * (STEPS + 1)))
+def test_renewed_targets_outlive_a_kill(tmp_path, at):
+    """Stopped in mid-epoch, the targets of that epoch go on; renewed there they would be another method's."""
+    straight = train(renew=labelling())
+    reports = itertools.count(1)
+
+    def report(fraction):
+        if next(reports) == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(renew=labelling(), checkpoint=tmp_path / "run.pt", checkpoint_every=0.0, report=report)
+    it, fitted = train(method(seed=99), renew=labelling(), checkpoint=tmp_path / "run.pt")
+    assert fitted["curves"] == straight[1]["curves"] and same(it.state_dict(), straight[0].state_dict())
+    assert len(fitted["curves"]["sharpness"]) == EPOCHS and fitted["curves"] != train()[1]["curves"]
+
+
+def test_renew_can_end_the_training():
+    curves = train(renew=labelling(stop_after=2))[1]["curves"]
+    assert curves["epoch"] == [1, 2] and {len(values) for values in curves.values()} == {2}

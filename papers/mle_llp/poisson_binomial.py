@@ -1,0 +1,135 @@
+"""The binary E-step (Section 2.3, Equation 10) by dynamic programming: O(n y) for a bag instead of C(n, y).
+
+Given its count, a bag's posterior does not change when all its log-odds are shifted by one number. Each bag is
+therefore shifted until its expected count is close to the count observed: P(count) is then at least of order 1/n, and
+the programme runs on plain probabilities, in float32, without logarithms and without underflow that matters.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from shared.bags import BagError, segment_sum
+
+# Numbers in the forward table of the bags that are done at once.
+TABLE = {"cpu": 1 << 25, "cuda": 1 << 28}
+
+
+def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior of every label and likelihood of every count.
+
+    Parameters
+    ----------
+    log_p : (M, 2) log-probabilities of negative and positive, bag after bag; -inf is allowed.
+    offsets : (B + 1,) int64 on the host.
+    positives : (B,) int64 on the host, the y of the paper.
+
+    Returns
+    -------
+    phi : (M,) P(h_i = 1 | X, y). log_likelihood : (B,) log P(y | X), Equation 2. Both of the dtype of `log_p`.
+
+    Raises
+    ------
+    BagError
+        Naming a bag whose count cannot be: outside 0..n, or of probability zero.
+    """
+    sizes = offsets.diff()
+    wrong = torch.nonzero((positives < 0) | (positives > sizes)).flatten().tolist()
+    if wrong:
+        raise BagError(f"bag {wrong[0]} of {sizes[wrong[0]]} instances cannot have {positives[wrong[0]]} positives")
+    # Counting the rarer class halves the states.
+    swap = positives > sizes // 2
+    fewer = torch.where(swap, sizes - positives, positives)
+    swapped = swap.repeat_interleave(sizes).to(log_p.device)
+    negative, positive = log_p.unbind(1)
+    other, one = torch.where(swapped, positive, negative), torch.where(swapped, negative, positive)
+    # One more place, a sure negative: what pads bags that are smaller than the largest of their group.
+    padded = torch.nn.functional.pad(one - other, (0, 1), value=-torch.inf)
+    phi, likelihood, shift = torch.zeros_like(padded), log_p.new_zeros(len(sizes)), log_p.new_zeros(len(sizes))
+    for group in _alike(sizes, fewer, TABLE.get(log_p.device.type, TABLE["cuda"])):
+        place = offsets[group] + torch.arange(int(sizes[group].max()))[:, None]
+        place = torch.where(place < offsets[group + 1], place, len(log_p)).to(log_p.device)
+        odds, y, group_there = padded.take(place), fewer[group].to(log_p.device), group.to(log_p.device)
+        moved = _shift(odds, y)
+        p, q = torch.sigmoid(odds + moved), torch.sigmoid(-odds - moved)
+        post, total = _programme(p, q, y, int(fewer[group].max()), int(fewer[group].min()))
+        phi.put_(place, post)
+        likelihood[group_there], shift[group_there] = total, moved
+    phi = torch.where(swapped, 1 - phi[:-1], phi[:-1])
+    # Whole sums of large terms of both signs: in float64, or the shift would eat the digits.
+    shift, sizes_there = shift.double(), sizes.to(log_p.device)
+    scale = torch.logaddexp(other.double(), one.double() + shift.repeat_interleave(sizes_there, output_size=len(log_p)))
+    scale = segment_sum(scale[:, None], offsets)[:, 0] - shift * fewer.to(log_p.device)
+    log_likelihood = (likelihood.double().log() + scale).to(log_p)
+    impossible = torch.nonzero(~log_likelihood.isfinite()).flatten().tolist()
+    if impossible:
+        b = impossible[0]
+        why = "NaN among its log-probabilities" if log_likelihood[b].isnan() else "probability 0"
+        raise BagError(f"bag {b}: {positives[b]} positives of {sizes[b]} have {why}")
+    return phi, log_likelihood
+
+
+def _alike(sizes: Tensor, fewer: Tensor, table: int):
+    """Groups of bags, of one size within a factor of two, whose forward table fits; each as indices."""
+    order = torch.argsort(sizes * (int(sizes.max()) + 1) + fewer) if len(sizes) else torch.arange(0)
+    octave = sizes[order].clamp_min(16).sub(1).double().log2().floor()
+    for group in torch.split(order, torch.unique_consecutive(octave, return_counts=True)[1].tolist()):
+        states = (int(sizes[group].max()) + 1) * (int(fewer[group].max()) + 2)
+        yield from torch.split(group, max(1, table // states))
+
+
+def _shift(odds: Tensor, y: Tensor) -> Tensor:
+    """(n, B) log-odds -> (B,) shifts after which every bag expects about y positives; any shift is exact."""
+    sure, never = odds == torch.inf, odds == -torch.inf
+    unsure = ~(sure | never)
+    n = unsure.sum(0)
+    target = torch.minimum((y - sure.sum(0)).clamp_min(0.25), n - 0.25).clamp_min(0.25).to(odds)
+    level = torch.logit(target / n.clamp_min(1), 1e-6)
+    low = level - odds.masked_fill(~unsure, -torch.inf).amax(0)
+    high = level - odds.masked_fill(~unsure, torch.inf).amin(0)
+    none = n == 0
+    low, high = low.masked_fill(none, 0.0), high.masked_fill(none, 0.0)
+    target = target + sure.sum(0)
+    shift = level - odds.masked_fill(~unsure, 0.0).sum(0) / n.clamp_min(1)
+    shift = torch.minimum(torch.maximum(shift, low), high)
+    for _ in range(60):  # Newton's method, halving the bracket where it would leave it
+        p = torch.sigmoid(odds + shift)
+        excess = p.sum(0) - target
+        if not bool((excess.abs() > 0.5).masked_fill(none, False).any()):
+            break
+        low, high = torch.where(excess < 0, shift, low), torch.where(excess > 0, shift, high)
+        step = shift - excess / (p - p * p).sum(0)
+        shift = torch.where((step > low) & (step < high), step, (low + high) / 2)
+    return shift
+
+
+def _programme(p: Tensor, q: Tensor, y: Tensor, most: int, least: int) -> tuple[Tensor, Tensor]:
+    """(n, B) probabilities of one and the other class, counts y in least..most -> (n, B) posteriors, (B,) P(y).
+
+    before[i, 1 + s] = P(s positives before instance i); after[s] = P(y in all | s positives up to here).
+    Only the s that can still end at a count in least..most are touched; a row of zeros stands for s = -1.
+    """
+    n, bags = p.shape
+    before = p.new_zeros(n + 1, most + 2, bags)
+    before[0, 1] = 1
+    for i in range(n):
+        low, high = max(0, least - (n - i)), min(i, most)
+        row, new = before[i], before[i + 1]
+        top = min(high + 1, most)
+        torch.mul(row[low : top + 1], p[i], out=new[low + 1 : top + 2])
+        new[low + 1 : high + 2].addcmul_(row[low + 1 : high + 2], q[i])
+    total = before[n].gather(0, y[None] + 1)[0]
+    after = p.new_zeros(most + 2, bags).scatter_(0, y[None], 1.0)
+    spare, product = torch.zeros_like(after), torch.empty_like(after)
+    phi = torch.empty_like(p)
+    for i in reversed(range(n)):
+        low, high = max(0, least - (n - i)), min(i, most)
+        # s before instance i, s + 1 after it.
+        ahead = after[low + 1 : high + 2]
+        torch.mul(before[i, low + 1 : high + 2], ahead, out=product[low : high + 1])
+        torch.sum(product[low : high + 1], 0, out=phi[i])
+        torch.mul(after[low : high + 1], q[i], out=spare[low : high + 1])
+        spare[low : high + 1].addcmul_(ahead, p[i])
+        after, spare = spare, after
+    return (phi.mul_(p) / total).clamp_(max=1), total

@@ -1,0 +1,79 @@
+"""The E-step (Equation 10) for any number of classes, and the likelihood (Equation 6) as a loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from papers.mle_llp.lattice import lattice_posterior
+from papers.mle_llp.poisson_binomial import binary_posterior
+from shared.bags import BagError
+
+
+@torch.no_grad()
+def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """P(h_i = k | X, counts) of every instance, and the log-likelihood of every bag's counts.
+
+    Parameters
+    ----------
+    log_p : (M, K) log-probabilities, bag after bag; -inf is allowed. Every label is independent of the others given
+        its input.
+    offsets : (B + 1,) int64 on the host.
+    counts : (B, K) int64 on the host, summing to the bag's size.
+
+    Returns
+    -------
+    phi : (M, K), rows on the simplex. log_likelihood : (B,) log P(counts | X), in nats.
+
+    Raises
+    ------
+    BagError
+        Naming a bag whose counts cannot be, or whose lattice of counts is too large (K > 2).
+    """
+    wrong = torch.nonzero(counts.sum(1) != offsets.diff()).flatten().tolist()
+    if wrong:
+        b = wrong[0]
+        raise BagError(f"bag {b} has counts {counts[b].tolist()} but {int(offsets.diff()[b])} instances")
+    if log_p.shape[1] != 2:
+        return lattice_posterior(log_p, offsets, counts)
+    phi, log_likelihood = binary_posterior(log_p, offsets, counts[:, 1])
+    return torch.stack([1 - phi, phi], 1), log_likelihood
+
+
+def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
+    """(B, K) proportions -> (B, K) int64 counts on the host; a BagError names the bag whose proportions are none."""
+    exact = proportions.detach().cpu().double() * offsets.diff()[:, None]
+    counts = exact.round()
+    wrong = torch.nonzero(((exact - counts).abs() > 1e-3).any(1)).flatten().tolist()
+    if wrong:
+        b = wrong[0]
+        raise BagError(
+            f"bag {b} of {int(offsets.diff()[b])} instances has {exact[b].tolist()} of each class: no counts; "
+            "the exact likelihood needs whole numbers"
+        )
+    return counts.long()
+
+
+class _NegativeLogLikelihood(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, log_p: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
+        phi, log_likelihood = posterior(log_p, offsets, counts)
+        ctx.save_for_backward(phi)
+        ctx.bags = max(1, len(counts))
+        return -log_likelihood.mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):
+        # d log P / d log p_ik = P(h_i = k | X, y): the backward pass of the likelihood is the E-step.
+        (phi,) = ctx.saved_tensors
+        return -gradient * phi / ctx.bags, None, None
+
+
+def count_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    """Minus the mean log-likelihood of the bags' counts (Equation 6), in nats; arguments as in `kl_loss`.
+
+    Its gradient with respect to log p is ``- phi / B``. Float32 proportions determine the counts of bags of up to
+    a thousand instances.
+    """
+    return _NegativeLogLikelihood.apply(log_p, offsets, counts_of(proportions, offsets))
