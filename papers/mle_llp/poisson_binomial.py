@@ -7,6 +7,8 @@ the programme runs on plain probabilities, in float32, without logarithms and wi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -57,11 +59,17 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
         phi.put_(place, post)
         likelihood[group_there], shift[group_there] = total, moved
     phi = torch.where(swapped, 1 - phi[:-1], phi[:-1])
+    phi = phi.masked_fill(negative == -torch.inf, 1.0).masked_fill(positive == -torch.inf, 0.0)
     # Whole sums of large terms of both signs: in float64, or the shift would eat the digits.
     shift, sizes_there = shift.double(), sizes.to(log_p.device)
     scale = torch.logaddexp(other.double(), one.double() + shift.repeat_interleave(sizes_there, output_size=len(log_p)))
     scale = segment_sum(scale[:, None], offsets)[:, 0] - shift * fewer.to(log_p.device)
     log_likelihood = (likelihood.double().log() + scale).to(log_p)
+    pure = fewer == 0
+    if pure.any():
+        there = pure.to(log_p.device)
+        phi = torch.where(there.repeat_interleave(sizes_there), swapped.to(log_p), phi)
+        log_likelihood = torch.where(there, segment_sum(other[:, None], offsets)[:, 0], log_likelihood)
     impossible = torch.nonzero(~log_likelihood.isfinite()).flatten().tolist()
     if impossible:
         b = impossible[0]
@@ -80,28 +88,46 @@ def _alike(sizes: Tensor, fewer: Tensor, table: int):
 
 
 def _shift(odds: Tensor, y: Tensor) -> Tensor:
-    """(n, B) log-odds -> (B,) shifts after which every bag expects about y positives; any shift is exact."""
+    """(n, B) log-odds -> (B,) shifts after which every bag expects its y positives, to half of one.
+
+    Any shift is exact; this one keeps P(y) of order 1/n. Newton's method, in a bracket of all log-odds at first, then,
+    where outliers made that too wide, in one around the y-th largest.
+    """
     sure, never = odds == torch.inf, odds == -torch.inf
-    unsure = ~(sure | never)
+    unsure, target = ~(sure | never), y.to(odds)
     n = unsure.sum(0)
-    target = torch.minimum((y - sure.sum(0)).clamp_min(0.25), n - 0.25).clamp_min(0.25).to(odds)
-    level = torch.logit(target / n.clamp_min(1), 1e-6)
+    inner = torch.minimum((y - sure.sum(0)).clamp_min(0.25), n - 0.25).clamp_min(0.25)
+    level = torch.logit(inner / n.clamp_min(1), 1e-6).to(odds)
     low = level - odds.masked_fill(~unsure, -torch.inf).amax(0)
     high = level - odds.masked_fill(~unsure, torch.inf).amin(0)
-    none = n == 0
-    low, high = low.masked_fill(none, 0.0), high.masked_fill(none, 0.0)
-    target = target + sure.sum(0)
-    shift = level - odds.masked_fill(~unsure, 0.0).sum(0) / n.clamp_min(1)
-    shift = torch.minimum(torch.maximum(shift, low), high)
-    for _ in range(60):  # Newton's method, halving the bracket where it would leave it
+    start = level - odds.masked_fill(~unsure, 0.0).sum(0) / n.clamp_min(1)
+    shift, far = _newton(odds, target, start, low, high, 12)
+    far &= n > 0
+    if not bool(far.any()):
+        return shift.masked_fill(n == 0, 0.0)
+    descending = torch.nn.functional.pad(odds.sort(0, descending=True).values, (0, 0, 1, 1))
+    descending[0], descending[-1] = torch.inf, -torch.inf
+    room = math.log(2 * len(odds))
+    low = -descending.gather(0, y[None] + 1)[0] - room
+    high = -descending.gather(0, y[None])[0] + room
+    low, high = torch.where(low.isinf(), high, low), torch.where(high.isinf(), low, high)
+    low, high = torch.minimum(low, high), torch.maximum(low, high)
+    again, _ = _newton(odds, target, low / 2 + high / 2, low, high, 40)
+    return torch.where(far, again, shift).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _newton(odds: Tensor, target: Tensor, shift: Tensor, low: Tensor, high: Tensor, steps: int):
+    """(shift, where it is still far) after some steps, each halving the bracket where Newton's would leave it."""
+    for _ in range(steps):
         p = torch.sigmoid(odds + shift)
         excess = p.sum(0) - target
-        if not bool((excess.abs() > 0.5).masked_fill(none, False).any()):
+        far = excess.abs() > 0.5
+        if not bool(far.any()):
             break
         low, high = torch.where(excess < 0, shift, low), torch.where(excess > 0, shift, high)
         step = shift - excess / (p - p * p).sum(0)
-        shift = torch.where((step > low) & (step < high), step, (low + high) / 2)
-    return shift
+        shift = torch.where(far, torch.where((step > low) & (step < high), step, low / 2 + high / 2), shift)
+    return shift, far
 
 
 def _programme(p: Tensor, q: Tensor, y: Tensor, most: int, least: int) -> tuple[Tensor, Tensor]:

@@ -42,13 +42,15 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
 
 def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
     """(B, K) proportions -> (B, K) int64 counts on the host; a BagError names the bag whose proportions are none."""
-    exact = proportions.detach().cpu().double() * offsets.diff()[:, None]
+    sizes = offsets.diff()
+    exact = proportions.detach().cpu().double() * sizes[:, None]
     counts = exact.round()
-    wrong = torch.nonzero(((exact - counts).abs() > 1e-3).any(1)).flatten().tolist()
+    whole = ((exact - counts).abs() <= 1e-3).all(1) & (counts >= 0).all(1) & (counts.sum(1) == sizes)
+    wrong = torch.nonzero(~whole).flatten().tolist()
     if wrong:
         b = wrong[0]
         raise BagError(
-            f"bag {b} of {int(offsets.diff()[b])} instances has {exact[b].tolist()} of each class: no counts; "
+            f"bag {b} of {int(sizes[b])} instances has {exact[b].tolist()} of each class: no counts; "
             "the exact likelihood needs whole numbers"
         )
     return counts.long()

@@ -89,8 +89,14 @@ def noisy(bags: Bags, spread: float, seed: int) -> Bags:
 
 
 def permuted(bags: Bags, seed: int) -> Bags:
-    """The same bags with their proportions dealt out among them at random: a control that teaches nothing."""
-    return Bags(bags.indices, bags.offsets, bags.proportions[permutation(len(bags), seed)])
+    """The same bags with their proportions dealt out at random among bags of one size: a control that teaches nothing.
+
+    Among bags of one size counts remain counts.
+    """
+    order, proportions = permutation(len(bags), seed), bags.proportions.copy()
+    for size in np.unique(bags.sizes):
+        proportions[bags.sizes == size] = bags.proportions[order[bags.sizes[order] == size]]
+    return Bags(bags.indices, bags.offsets, proportions)
 
 
 def split(bags: Bags, fraction: float, seed: int) -> tuple[Bags, Bags]:

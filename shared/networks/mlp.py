@@ -6,11 +6,15 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """(N, ...) inputs, flattened to `n_inputs` numbers each -> (N, n_classes) logits."""
+    """(N, ...) inputs, flattened to `n_inputs` numbers each -> (N, n_classes) logits.
+
+    `features` are the `hidden` rectified units, `last` takes them to the logits.
+    """
 
     def __init__(self, n_inputs: int, hidden: int, n_classes: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, hidden), nn.ReLU(), nn.Linear(hidden, n_classes))
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, hidden), nn.ReLU())
+        self.last = nn.Linear(hidden, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.last(self.features(x))

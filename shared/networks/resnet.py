@@ -1,4 +1,4 @@
-"""ResNet-18 (He et al. 2016) with the stem for 32x32 images and no biases but the last (Dulac-Arnold 2019, 4.1)."""
+"""ResNet-18 (He et al. 2016) with no biases but the last (Dulac-Arnold 2019, 4.1), for small and for large images."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ def _conv(n_in: int, n_out: int, size: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, size, stride, padding=size // 2, bias=False)
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
+def _norm(channels: int, norm: bool = True) -> nn.Module:
+    if not norm:
+        return nn.Identity()
     # "No biases" is read as: the shift of batch normalisation stays at zero. It is frozen rather than absent,
     # because fused kernels want one.
-    norm = nn.BatchNorm2d(channels)
-    norm.bias.requires_grad_(False)
-    return norm
+    layer = nn.BatchNorm2d(channels)
+    layer.bias.requires_grad_(False)
+    return layer
 
 
 class _Block(nn.Module):
-    def __init__(self, n_in: int, n_out: int, stride: int):
+    def __init__(self, n_in: int, n_out: int, stride: int, norm: bool):
         super().__init__()
-        self.conv1, self.norm1 = _conv(n_in, n_out, 3, stride), _norm(n_out)
-        self.conv2, self.norm2 = _conv(n_out, n_out, 3), _norm(n_out)
+        self.conv1, self.norm1 = _conv(n_in, n_out, 3, stride), _norm(n_out, norm)
+        self.conv2, self.norm2 = _conv(n_out, n_out, 3), _norm(n_out, norm)
         self.shortcut = nn.Sequential()
         if stride != 1 or n_in != n_out:
-            self.shortcut = nn.Sequential(_conv(n_in, n_out, 1, stride), _norm(n_out))
+            self.shortcut = nn.Sequential(_conv(n_in, n_out, 1, stride), _norm(n_out, norm))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
@@ -33,19 +35,29 @@ class _Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """(N, 3, 32, 32) images -> (N, n_classes) logits; 11.2 million weights at `width` 64.
+    """(N, channels, H, W) images -> (N, n_classes) logits; 11.2 million weights at `width` 64.
 
-    The stem is one 3x3 convolution without pooling, the custom for images this small; the paper does not say.
+    `features` are the (N, 8 width) averages over the last maps, `last` takes them to the logits.
     On a CPU keep `width` at 16 or more: below it oneDNN's strided 1x1 convolutions are known to crash.
+
+    Parameters
+    ----------
+    large : the stem of the original, 7x7 at stride 2, then pooling; else one 3x3 convolution, the custom for 32x32.
+    norm : batch normalisation; without it no layer but the last has a bias.
     """
 
-    def __init__(self, n_classes: int, width: int = 64, channels: int = 3):
+    def __init__(self, n_classes: int, width: int = 64, channels: int = 3, large: bool = False, norm: bool = True):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
-        self.stem = nn.Sequential(_conv(channels, width, 3), _norm(width), nn.ReLU())
+        if large:
+            self.stem = nn.Sequential(
+                _conv(channels, width, 7, stride=2), _norm(width, norm), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
+            )
+        else:
+            self.stem = nn.Sequential(_conv(channels, width, 3), _norm(width, norm), nn.ReLU())
         blocks, n_in = [], width
         for stage, n_out in enumerate(widths):
-            blocks += [_Block(n_in, n_out, 1 if stage == 0 else 2), _Block(n_out, n_out, 1)]
+            blocks += [_Block(n_in, n_out, 1 if stage == 0 else 2, norm), _Block(n_out, n_out, 1, norm)]
             n_in = n_out
         self.blocks = nn.Sequential(*blocks)
         self.last = nn.Linear(n_in, n_classes)
@@ -53,5 +65,8 @@ class ResNet18(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def features(self, x: Tensor) -> Tensor:
+        return self.blocks(self.stem(x)).mean((2, 3))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.blocks(self.stem(x)).mean((2, 3)))
+        return self.last(self.features(x))

@@ -1,0 +1,86 @@
+"""What is learned from: instances of a few classes, and bags of training, validation and test instances."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from shared import datasets
+from shared.bags import Bags, natural, permutation, permuted, variable_size
+from shared.training import Augmentation, Inputs, axis_seed, features
+
+# The paper names flipping, blurring and colour adjustments (Section 3), without their sizes.
+AUGMENTATION = Augmentation(flip=True, blur=1.0, colour=0.2)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training instances, then test instances; `groups` numbers the photo of each where bags are natural."""
+
+    inputs: Inputs
+    labels: np.ndarray
+    n_train: int
+    groups: np.ndarray | None
+    classes: tuple[str, ...]
+    checksums: dict[str, str]
+
+
+@functools.lru_cache(maxsize=2)
+def data_of(name: str, classes: str, network: str, augment: bool, device: torch.device) -> Data:
+    """The instances of some classes of a dataset, kept for the next run of the same process.
+
+    classes : names, separated by blanks; all classes if empty. The last one is the paper's positive class.
+    """
+    dataset = datasets.load(name)
+    names = tuple(classes.split()) or dataset.classes
+    numbers = [dataset.classes.index(name) for name in names]
+    labels = np.concatenate([dataset.y_train, dataset.y_test])
+    chosen = np.flatnonzero(np.isin(labels, numbers))
+    of_number = np.zeros(len(dataset.classes), np.int64)
+    of_number[numbers] = range(len(numbers))
+    checksums, halves = {name: dataset.sha256}, (dataset.x_train, dataset.x_test)
+    if network == "patch_features":
+        cached = features.load(name)
+        checksums[f"features/{name}"] = cached.sha256
+        halves = (cached.train, cached.test)
+    n = len(dataset.y_train)
+    x = np.concatenate([halves[0][chosen[chosen < n]], halves[1][chosen[chosen >= n] - n]])
+    if x.dtype == np.uint8 and x.ndim == 4:
+        # From -1 to 1, the range of LLP-GAN's generator.
+        inputs = Inputs(x, device, ([127.5] * x.shape[3], [127.5] * x.shape[3]), AUGMENTATION if augment else None)
+    else:
+        inputs = Inputs(x.astype(np.float32), device)
+    groups = None
+    if dataset.groups_train is not None:
+        groups = np.concatenate([dataset.groups_train, dataset.groups_test])[chosen]
+    return Data(inputs, of_number[labels[chosen]], int((chosen < n).sum()), groups, names, checksums)
+
+
+def bags_of(spec: dict, data: Data) -> tuple[Bags, Bags, Bags]:
+    """(training, validation, test) bags, drawn again from the spec alone.
+
+    Made bags have sizes uniform on smallest..largest and are drawn without replacement (Section 3.1), test bags from
+    the official test set. Natural bags are the photos, split anew in every repetition (Section 3). Fewer training bags
+    of one seed are a part of more.
+    """
+    seed, n_test = spec["seed"], spec["test_bags"]
+    if data.groups is not None:
+        bags = natural(data.groups, data.labels, len(data.classes))
+        order = permutation(len(bags), axis_seed(seed, "bags"))
+        bags, test = bags.take(order[n_test:]), bags.take(order[:n_test])
+    else:
+        sizes, n = (spec["smallest"], spec["largest"]), data.n_train
+        bags = variable_size(data.labels[:n], len(data.classes), *sizes, axis_seed(seed, "bags"))
+        test = variable_size(data.labels[n:], len(data.classes), 2, 12, axis_seed(seed, "test bags"), n_test or None)
+        test = Bags(test.indices + n, test.offsets, test.proportions)
+    held = max(1, round(spec["validation_instances"] / bags.sizes.mean()))
+    wanted = spec["bags"] or len(bags) - held
+    if held + wanted > len(bags):
+        raise ValueError(f"{wanted} training and {held} validation bags of {spec['dataset']}, there are {len(bags)}")
+    validation, train = bags.take(np.arange(held)), bags.take(np.arange(held, held + wanted))
+    if spec["counts"] == "permuted":
+        train = permuted(train, axis_seed(seed, "permuted"))
+    return train, validation, test
