@@ -48,7 +48,9 @@ def data_of(name: str, classes: str, network: str, augment: bool, device: torch.
         halves = (cached.train, cached.test)
     n = len(dataset.y_train)
     x = np.concatenate([halves[0][chosen[chosen < n]], halves[1][chosen[chosen >= n] - n]])
-    if x.dtype == np.uint8 and x.ndim == 4:
+    if network == "mlp":
+        inputs = Inputs(x, device)
+    elif x.ndim == 4:
         # From -1 to 1, the range of LLP-GAN's generator.
         inputs = Inputs(x, device, ([127.5] * x.shape[3], [127.5] * x.shape[3]), AUGMENTATION if augment else None)
     else:

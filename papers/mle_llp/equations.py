@@ -60,7 +60,7 @@ def _gradient_error(rng, bags: int) -> float:
     phi, _ = posterior(log_p, offsets, counts)
     (of_loss,) = torch.autograd.grad(-bags * count_loss(log_p, offsets, counts / counts.sum(1, keepdim=True)), odds)
     errors = (phi[:, 1] - odds.sigmoid() - of_programme, of_loss - of_programme)
-    return max(float(error.abs().max()) for error in errors)
+    return max(float(error.detach().abs().max()) for error in errors)
 
 
 def _likelihood_fall(rng, bags: int, steps: int = 15) -> float:

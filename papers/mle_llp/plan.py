@@ -7,7 +7,7 @@ from shared.records.config import Run, specs, unique
 AXES = ("dataset", "loss", "bags", "smallest", "largest", "seed")  # what an id spells out; other keys join the method
 CHECKS = ("paper", "dataset", "loss", "seed", "instances")  # all that the runs without training depend on
 ONLY = {  # keys that only some methods read
-    "llp_gan": ("noise", "generator_width", "proportion_weight"),
+    "llp_gan": ("noise", "generator_width", "proportion_weight", "gan_beta1"),
     "mle_llp": ("stop_change",),
 }
 

@@ -66,8 +66,13 @@ def durations(spec: dict, data: Data, bags: Bags, method_of: Callable, lessons: 
     for name in METHODS:
         own = {**spec, "loss": name}
         learned, more = lessons(own, data, bags)
-        args = (method_of(own, data), data.inputs, learned)
-        epochs[name] = partial(fit, *args, epochs=1, schedule=schedule, seed=0, evaluate=lambda method: {}, **more)
+        method, settings = (
+            method_of(own, data),
+            {"epochs": 1, "schedule": schedule, "seed": 0, "evaluate": lambda m: {}},
+        )
+        # What a first step sets up is no part of an epoch.
+        fit(method, data.inputs, learned.take(np.arange(2)), **settings, bags_per_batch=more["bags_per_batch"])
+        epochs[name] = partial(fit, method, data.inputs, learned, **settings, **more)
     for _ in range(spec["epochs"]):
         for name in METHODS:
             taken[name].append(_seconds(epochs[name], device))

@@ -51,24 +51,26 @@ def network_of(spec: dict, data: Data) -> nn.Module:
 def method_of(spec: dict, data: Data) -> Method:
     """The method a spec names, on the device of its data."""
     device, bf16 = data.inputs.device, spec["precision"] == "bf16"
-    layout = torch.preserve_format if spec["network"] in ("mlp", "patch_features") else torch.channels_last
+    perceptron = spec["network"] in ("mlp", "patch_features")
+    layout = torch.preserve_format if perceptron else torch.channels_last
     network = network_of(spec, data).to(device, memory_format=layout)
-    betas = (spec["beta1"], 0.999)
 
-    def adam(module: nn.Module) -> torch.optim.Adam:
+    def adam(module: nn.Module, beta1: float = 0.9) -> torch.optim.Adam:
         learned = [p for p in module.parameters() if p.requires_grad]
-        return torch.optim.Adam(learned, spec["learning_rate"], betas, weight_decay=spec["weight_decay"], fused=True)
+        decay = spec["weight_decay"]
+        return torch.optim.Adam(learned, spec["learning_rate"], (beta1, 0.999), weight_decay=decay, fused=True)
 
     if spec["loss"] != "llp_gan":
         loss = count_loss if spec["loss"] == "mle_direct" else kl_loss
         return LossMethod(network, adam(network), loss, bf16)
     example = data.inputs.batch([0])
-    if example.ndim == 4:  # 32x32 images, whatever the size of the real ones: both networks end in averages
-        generator = Generator(example.shape[1], spec["noise"], spec["generator_width"])
-    else:
+    if perceptron:
         generator = FeatureGenerator(spec["noise"], spec["generator_width"], example.numel())
+    else:  # 32x32 images, whatever the size of the real ones: the classifiers end in averages
+        generator = Generator(example.shape[1], spec["noise"], spec["generator_width"])
     generator = generator.to(device, memory_format=layout)
-    return LLPGAN(network, generator, adam(network), adam(generator), spec["proportion_weight"], bf16)
+    both = (adam(module, spec["gan_beta1"]) for module in (network, generator))
+    return LLPGAN(network, generator, *both, spec["proportion_weight"], bf16)
 
 
 def lessons(spec: dict, data: Data, bags: Bags) -> tuple[Bags, dict]:

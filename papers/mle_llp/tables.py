@@ -1,0 +1,181 @@
+"""Records -> the numbers of Figures 1 and 3, Table 1 and what goes beyond: ``python -m papers.mle_llp.tables TIER``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas
+
+from papers.mle_llp.plan import plan
+from papers.mle_llp.timing import METHODS as TIMED
+from papers.mle_llp.timing import SIZES
+from shared.records import store
+from shared.records.summary import (
+    NOT_RUN,
+    command,
+    not_run,
+    over_seeds,
+    planned_rows,
+    stand_ins,
+    with_text,
+    write_csv,
+    write_markdown,
+)
+
+METHODS = {
+    "supervised": "supervised",
+    "dllp": "DLLP",
+    "llp_gan": "LLP-GAN",
+    "mle_llp": "MLE-LLP",
+    "mle_direct": "likelihood, direct",
+}
+DATASETS = {
+    "images_of_groups": "group photos",
+    "cifar10": "CIFAR",
+    "digits": "digits 3, 8",
+    "wbc_stained": "stained blood cells",
+}
+LEGEND = "Test accuracy in percent, mean ± standard deviation over repetitions (their number)."
+
+
+def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Tidy rows as the cells of ``reported.csv``: the seconds of Table 1."""
+    timed = rows[(rows.method == "durations") & rows.metric.str.startswith("epoch_s_")]
+    plain = timed.assign(
+        table="table1", row=timed.metric.str.removeprefix("epoch_s_"), column=timed.dataset, metric="epoch_s"
+    )
+    return plain[["table", "row", "column", "metric", "selection", "seed", "value", "id"]]
+
+
+def by_number(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Figure 3: accuracy by dataset, method and number of training bags, under each selection rule."""
+    made = rows[rows.method.isin(METHODS) & (rows.bags > 0) & (rows.smallest != rows.largest)]
+    table = over_seeds(made, ["dataset", "method", "bags", "selection"])
+    return table.sort_values(["dataset", "method", "selection", "bags"], kind="stable")
+
+
+def curves(records: list[dict]) -> pandas.DataFrame:
+    """Figure 1: test accuracy after each epoch at the largest number of bags; a run that stopped keeps its last one."""
+    by = ["dataset", "method", "bags", "epoch"]
+    runs = [r for r in records if r["spec"]["method"] in METHODS and r["spec"]["smallest"] != r["spec"]["largest"]]
+    points = []
+    for record in runs:
+        spec, seen = record["spec"], record["curves"]["test_accuracy"]
+        for epoch in range(spec["epochs"]):
+            key = {"dataset": spec["dataset"], "method": spec["method"], "bags": spec["bags"], "epoch": epoch + 1}
+            points.append({**key, "value": seen[min(epoch, len(seen) - 1)]})
+    table = pandas.DataFrame(points, columns=[*by, "value"])
+    most = table.groupby("dataset").bags.transform("max")
+    return over_seeds(table[table.bags == most], by)
+
+
+def by_size(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Beyond the paper: accuracy by the size of bags that all have one size."""
+    made = rows[rows.method.isin(METHODS) & (rows.smallest == rows.largest)]
+    table = over_seeds(made.assign(bag_size=made.largest), ["dataset", "method", "bag_size", "selection"])
+    return table.sort_values(["dataset", "method", "selection", "bag_size"], kind="stable")
+
+
+def durations(records: list[dict]) -> pandas.DataFrame:
+    """Table 1: seconds an epoch and, as times DLLP's, what the paper and this machine say; the E-step's share."""
+    found = []
+    for record in records:
+        if record["spec"]["method"] == "durations":
+            last = record["metrics"]["last"]
+            for name in TIMED:
+                row = {"dataset": record["spec"]["dataset"], "method": name, "epoch_s": last[f"epoch_s_{name}"]}
+                share = last["e_step_share"] if name == "mle_llp" else None
+                found.append({**row, "times_dllp": last[f"ratio_{name}"], "e_step_share": share})
+    table = pandas.DataFrame(found, columns=["dataset", "method", "epoch_s", "times_dllp", "e_step_share"])
+    return over_seeds_of(table, ["dataset", "method"])
+
+
+def over_seeds_of(table: pandas.DataFrame, by: list[str]) -> pandas.DataFrame:
+    """Means over repeated measurements, all columns at once."""
+    return table.groupby(by, sort=False).mean(numeric_only=True).round(4).reset_index()
+
+
+def e_step(records: list[dict]) -> pandas.DataFrame:
+    """Beyond the paper: milliseconds of an E-step by bag size, ours and enumeration's where it ends."""
+    found = [r["metrics"]["last"] for r in records if r["spec"]["method"] == "e_step"]
+    names = ["bag_size", "e_step_ms", "enumerate_ms"]
+    points = [(n, r[f"e_step_ms_{n}"], r.get(f"enumerate_ms_{n}")) for r in found for n in SIZES]
+    return over_seeds_of(pandas.DataFrame(points, columns=names), ["bag_size"])
+
+
+def others(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Controls and what goes beyond: methods that are none of the five, and the likelihood itself, beside MLE-LLP."""
+    last = rows[(rows.selection == "last") & (rows.smallest != rows.largest)]
+    odd = last[~last.method.isin(METHODS) | (last.method == "mle_direct")]
+    plain = last[last.method.isin(("mle_llp", "dllp"))].merge(odd[["dataset", "bags"]].drop_duplicates())
+    both = pandas.concat([plain, odd]).drop_duplicates(["id", "metric"])
+    by = ["dataset", "bags", "method"]
+    return over_seeds(both, by).sort_values(by, kind="stable")
+
+
+def convergence(records: list[dict]) -> pandas.DataFrame:
+    """Epochs to 99 % of the final accuracy, unrest late in training, where the paper's rule would stop."""
+    found = []
+    for record in records:
+        spec = record["spec"]
+        if spec["method"] in METHODS or spec["method"].startswith(("dllp", "mle")):
+            for metric in ("epochs_to_99", "unrest", "stop_epoch"):
+                value = record["metrics"]["last"].get(metric)
+                if value is not None and spec["smallest"] != spec["largest"]:
+                    key = {"dataset": spec["dataset"], "method": spec["method"], "bags": spec["bags"]}
+                    found.append({**key, "metric": metric, "value": value})
+    by = ["dataset", "bags", "method", "metric"]
+    return over_seeds(pandas.DataFrame(found, columns=[*by, "value"]), by).sort_values(by, kind="stable")
+
+
+def equations(records: list[dict]) -> pandas.DataFrame:
+    """Largest deviations of the E-step from its oracles."""
+    checks = [record for record in records if record["spec"]["method"] == "equations"]
+    found = [{"check": name, "deviation": value} for c in checks for name, value in c["metrics"]["last"].items()]
+    return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
+
+
+def _wide(table: pandas.DataFrame, column: str, sign: str) -> pandas.DataFrame:
+    last = table[table.selection == "last"]
+    wide = with_text(last).pivot(index=["dataset", "method"], columns=column, values="text")
+    wide.columns = [f"{sign}={value:g}" for value in wide.columns]
+    return wide.fillna("not planned").reset_index()
+
+
+def _metrics(table: pandas.DataFrame) -> dict[str, float]:
+    """Accuracy after the last epoch by ``dataset/method/m<bags>``, for `dvc metrics`."""
+    last = table[(table.selection == "last") & (table.n_seeds > 0)]
+    return dict(zip(last.dataset + "/" + last.method + "/m" + last.bags.astype(str), last["mean"], strict=True))
+
+
+def write(tier: str, results: Path) -> None:
+    """Every table of a tier, from the records under ``results/<tier>/mle_llp/runs``."""
+    folder = results / tier / "mle_llp"
+    records = store.read(folder / "runs")
+    runs = [run for run in plan(tier) if "bags" in run.spec and run.spec["method"] != "durations"]
+    rows = planned_rows(runs, folder / "runs").astype({"bags": int, "smallest": int, "largest": int})
+    stand_in = f"Tier {tier}. {stand_ins(rows)}"
+
+    def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str = LEGEND) -> None:
+        write_csv(table, folder / f"{name}.csv")
+        write_markdown(text, folder / f"{name}.md", title, [note, stand_in, not_run(rows)])
+
+    write_csv(curves(records), folder / "fig1.csv")
+    fig3, size, other, converged = by_number(rows), by_size(rows), others(rows), convergence(records)
+    store.write_text(folder / "metrics.json", json.dumps(_metrics(fig3), indent=1) + "\n")
+    publish("fig3", fig3, _wide(fig3, "bags", "m"), "Figure 3: accuracy by number of training bags, last epoch")
+    publish("size", size, _wide(size, "bag_size", "n"), "Beyond the paper: accuracy by bag size, last epoch")
+    publish("controls", other, with_text(other), "Controls and the likelihood itself, last epoch")
+    note = "epochs_to_99: first epoch with 99 % of the mean of the last three. unrest: mean change from epoch to epoch."
+    publish("convergence", converged, with_text(converged), "How training converges", note)
+    timed, steps = durations(records), e_step(records)
+    note = "All methods in turn in one process; e_step_share is the posterior alone, in percent of MLE-LLP's epoch."
+    publish("table1", timed, timed.fillna(""), "Table 1: epoch durations", note)
+    publish("e_step", steps, steps.fillna("-"), "Beyond the paper: the E-step by bag size", "Milliseconds, one thread.")
+    checked = equations(records)
+    publish("equations", checked, checked, "The E-step against its oracles", "Largest deviation; no training.")
+
+
+if __name__ == "__main__":
+    command(write, "papers.mle_llp.tables", __doc__)
