@@ -6,10 +6,11 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.utils import validate
 
+from shared.datasets.absent import OPTIONAL, forget_untrue, is_prepared, note_on
 from shared.records import ConfigError, default_tier, load_tier, sources, specs, tiers
 from shared.records.config import check_keys, read_yaml
 from shared.records.store import write_text
-from shared.records.sweep import missing_records, outlook
+from shared.records.sweep import missing_records, outlook, runs_to_try_again
 
 try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
@@ -34,22 +35,31 @@ def code(*modules):
 
 
 def data_of(paper):
-    """The prepared data a paper's tier trains on; ancient, for the records pin it by checksum."""
-    found = set()
-    for spec in specs(paper, TIER.tier):
-        kind = "features/" if spec.get("network") == "patch_features" else ""
-        if spec["dataset"] != "random":
-            found.add(f"{DATA}/{kind}{spec['dataset']}/manifest.json")
-    return [ancient(path) for path in sorted(found)]
+    """The prepared data a paper's tier trains on; ancient, for the records pin it by checksum.
+
+    Of a dataset that may be absent, the note that says whether it is there.
+    """
+    needed = {(spec["dataset"], spec.get("network") == "patch_features") for spec in specs(paper, TIER.tier)}
+    found = []
+    for name, features in sorted(needed):
+        if name in OPTIONAL:
+            if workflow.is_main_process:
+                forget_untrue(name, Path(workflow.basedir))
+            found.append(note_on(name, features))
+        elif name != "random":
+            found.append(f"{DATA}/{'features/' if features else ''}{name}/manifest.json")
+    return [ancient(path) for path in found]
 
 
 def gone(paper):
-    """A file, as an input: it changes when records were deleted since they were made, and only then.
+    """A file, as an input: it changes when records were deleted since they were made, or could not be made for want of
+    a dataset that is there now, and only then.
 
     As a parameter the list would change back after training, and ask for one training more.
     """
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
-    lost = missing_records(paper, TIER.tier)
+    ready = [name for name in OPTIONAL if is_prepared(name)]
+    lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready)
     if lost or not note.exists():
         index = Path(workflow.basedir, RESULTS, paper, "runs/index.csv")
         write_text(note, f"{index.stat().st_mtime_ns}\n{lost}\n" if lost else "")

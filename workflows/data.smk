@@ -35,3 +35,37 @@ rule features:
 
 
 ruleorder: features > dataset
+
+
+rule optional_dataset:
+    input:
+        sources=ancient("data/sources.csv"),
+    output:
+        ".work/data/{name}.txt",
+    log:
+        f"{RESULTS}/logs/dataset_{{name}}.log",
+    wildcard_constraints:
+        name=r"\w+",
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m shared.datasets fetch {wildcards.name} --if-any {output} 2>&1 | tee {log}"
+
+
+rule optional_features:
+    input:
+        note=".work/data/{name}.txt",
+        code=code("shared.training.features"),
+    output:
+        ".work/data/features/{name}.txt",
+    log:
+        f"{RESULTS}/logs/features_{{name}}.log",
+    wildcard_constraints:
+        name=r"\w+",
+    conda:
+        "../environment.yml"
+    threads: workflow.cores
+    shell:
+        "if grep -qx ready {input.note}; then"
+        " python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log};"
+        " fi; cp {input.note} {output}"

@@ -4,7 +4,7 @@ import importlib
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ import pandas as pd
 
 from shared import records
 from shared.comparison import claims, judging, reported, verdicts
+from shared.comparison.evidence import matches, samples
 from shared.comparison.reported import InputError
+from shared.records import record_path
 
 ROOT = Path(__file__).parents[2]
 PAPERS = ROOT / "papers"
@@ -69,14 +71,23 @@ def compare(paper, tier, results, papers=PAPERS):
     rows = tidy(found, failed, measures, tier)
     ours = _ours(paper, rows, papers)
     judged = [_cell(cell, ours, rows, tier) for cell in cells]
+    on_cells, commits = [verdict for verdict, _ in judged], [commits for _, commits in judged]
+    on_claims = [judging.judge(rows, claim, caveats) for claim in asserted]
+    reasons = not_made(folder / "runs")
+    if reasons:
+        blank = _blank(paper, tier, reasons, measures, papers)
+        wanted = _ours(paper, pd.concat([rows, blank], ignore_index=True), papers)
+        on_cells = [_because(v, _of(cell, wanted), reasons) for cell, v in zip(cells, on_cells, strict=True)]
+        used = [samples(blank[matches(blank, claim.requires)], claim)[2] for claim in asserted]
+        on_claims = [_because(v, rows, reasons) for v, rows in zip(on_claims, used, strict=True)]
     return Comparison(
         paper=paper,
         tier=tier,
         folder=folder,
-        cells=tuple((cell, verdict) for cell, (verdict, _) in zip(cells, judged, strict=True)),
-        commits=tuple(commits for _, commits in judged),
-        claims=tuple((claim, judging.judge(rows, claim, caveats)) for claim in asserted),
-        facts=tuple(_facts(paper, found, failed, rows, cells, ours)),
+        cells=tuple(zip(cells, on_cells, strict=True)),
+        commits=tuple(commits),
+        claims=tuple(zip(asserted, on_claims, strict=True)),
+        facts=tuple(_facts(paper, found, failed, reasons, rows, cells, ours)),
     )
 
 
@@ -106,6 +117,29 @@ def failures(runs, paper):
     logs = sorted(log for log in runs.rglob("*.log") if not log.with_suffix(".json").exists())
     named = {f"{paper}/{log.relative_to(runs).with_suffix('').as_posix()}": log for log in logs}
     return {name: _spec(log, runs, paper) for name, log in named.items() if planned is None or name in planned}
+
+
+def not_made(runs):
+    """Planned runs that have no record for a reason the index knows: id -> reason."""
+    index = {name: row for name, row in (records.read_index(runs) or {}).items() if row["why"]}
+    since = {name for name, row in index.items() if row["status"] == "missing" and record_path(runs, name).exists()}
+    return {name: row["why"] for name, row in index.items() if name not in since}
+
+
+def _blank(paper, tier, names, measures, papers):
+    """Rows without values of planned runs, so that cells and claims can tell which of them they would use."""
+    planned = importlib.import_module(f"{papers.name}.{paper}.plan").plan(tier)
+    specs = {run.id: run.spec for run in planned if run.id in names}
+    plain = {name: {k: v for k, v in spec.items() if isinstance(v, str | int | float)} for name, spec in specs.items()}
+    return tidy([], plain, measures, tier)
+
+
+def _because(verdict, used, reasons):
+    """A verdict of NOT RUN with the reasons of the runs it would use, where these have an id."""
+    said = sorted({reasons[name] for name in used["id"] if name in reasons}) if "id" in used else []
+    if verdict.verdict != "NOT RUN" or not said:
+        return verdict
+    return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}")
 
 
 def _spec(log, runs, paper):
@@ -162,7 +196,7 @@ def _ours(paper, rows, papers):
 
 def _cell(cell, ours, rows, tier):
     """The verdict on one reported cell, and the commits of its records."""
-    mine = ours[(ours[CELL] == pd.Series(dict(zip(CELL, _key(cell), strict=True)))).all(axis=1)]
+    mine = _of(cell, ours)
     # Without ids in the cells every caveat of the paper might apply: too many beats a false REPRODUCED.
     evidence = rows[rows["id"].isin(mine["id"])] if "id" in mine else rows
     obstacles = [] if tier == "paper" else [f"tier {tier} is not the paper's protocol"]
@@ -171,11 +205,16 @@ def _cell(cell, ours, rows, tier):
     return verdict, tuple(commits)
 
 
+def _of(cell, ours):
+    """The rows of our cells that belong to one reported cell."""
+    return ours[(ours[CELL] == pd.Series(dict(zip(CELL, _key(cell), strict=True)))).all(axis=1)]
+
+
 def _key(cell):
     return cell.table, cell.row, cell.column, cell.metric, cell.selection
 
 
-def _facts(paper, found, failed, rows, cells, ours):
+def _facts(paper, found, failed, reasons, rows, cells, ours):
     if not found:
         yield "no records"
     else:
@@ -187,6 +226,8 @@ def _facts(paper, found, failed, rows, cells, ours):
     if failed:
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
         yield f"{len(failed)} failed, with a log and no record: {', '.join(sorted(failed)[:5])}{more}"
+    for why, n in sorted(Counter(reasons.values()).items()):
+        yield f"{n} not run: {why}"
     yield from caveats(rows)
     if len(ours) and "id" not in ours:
         yield "tables.py gives no id with its cells, so each caveat is held against every cell"

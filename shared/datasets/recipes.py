@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
-from shared.datasets import cifar, simulated, toy
+from shared.datasets import cifar, images_of_groups, simulated, toy, wbc
 from shared.datasets.catalogue import DatasetError, Recipe, Source, read_sources
 
-RECIPES: dict[str, Recipe] = {**cifar.RECIPES, **toy.RECIPES, **simulated.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **cifar.RECIPES,
+    **toy.RECIPES,
+    **simulated.RECIPES,
+    **images_of_groups.RECIPES,
+    **wbc.RECIPES,
+}
 
 
 def find(name: str, sources: str | Path | None = None) -> tuple[Recipe, tuple[Source, ...]]:

@@ -1,4 +1,4 @@
-"""Prepared datasets on disk: four .npy files and a manifest a folder; load, verify, place."""
+"""Prepared datasets on disk: four .npy files, six with groups, and a manifest a folder; load, verify, place."""
 
 import contextlib
 import fcntl
@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from shared.datasets.catalogue import ARRAYS, REPO, Arrays, DatasetError, Recipe, Source, say
+from shared.datasets.catalogue import ARRAYS, GROUPS, REPO, Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.recipes import find
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ def load(name: str, root: str | Path | None = None, sources: str | Path | None =
     if source.sha256 and manifest["sha256"] != source.sha256:
         found = manifest["sha256"]
         raise DatasetError(f"{folder} has sha256 {found} where {source.sha256} is recorded; {advice}")
-    arrays = {array: _open(folder / f"{array}.npy", manifest["arrays"][array], advice) for array in ARRAYS}
-    (x_train, y_train, x_test, y_test), sha256 = arrays.values(), manifest["sha256"]
-    return Dataset(name, x_train, y_train, x_test, y_test, recipe.classes, sha256, recipe.simulated)
+    found = manifest["arrays"]
+    x_train, y_train, x_test, y_test, *groups = (_open(folder / f"{a}.npy", found[a], advice) for a in found)
+    sha256 = manifest["sha256"]
+    return Dataset(name, x_train, y_train, x_test, y_test, recipe.classes, sha256, recipe.simulated, *groups)
 
 
 def verify(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> str:
@@ -68,24 +69,30 @@ def to_device(dataset: "Dataset", device: "str | torch.device") -> "Tensors":
     """Copy a dataset to a device once, as tensors of its dtypes and shapes: images stay uint8 N H W C."""
     import torch
 
-    return Tensors(*(torch.from_numpy(np.array(array)).to(device) for array in dataset.arrays.values()))
+    return Tensors(*(torch.from_numpy(np.array(dataset.arrays[array])).to(device) for array in ARRAYS))
+
+
+def present(arrays: Collection[str]) -> tuple[str, ...]:
+    """Names of the arrays a dataset has, in their order on record: those of `ARRAYS`, then `GROUPS` or none."""
+    return ARRAYS + (GROUPS if any(group in arrays for group in GROUPS) else ())
 
 
 def fingerprint(arrays: Arrays) -> dict[str, dict[str, Any]]:
-    """dtype, shape and sha256 (of the bytes in C order, little-endian) of each of the four arrays."""
+    """dtype, shape and sha256 (of the bytes in C order, little-endian) of each array."""
     return {
         array: {
             "dtype": arrays[array].dtype.name,
             "shape": list(arrays[array].shape),
             "sha256": hashlib.sha256(np.ascontiguousarray(arrays[array]).data).hexdigest(),
         }
-        for array in ARRAYS
+        for array in present(arrays)
     }
 
 
 def describe(recipe: Recipe, source: Source, arrays: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The manifest that belongs to these fingerprints; it is the same whatever way the data came."""
-    lines = "".join(f"{a} {arrays[a]['dtype']} {arrays[a]['shape']} {arrays[a]['sha256']}\n" for a in ARRAYS)
+    names = present(arrays)
+    lines = "".join(f"{a} {arrays[a]['dtype']} {arrays[a]['shape']} {arrays[a]['sha256']}\n" for a in names)
     return {
         "name": source.name,
         "version": source.version,
@@ -94,7 +101,7 @@ def describe(recipe: Recipe, source: Source, arrays: dict[str, dict[str, Any]]) 
         "parameters": dict(recipe.parameters),
         "classes": list(recipe.classes),
         "n": {"train": arrays["train_x"]["shape"][0], "test": arrays["test_x"]["shape"][0]},
-        "arrays": {array: arrays[array] for array in ARRAYS},
+        "arrays": {array: arrays[array] for array in names},
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
     }
 
@@ -104,7 +111,7 @@ def place(root: Path, manifest: dict[str, Any], arrays: Arrays) -> None:
     name = manifest["name"]
     folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
     new.mkdir()
-    for array in ARRAYS:
+    for array in manifest["arrays"]:
         with (new / f"{array}.npy").open("wb") as file:
             np.lib.format.write_array(file, arrays[array], version=(1, 0), allow_pickle=False)
     (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -176,7 +183,7 @@ def _open(path: Path, recorded: dict[str, Any], advice: str) -> np.memmap:
 
 
 class Tensors(NamedTuple):
-    """The four arrays as torch tensors on one device."""
+    """The four arrays of `ARRAYS` as torch tensors on one device."""
 
     x_train: "torch.Tensor"
     y_train: "torch.Tensor"
@@ -188,7 +195,8 @@ class Tensors(NamedTuple):
 class Dataset:
     """A dataset: ``x_*`` (N, ...) uint8 images N H W C or float32 points, ``y_*`` (N,) int64 in 0..K-1.
 
-    ``sha256`` is of the four arrays; ``simulated`` is true where the data stand in for real ones.
+    ``sha256`` is of all arrays; ``simulated`` is true where the data stand in for real ones. ``groups_*`` (N,) int64
+    is the natural group of each instance, None in a dataset without groups.
     """
 
     name: str
@@ -199,11 +207,15 @@ class Dataset:
     classes: tuple[str, ...]
     sha256: str
     simulated: bool
+    groups_train: np.ndarray | None = None
+    groups_test: np.ndarray | None = None
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The four arrays under their names on disk."""
-        return dict(zip(ARRAYS, (self.x_train, self.y_train, self.x_test, self.y_test), strict=True))
+        """The arrays under their names on disk."""
+        arrays = (self.x_train, self.y_train, self.x_test, self.y_test, self.groups_train, self.groups_test)
+        named = zip(ARRAYS + GROUPS, arrays, strict=True)
+        return {name: array for name, array in named if array is not None}
 
     @property
     def n_classes(self) -> int:

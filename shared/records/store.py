@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,23 +68,28 @@ def read(folder: Path) -> list[dict]:
 
 
 def read_index(folder: Path) -> dict[str, dict] | None:
-    """{run id: {"status", "sha256"}} of every run the plan asked for, or None where there is no index."""
+    """{run id: {"status", "sha256", "why"}} of every run the plan asked for, or None where there is no index."""
     try:
-        with open(folder / INDEX, newline="") as stream:
-            return {row["id"]: row for row in csv.DictReader(stream)}
+        with open(folder / INDEX, newline="", encoding="utf-8") as stream:
+            return {row["id"]: {**row, "why": row.get("why") or ""} for row in csv.DictReader(stream)}
     except FileNotFoundError:
         return None
 
 
-def write_index(folder: Path, run_ids: Iterable[str], outdated: Collection[str] = ()) -> dict[str, str]:
-    """Write ``index.csv`` (id, status, sha256), one row a planned run; returns {id: status}.
+def write_index(
+    folder: Path, run_ids: Iterable[str], outdated: Collection[str] = (), tried: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Write ``index.csv`` (id, status, sha256, why), one row a planned run; returns {id: status}.
 
     status : done (there is a record), failed (there is a log), missing, or outdated: the record answers another spec,
     and `read` leaves it out.
+    why : why a missing or outdated run cannot be made here; from `tried`, {id: reason or nothing}, the runs that were
+    tried now, else as the index had it.
     """
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["id", "status", "sha256"])
+    rows.writerow(["id", "status", "sha256", "why"])
+    reasons = {run_id: row["why"] for run_id, row in (read_index(folder) or {}).items()} | dict(tried or {})
     statuses = {}
     for run_id in sorted(run_ids):
         path = record_path(folder, run_id)
@@ -93,7 +98,8 @@ def write_index(folder: Path, run_ids: Iterable[str], outdated: Collection[str] 
         else:
             statuses[run_id] = "failed" if path.with_suffix(".log").exists() else "missing"
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if statuses[run_id] == "done" else ""
-        rows.writerow([run_id, statuses[run_id], digest])
+        why = reasons.get(run_id, "") if statuses[run_id] in ("missing", "outdated") else ""
+        rows.writerow([run_id, statuses[run_id], digest, why])
     write_text(folder / INDEX, out.getvalue())
     return statuses
 

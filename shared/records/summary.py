@@ -18,17 +18,20 @@ NOT_RUN, FAILED = "NOT RUN", "FAILED"
 def planned_rows(runs: Iterable[Run], folder: Path, metric: str = "accuracy") -> pandas.DataFrame:
     """The tidy rows of one metric of every planned run, in the order of the plan.
 
-    A run without a record keeps a row under every selection rule, its value empty and its `status` NOT RUN or FAILED.
+    A run without a record keeps a row under every selection rule, its value empty and its `status` NOT RUN or FAILED;
+    `why` says what the index knows of the reason.
     """
     runs = list(runs)
+    index = store.read_index(folder) or {}
     rows = store.tidy(store.read(folder))
     recorded = set(rows["id"]) if len(rows) else set()
-    found = rows[rows.metric == metric].assign(status="done") if len(rows) else rows
+    found = rows[rows.metric == metric].assign(status="done", why="") if len(rows) else rows
     missing = []
     for run in runs:
         if run.id not in recorded:
             status = FAILED if store.record_path(folder, run.id).with_suffix(".log").exists() else NOT_RUN
-            blank = {"id": run.id, **run.spec, "metric": metric, "value": float("nan"), "status": status}
+            why = index.get(run.id, {}).get("why", "") if status == NOT_RUN else ""
+            blank = {"id": run.id, **run.spec, "metric": metric, "value": float("nan"), "status": status, "why": why}
             missing += [{**blank, "selection": selection} for selection in SELECTIONS]
     frames = [frame for frame in (found, pandas.DataFrame(missing)) if len(frame)]
     rows = pandas.concat(frames, ignore_index=True) if frames else found
@@ -60,6 +63,14 @@ def stand_ins(rows: pandas.DataFrame) -> str:
     if "simulated" in rows:
         said += [f"{name} is simulated" for name in rows.dataset[rows.simulated.eq(True)].unique()]
     return f"Stand-ins: {'; '.join(said)}." if said else ""
+
+
+def not_run(rows: pandas.DataFrame) -> str:
+    """One sentence with each reason why planned rows have no record; empty if none is known."""
+    known = rows[rows["why"].fillna("").ne("")] if "why" in rows else rows[:0]
+    pairs = known[["dataset", "why"]].drop_duplicates().itertuples(index=False) if len(known) else ()
+    said = [why if dataset in why else f"{dataset}: {why}" for dataset, why in pairs]
+    return f"NOT RUN: {'; '.join(text.rstrip('.') for text in said)}." if said else ""
 
 
 def command(make: Callable[[str, Path], None], module: str, description: str) -> None:

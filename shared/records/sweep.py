@@ -14,6 +14,8 @@ import re
 import statistics
 import sys
 import time
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +38,7 @@ class Progress:
     done: int = 0
     failed: int = 0
     paused: int = 0
+    tried: dict[str, str] = field(default_factory=dict)  # {run id: why it cannot be made, or nothing}
     seconds: list[tuple[float, float]] = field(default_factory=list)  # (estimate, measured) of the finished
 
     def left(self, running: list[tuple[float, float]], at_once: int) -> float:
@@ -46,7 +49,8 @@ class Progress:
 
     def line(self, text: str, running: list[tuple[float, float]], at_once: int) -> str:
         width = len(str(self.todo))
-        return f"[{self.done + self.failed:{width}}/{self.todo}] {text}  ~{duration(self.left(running, at_once))} left"
+        ended = self.done + self.failed + sum(map(bool, self.tried.values()))
+        return f"[{ended:{width}}/{self.todo}] {text}  ~{duration(self.left(running, at_once))} left"
 
 
 def duration(seconds: float) -> str:
@@ -119,19 +123,33 @@ def missing_records(paper: str, tier: str) -> list[str]:
     return [i for i, row in index.items() if row["status"] == "done" and not store.record_path(folder, i).exists()]
 
 
+def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str]:
+    """Ids that the index gives a reason for not having made, although their dataset is now among `ready`."""
+    index = store.read_index(runs_folder(paper, tier)) or {}
+    waiting = {i for i, row in index.items() if row["why"]}
+    return [run.id for run in plan(paper, tier) if run.id in waiting and run.spec.get("dataset") in ready]
+
+
 def outlook(tier: Tier) -> str:
-    """How much there is to train at a tier, over all papers, and how long that may take; "nothing to train"."""
-    todo, seconds = 0, 0.0
+    """How much there is to train at a tier, over all papers, and how long that may take; "nothing to train".
+
+    Runs that could not be made the last time are counted apart.
+    """
+    todo, seconds, lacking = 0, 0.0, 0
     for path in sorted((repository() / "papers").glob("*/plan.py")):
         paper = path.parent.name
         folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
         waiting, estimate = _waiting(plan(paper, tier.tier), tier, folder, code)
-        todo += len(waiting)
-        seconds += sum(estimate.values())
+        index = store.read_index(folder) or {}
+        possible = [run.id for run in waiting if not index.get(run.id, {}).get("why")]
+        todo += len(possible)
+        lacking += len(waiting) - len(possible)
+        seconds += sum(estimate[run_id] for run_id in possible)
     hand = Hand.of(tier.device, tier.runs_at_once)
+    beside = f"; {lacking} runs lack what they need, their index.csv says why" if lacking else ""
     if not todo:
-        return "nothing to train"
-    return f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}{_caveat(tier, hand)}"
+        return f"nothing to train{beside}"
+    return f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}{_caveat(tier, hand)}{beside}"
 
 
 def _caveat(tier: Tier, hand: Hand) -> str:
@@ -165,6 +183,9 @@ def sweep(
 ) -> int:
     """Bring the records in `folder` up to the plan; returns the number of failed runs.
 
+    A run whose error is marked `not_run` (its dataset cannot be had here) leaves neither a record nor a log and is no
+    failure; the index keeps the reason.
+
     Parameters
     ----------
     budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
@@ -192,7 +213,9 @@ def sweep(
         with Pool(paper, hand, code, folder, work, stop) as pool:
             _drive(pool, todo, seconds, progress, stop, say)
     finally:
-        statuses = _index(planned, folder, code)
+        statuses = _index(planned, folder, code, progress.tried)
+    for why, n in Counter(filter(None, progress.tried.values())).items():
+        say(f"NOT RUN, {n} runs: {why}")
     _say_orphans(folder, statuses, say)
     if progress.paused or len(progress.pending) > 0:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
@@ -210,6 +233,8 @@ def _drive(pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadl
         if not pool.running():
             return
         for event in pool.wait():
+            if event.kind != "progress":
+                progress.tried[event.run_id] = event.text if event.kind == "not run" else ""
             running = [(seconds[run_id], fraction) for run_id, fraction in pool.running().items()]
             if event.kind == "done":
                 progress.done += 1
@@ -223,9 +248,9 @@ def _drive(pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadl
         pool.adapt(bool(queue), say)
 
 
-def _index(planned: list[Run], folder: Path, code: str) -> dict[str, str]:
+def _index(planned: list[Run], folder: Path, code: str, tried: dict[str, str]) -> dict[str, str]:
     outdated = {run.id for run in planned if not is_current(run, folder, code, adopt=True)}
-    return store.write_index(folder, [run.id for run in planned], outdated)
+    return store.write_index(folder, [run.id for run in planned], outdated, tried)
 
 
 def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:

@@ -15,7 +15,7 @@ from multiprocessing import connection
 from pathlib import Path
 
 from shared.records import store
-from shared.records.config import ConfigError, Run
+from shared.records.config import ConfigError, Run, repository
 from shared.records.provenance import commit, environment
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -54,7 +54,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a worker said. kind : progress, done, failed or paused."""
+    """Something a worker said. kind : progress, done, failed, paused or not run; the last says why in `text`."""
 
     kind: str
     run_id: str
@@ -212,7 +212,11 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             (work / f"{run.id}.pt").unlink(missing_ok=True)
             log.unlink(missing_ok=True)
             send(Event("done", run.id, result.get("says", ""), wall))
-        except Exception:
+        except Exception as error:
+            if getattr(error, "not_run", False):
+                log.unlink(missing_ok=True)
+                send(Event("not run", run.id, reason(error)))
+                continue
             store.write_text(log, _log(run, traceback.format_exc()))
             send(Event("failed", run.id, str(log), time.time() - started))
 
@@ -232,6 +236,15 @@ def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: f
         deadline=deadline,
         report=report,
     )
+
+
+def reason(error: Exception) -> str:
+    """Why a run cannot be made, in one line for a published index: folders of this machine by the names all know."""
+    text = " ".join(str(error).split())
+    places = [(os.environ.get(name, ""), f"${name}") for name in ("LLP_DATA", "LLP_MIRROR")]
+    for place, name in [*places, (str(repository()), ".")]:
+        text = text.replace(place, name) if os.path.isabs(place) else text
+    return text
 
 
 def _log(run: Run, text: str) -> str:

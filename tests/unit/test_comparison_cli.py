@@ -219,6 +219,39 @@ def test_the_index_says_which_logs_were_planned(house):
     assert report.failures(runs, "made") == {}
 
 
+PLAN = """
+from shared.records import Run
+
+
+def plan(tier):
+    for method in ("kl", "rot"):
+        for seed in (0, 1):
+            for size in (4, 8):
+                spec = {"dataset": "toy", "method": method, "bag_size": size, "seed": seed}
+                yield Run(f"made/toy/{method}/bag{size}/seed{seed}", spec, 1.0)
+"""
+
+
+def test_what_is_not_run_says_why_where_the_index_knows(house, capsys):
+    """Cells and claims of the runs that lack something give the reason; those nobody planned do not."""
+    fill(house.results, {"kl": KL[:2]})
+    (house.paper / "plan.py").write_text(PLAN)
+    runs = house.results / "paper/made/runs"
+    done = [f"made/toy/kl/bag4/seed{seed},done,," for seed in (0, 1)]
+    idle = [f"made/toy/{run}/seed{seed}" for run in ("kl/bag8", "rot/bag4") for seed in (0, 1)]
+    lack = [f"{run_id},missing,,photos are not here" for run_id in idle]
+    (runs / "index.csv").write_text("\n".join(["id,status,sha256,why", *done, *lack]) + "\n")
+    assert house("made", "--tier", "paper") == 0
+    cells = {row["column"]: row for row in written(house)}
+    assert cells["n=4"]["verdict"] not in ("NOT RUN", "FAILED")
+    assert cells["n=8"]["verdict"] == cells["n=16"]["verdict"] == "NOT RUN"
+    assert cells["n=8"]["why"] == "no record for this cell: photos are not here"
+    assert cells["n=16"]["why"] == "no record for this cell"
+    (claim,) = written(house, "claims.csv")
+    assert claim["verdict"] == "NOT RUN" and claim["why"].endswith(": photos are not here")
+    assert "4 not run: photos are not here" in capsys.readouterr().out
+
+
 class Screen(io.StringIO):
     def isatty(self):
         return True

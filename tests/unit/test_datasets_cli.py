@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.datasets import load
+from shared.datasets import DatasetError, absent, load
 from shared.datasets.__main__ import main
 from shared.datasets.catalogue import REPO
 from tests.made_archives import write_sources
@@ -33,7 +33,7 @@ def test_fetch_verify_list(root, capsys):
     assert capsys.readouterr().out == f"digits: whole, sha256 {load('digits').sha256}\n"
     assert main(["list"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 5 and any("cifar100" in row and "not prepared" in row for row in rows)
+    assert len(rows) == 7 and any("cifar100" in row and "not prepared" in row for row in rows)
     assert any("digits" in row and "1437 + 360 of shape (8, 8, 1)" in row for row in rows)
 
 
@@ -47,8 +47,53 @@ def test_failure_of_one_does_not_stop_the_next(root, tmp_path, capsys):
     assert "none.csv cannot be read" in capsys.readouterr().err
 
 
+def test_a_dataset_that_may_be_absent_is_ready_or_says_why_not(monkeypatch, tmp_path, capsys):
+    row = {"name": "wbc_stained", "how": "mirror", "mirror": "cells", "url": ""}
+    fetch = ["--sources", str(write_sources(tmp_path / "sources.csv", row)), "fetch", "wbc_stained", "--if-any"]
+    note = tmp_path / "new" / "note.txt"
+    assert main([*fetch, str(note)]) == 0
+    assert note.read_text() == "LLP_MIRROR names no mirror folder\n"
+    assert "wbc_stained: LLP_MIRROR names no mirror folder" in capsys.readouterr().err
+    monkeypatch.setattr("shared.datasets.__main__.fetch", lambda *args, **kwargs: None)
+    assert main([*fetch, str(note)]) == 0
+    assert note.read_text() == "ready\n" and [path.name for path in note.parent.iterdir()] == ["note.txt"]
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shared.datasets.__main__.fetch", interrupt)
+    assert main([*fetch, str(tmp_path / "other.txt")]) == 1 and not (tmp_path / "other.txt").exists()
+
+
+def test_what_may_be_absent():
+    assert set(absent.OPTIONAL) == {"cifar100", "images_of_groups", "wbc_stained"}
+    assert DatasetError("any").not_run
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("plain", [None, "ready", "no"])
+@pytest.mark.parametrize("cached", [None, "ready", "no"])
+def test_notes_that_are_no_longer_true_are_removed_together(root, monkeypatch, tmp_path, there, built, plain, cached):
+    monkeypatch.setattr(absent, "is_prepared", lambda name: there)
+    notes = {tmp_path / absent.note_on("cifar100"): plain, tmp_path / absent.note_on("cifar100", features=True): cached}
+    for path, said in notes.items():
+        if said:
+            absent.write_note(path, said)
+    if built:
+        absent.write_note(root / "features" / "cifar100" / "manifest.json", "{}")
+    absent.forget_untrue("cifar100", tmp_path)
+    truth = "ready" if there else "no"
+    untrue = {plain, cached} - {None, truth} or (there and cached and not built)
+    assert [path.exists() for path in notes] == [bool(said) and not untrue for said in notes.values()]
+
+
 @pytest.mark.parametrize(
-    "argv", [[], ["fetch"], ["fetch", "mnist"], ["get", "digits"], ["fetch", "digits", "--from", "x"]]
+    "argv",
+    [
+        *([], ["fetch"], ["fetch", "mnist"], ["get", "digits"], ["fetch", "digits", "--from", "x"]),
+        *(["fetch", "digits", "--if-any", "x"], ["fetch", "cifar100", "wbc_stained", "--if-any", "x"]),
+    ],
 )
 def test_wrong_usage(argv):
     with pytest.raises(SystemExit) as stop:

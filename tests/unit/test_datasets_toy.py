@@ -49,6 +49,7 @@ def test_shapes(root, name, n, shape, dtype, n_classes):
     assert np.array_equal(np.unique(dataset.y_train), np.arange(n_classes))
     assert dataset.simulated == (name == "simulated_images")
     assert json.loads((root / name / "manifest.json").read_text())["simulated"] == dataset.simulated
+    assert dataset.groups_train is None and dataset.groups_test is None and len(dataset.arrays) == 4
     for array in dataset.arrays.values():
         assert isinstance(array, np.memmap) and not array.flags.writeable
 

@@ -141,6 +141,31 @@ def test_the_index_is_the_same_bytes_for_the_same_records_in_any_order(tmp_path)
     assert (tmp_path / store.INDEX).read_bytes() == before
 
 
+def test_the_index_keeps_why_a_run_that_was_not_tried_again_could_not_be_made(tmp_path):
+    ids = [f"toy/moons/kl/seed{seed}" for seed in range(4)]
+
+    def why(**more):
+        store.write_index(tmp_path, ids, **more)
+        return [row["why"] for row in read_index(tmp_path).values()]
+
+    assert why() == ["", "", "", ""]
+    assert why(tried={ids[0]: "no, not here", ids[1]: "no", ids[3]: ""}) == ["no, not here", "no", "", ""]
+    assert why(tried={ids[1]: ""}) == ["no, not here", "", "", ""]
+    write(tmp_path, record(ids[0]))
+    assert why(outdated={ids[0]}, tried={ids[0]: "still not"}) == ["still not", "", "", ""]
+    assert why() == ["", "", "", ""]
+    store.write_text(record_path(tmp_path, ids[1]).with_suffix(".log"), "Traceback\n")
+    assert why(tried={ids[1]: "no"}) == ["", "", "", ""]
+
+
+def test_an_index_of_before_without_reasons_is_read(tmp_path):
+    (tmp_path / store.INDEX).write_text("id,status,sha256\ntoy/moons/kl/seed0,missing,\n")
+    index = {"toy/moons/kl/seed0": {"id": "toy/moons/kl/seed0", "status": "missing", "sha256": "", "why": ""}}
+    assert read_index(tmp_path) == index
+    store.write_index(tmp_path, ["toy/moons/kl/seed0"])
+    assert read_index(tmp_path) == index
+
+
 def test_tidy_has_a_row_for_each_selection_and_metric_and_the_columns_tables_group_by(tmp_path):
     rows = tidy([record(), record("toy/moons/kl/seed1", 60.0)])
     assert list(rows.columns) == [

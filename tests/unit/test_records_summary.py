@@ -103,6 +103,22 @@ def test_no_rows_and_no_columns_need_no_stand_in():
     assert summary.stand_ins(pandas.DataFrame({"dataset": ["cifar10"]})) == ""
 
 
+def test_a_run_that_could_not_be_made_says_why(folder):
+    reasons = {RUNS[1].id: "it failed since", RUNS[2].id: "moons is not prepared; fetch it."}
+    text = "id,status,sha256,why\n" + "".join(f"{run_id},missing,,{why}\n" for run_id, why in reasons.items())
+    (folder / store.INDEX).write_text(text + "".join(f"{run.id},done,,\n" for run in (RUNS[0], RUNS[3])))
+    rows = summary.planned_rows(RUNS, folder)
+    assert rows.drop_duplicates("id").why.tolist() == ["", "", "moons is not prepared; fetch it.", ""]
+    assert summary.not_run(rows) == "NOT RUN: moons is not prepared; fetch it."
+
+
+def test_each_reason_is_said_once_with_its_dataset():
+    why = ["a is not here.", "", "no host", "a is not here."]
+    rows = pandas.DataFrame({"dataset": ["a", "a", "b", "a"], "why": why})
+    assert summary.not_run(rows) == "NOT RUN: a is not here; b: no host."
+    assert summary.not_run(rows[1:2]) == summary.not_run(rows[["dataset"]]) == summary.not_run(rows[:0]) == ""
+
+
 def test_tables_are_written_with_title_and_notes(tmp_path):
     frame = pandas.DataFrame({"method": ["kl"], "mean": [51.5]})
     summary.write_csv(frame, tmp_path / "a" / "t.csv")

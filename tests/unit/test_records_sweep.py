@@ -107,6 +107,45 @@ def test_a_record_that_was_deleted_after_the_sweep_is_missed(tmp_path, monkeypat
     assert sweep.missing_records("toy", "tiny") == [a_run(1).id]
 
 
+def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monkeypatch):
+    runs = [a_run(seed, dataset=name) for seed, name in enumerate(("photos", "photos", "cells"))]
+    monkeypatch.setattr(sweep, "repository", lambda: tmp_path)
+    monkeypatch.setattr(sweep, "plan", lambda paper, tier: runs)
+    folder = sweep.runs_folder("toy", "tiny")
+    assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == []
+    store.write_index(folder, [run.id for run in runs], tried={run.id: "not here" for run in runs[1:]})
+    assert sweep.runs_to_try_again("toy", "tiny", set()) == []
+    assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == [runs[1].id]
+    write_record(folder, runs[1])
+    store.write_index(folder, [run.id for run in runs])
+    assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == []
+
+
+def test_the_outlook_leaves_out_what_lacked_its_dataset_the_last_time(tmp_path, monkeypatch):
+    (tmp_path / "papers" / "toy").mkdir(parents=True)
+    (tmp_path / "papers" / "toy" / "plan.py").touch()
+    runs = [a_run(seed, seconds=100.0) for seed in range(3)]
+    monkeypatch.setattr(sweep, "repository", lambda: tmp_path)
+    monkeypatch.setattr(sweep, "code_hash", lambda module: "new")
+    monkeypatch.setattr(sweep, "plan", lambda paper, tier: runs)
+    tier, folder = Tier("tiny", "a test", "cpu", 1, False), sweep.runs_folder("toy", "tiny")
+    assert sweep.outlook(tier) == "5 min for 3 runs, 1 at once on cpu"
+    store.write_index(folder, [run.id for run in runs], tried={run.id: "not here" for run in runs[1:]})
+    lacking = "; 2 runs lack what they need, their index.csv says why"
+    assert sweep.outlook(tier) == f"2 min for 1 runs, 1 at once on cpu{lacking}"
+    write_record(folder, runs[0])
+    assert sweep.outlook(tier) == f"nothing to train{lacking}"
+
+
+@pytest.mark.parametrize("name", ["LLP_DATA", "LLP_MIRROR"])
+def test_a_reason_names_no_folder_of_this_machine(tmp_path, monkeypatch, name):
+    monkeypatch.setenv(name, str(tmp_path))
+    error = ValueError(f"x is not in {tmp_path}/x nor\n {sweep.repository()}/data")
+    assert workers.reason(error) == f"x is not in ${name}/x nor ./data"
+    monkeypatch.setenv(name, "data")
+    assert workers.reason(ValueError("shared.datasets")) == "shared.datasets"
+
+
 def test_progress_counts_what_is_left_by_how_wrong_estimates_were():
     progress = sweep.Progress(4, [10.0, 10.0])
     assert progress.left([(10.0, 0.5)], 1) == 25.0

@@ -21,8 +21,14 @@ TOY_TRAIN = """
 import json, os, signal, time
 
 
+class Lacking(Exception):
+    not_run = True
+
+
 def train(spec, *, device, key, checkpoint, deadline, report):
     does, steps, resumed = spec["loss"], 0, 0
+    if does == "lacks" and not os.path.exists("data/photos"):
+        raise Lacking("no photos in " + os.path.abspath("data/photos") + ";\\nget them")
     if does == "raises":
         raise ValueError("this run raises")
     if does == "dies":
@@ -233,6 +239,26 @@ def test_out_of_time_a_run_waits_at_its_checkpoint_and_goes_on_in_the_next_call(
     assert status == 0 and "1 runs, 0 to do" in said
     assert re.search(r"1 records are not in the plan and left out of tables, e\.g\. \S*long/seed1\.json", said)
     assert [record["id"] for record in read(toy.folder)] == ["toy/none/long/seed0"]
+
+
+def test_a_run_that_lacks_its_data_is_neither_a_record_nor_a_failure(toy):
+    """250 runs may share one reason: it is said once, the rest goes on, and the next call with the data makes them."""
+    toy.grid({"loss": "lacks", "seed": [0, 1]}, {"loss": "fine"})
+    stale = toy.path("toy/none/lacks/seed0").with_suffix(".log")
+    store.write_text(stale, "Traceback of another day\n")
+    status, said = toy.sweep()
+    assert status == 0 and said.count("NOT RUN, 2 runs: no photos in ./data/photos; get them\n") == 1
+    assert said.count("no photos") == 1 and re.search(r"\[\d/3\] toy/none/fine/seed0", said)
+    assert toy.statuses() == {"lacks/seed0": "missing", "lacks/seed1": "missing", "fine/seed0": "done"}
+    assert {path.name for path in toy.folder.rglob("*") if path.is_file()} == {"seed0.json", store.INDEX}
+    index = read_index(toy.folder)
+    assert [row["why"] for row in index.values()] == ["", *2 * ["no photos in ./data/photos; get them"]]
+    status, said = toy.sweep("--only", "seed1")
+    assert status == 0 and "NOT RUN, 1 runs" in said and read_index(toy.folder) == index
+    (toy.root / "data" / "photos").touch()
+    status, said = toy.sweep()
+    assert status == 0 and "NOT RUN" not in said and set(toy.statuses().values()) == {"done"}
+    assert not any(row["why"] for row in read_index(toy.folder).values())
 
 
 @pytest.fixture(scope="module")

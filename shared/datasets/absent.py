@@ -1,0 +1,44 @@
+"""Datasets that may be absent: notes that say `ready` or why not, in place of the data themselves, for the workflow."""
+
+import os
+from pathlib import Path
+
+from shared.datasets.catalogue import DatasetError
+from shared.datasets.recipes import RECIPES
+from shared.datasets.store import data_root, load
+
+OPTIONAL = tuple(name for name, recipe in RECIPES.items() if recipe.optional)
+READY = "ready"
+
+
+def is_prepared(name: str) -> bool:
+    """Whether `load` opens a dataset."""
+    try:
+        load(name)
+    except DatasetError:
+        return False
+    return True
+
+
+def note_on(name: str, features: bool = False) -> str:
+    """Where in the repository the note on a dataset, or on its cached features, lies."""
+    return f".work/data/{'features/' if features else ''}{name}.txt"
+
+
+def write_note(path: Path, text: str) -> None:
+    """Write a note of one line, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(" ".join(text.split()) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def forget_untrue(name: str, folder: Path) -> None:
+    """Remove the notes under ``folder`` on a dataset that a person has fetched or removed since they were written."""
+    plain, cached = folder / note_on(name), folder / note_on(name, features=True)
+    there = is_prepared(name)
+    said = [path.read_text(encoding="utf-8").strip() == READY for path in (plain, cached) if path.exists()]
+    built = (data_root() / "features" / name / "manifest.json").exists()
+    if any(ready != there for ready in said) or (there and not built and cached.exists()):
+        plain.unlink(missing_ok=True)
+        cached.unlink(missing_ok=True)
