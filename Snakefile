@@ -10,6 +10,8 @@ report: "workflows/report/workflow.rst"
 include: "workflows/common.smk"
 include: "workflows/data.smk"
 include: "workflows/rot.smk"
+include: "workflows/mle_llp.smk"
+include: "workflows/papers.smk"
 include: "workflows/report.smk"
 
 

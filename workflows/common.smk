@@ -24,7 +24,9 @@ RESULTS = f"results/{TIER.tier}"
 
 PAPERS = sorted(path.parent.name for path in Path(workflow.basedir, "papers").glob("*/claims.yaml"))
 
-# Each paper's rules add what they make; the report shows it, and `all` asks for the report.
+# paper: {"figures": {name: title}, "tables": names with csv and md, "curves": names with csv only}; see papers.smk.
+MADE = {}
+# What all papers' rules make; the report shows it, and `all` asks for the report.
 PRODUCTS = []
 
 

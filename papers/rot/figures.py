@@ -52,7 +52,8 @@ def final_accuracy(table: pandas.DataFrame, datasets: list[str], note: str):
                 label=name,
             )
         axis.axhline(CHANCE.get(dataset, 10.0), color="0.6", linestyle=":", label="chance")
-        axis.set_xscale("log", base=2)
+        if own.n_seeds.any():
+            axis.set_xscale("log", base=2)
         axis.set(title=DATASETS.get(dataset, dataset), xlabel="bag size n", ylim=(0, 100))
         axis.set_xticks(sorted(own.bag_size.unique()), [f"{size:g}" for size in sorted(own.bag_size.unique())])
     axes[0][0].set_ylabel("final test accuracy (%)")

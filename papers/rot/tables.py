@@ -12,10 +12,11 @@ from shared.records import store
 from shared.records.summary import (
     NOT_RUN,
     command,
-    entry,
+    not_run,
     over_seeds,
     planned_rows,
     stand_ins,
+    with_text,
     write_csv,
     write_markdown,
 )
@@ -79,18 +80,9 @@ def equations(records: list[dict]) -> pandas.DataFrame:
     return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
 
 
-def _as_text(table: pandas.DataFrame) -> pandas.Series:
-    return table.apply(lambda row: entry(row.n_seeds, row["mean"], row["std"]), axis=1)
-
-
-def _with_text(table: pandas.DataFrame) -> pandas.DataFrame:
-    numbers = ["n_seeds", "mean", "std"]
-    return table.drop(columns=numbers).assign(accuracy=_as_text(table) if len(table) else [])
-
-
 def _wide(table: pandas.DataFrame) -> pandas.DataFrame:
     last = table[table.selection == "last"]
-    wide = last.assign(text=_as_text(last)).pivot(index=["dataset", "method"], columns="bag_size", values="text")
+    wide = with_text(last).pivot(index=["dataset", "method"], columns="bag_size", values="accuracy")
     wide.columns = [f"n={n:g}" for n in wide.columns]
     return wide.fillna("not planned").reset_index()
 
@@ -112,15 +104,15 @@ def write(tier: str, results: Path) -> None:
     def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str = "") -> None:
         used = rows[rows.dataset.isin(table.get("dataset", []))]
         write_csv(table, folder / f"{name}.csv")
-        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {stand_ins(used)}"])
+        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {stand_ins(used)}", not_run(used)])
 
     write_csv(curves(records), folder / "fig1.csv")
     fig2, swept, control, checked = final(rows), alpha_sweep(rows), controls(rows), equations(records)
     store.write_text(folder / "metrics.json", json.dumps(_metrics(fig2), indent=1) + "\n")
     publish("fig2", fig2, _wide(fig2), "Figure 2: accuracy by bag size, last epoch", LEGEND)
-    publish("alpha", swept, _with_text(swept), "ROT by alpha (Section 4.1)", LEGEND)
+    publish("alpha", swept, with_text(swept), "ROT by alpha (Section 4.1)", LEGEND)
     note = f"{LEGEND} kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."
-    publish("controls", control, _with_text(control), "Controls the paper left out, last epoch", note)
+    publish("controls", control, with_text(control), "Controls the paper left out, last epoch", note)
     note = "Largest deviation in float64 over random predictions; no training."
     publish("equations", checked, checked, "Propositions 1 and 2 and Equation 5", note)
 

@@ -57,6 +57,12 @@ def entry(n_seeds: int, mean: float, std: float, planned: str = NOT_RUN) -> str:
     return f"{mean:.2f}{spread} ({n_seeds})"
 
 
+def with_text(table: pandas.DataFrame, column: str = "accuracy") -> pandas.DataFrame:
+    """A table of `over_seeds` for reading: n_seeds, mean and std as one column of text."""
+    text = [entry(*numbers) for numbers in zip(table["n_seeds"], table["mean"], table["std"], strict=True)]
+    return table.drop(columns=["n_seeds", "mean", "std"]).assign(**{column: text})
+
+
 def stand_ins(rows: pandas.DataFrame) -> str:
     """One sentence that names every stand-in and simulated dataset the rows use; empty if there are none."""
     said = [text for text in rows["stand_in"].dropna().unique() if text] if "stand_in" in rows else []

@@ -61,8 +61,12 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
     where = folder(name, root)
     wanted = {"dataset": dataset.sha256, "recipe": RECIPE}
     try:
-        manifest = json.loads((where / "manifest.json").read_text())
-        if {k: manifest[k] for k in wanted} == wanted:
+        made = (where / "made.json").read_text()
+        if {k: json.loads(made)[k] for k in wanted} == wanted:
+            # Snakemake removes the manifest before it asks; what stands beside it still says what lies here.
+            part = where / f".manifest.{os.getpid()}.part"
+            part.write_text(made)
+            os.replace(part, where / "manifest.json")
             return False
     except (FileNotFoundError, KeyError, json.JSONDecodeError):
         pass
@@ -99,7 +103,8 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
         np.save(part / f"{split}.npy", array)
         digest.update(array.tobytes())
     manifest = {**wanted, "sha256": digest.hexdigest(), "seconds": round(time.time() - started, 1)}
-    (part / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    for name_of_copy in ("made.json", "manifest.json"):
+        (part / name_of_copy).write_text(json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(where, ignore_errors=True)
     os.replace(part, where)
     return True

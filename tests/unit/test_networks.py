@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from shared import datasets
 from shared.networks import MLP, PatchFeatures, ResNet18
+from shared.training.features import RECIPE, build, folder, load
 
 
 def trainable(network):
@@ -129,3 +131,29 @@ def test_the_dictionary_is_drawn_by_its_seed(images, features):
     same = PatchFeatures.fit(images, n_filters=6, patch=5, n_patches=3000)
     other = PatchFeatures.fit(images, n_filters=6, patch=5, n_patches=3000, seed=1)
     assert torch.equal(same.filters, features.filters) and not torch.equal(other.filters, features.filters)
+
+
+def test_cached_features_are_what_their_recorded_version_says(images, features):
+    """Changed values need a new version in `shared.training.features.RECIPE`, or old caches stay in use unseen."""
+    assert RECIPE["version"] == 2
+    torch.testing.assert_close(features(images).double().sum().item(), 30.96608, rtol=1e-3, atol=0)
+
+
+def test_features_are_made_once_and_known_again_without_their_manifest(tmp_path):
+    """Snakemake removes the manifest of an outdated job before it runs it."""
+    datasets.fetch("simulated_images", tmp_path)
+    assert build("simulated_images", tmp_path, threads=1) and not build("simulated_images", tmp_path)
+    manifest = folder("simulated_images", tmp_path) / "manifest.json"
+    before = manifest.read_bytes()
+    manifest.unlink()
+    assert not build("simulated_images", tmp_path) and manifest.read_bytes() == before
+    assert load("simulated_images", tmp_path).train.shape == (2000, 8 * RECIPE["n_filters"])
+
+
+def test_resnet18_for_large_images_has_no_biases_without_normalisation():
+    """The classifier of photos in Barucic & Kybic 2022, as in their code."""
+    network = ResNet18(2, width=16, large=True, norm=False)
+    assert [name for name in trainable(network) if name.endswith("bias")] == ["last.bias"]
+    x = torch.zeros(2, 3, 120, 96)
+    assert network.blocks(network.stem(x)).shape == (2, 128, 4, 3) and network(x).shape == (2, 2)
+    torch.testing.assert_close(network(x), network.last(network.features(x)))
