@@ -37,9 +37,10 @@ def code(*modules):
 
 
 def data_of(paper):
-    """The prepared data a paper's tier trains on; ancient, for the records pin it by checksum.
+    """The prepared data a paper's tier trains on, by manifests small enough to be compared by content, not by time.
 
-    Of a dataset that may be absent, the note that says whether it is there.
+    Of a dataset that may be absent, the note that says whether it is there. Not `ancient`: where such an input is made
+    again, Snakemake 9 leaves out all that stands on it.
     """
     needed = {(spec["dataset"], spec.get("network") == "patch_features") for spec in specs(paper, TIER.tier)}
     found = []
@@ -49,8 +50,8 @@ def data_of(paper):
                 forget_untrue(name, Path(workflow.basedir))
             found.append(note_on(name, features))
         elif name != "random":
-            found.append(f"{DATA}/{'features/' if features else ''}{name}/manifest.json")
-    return [ancient(path) for path in found]
+            found += [f"{DATA}/{name}/manifest.json"] + features * [f"{DATA}/features/{name}/manifest.json"]
+    return found
 
 
 def gone(paper):

@@ -21,7 +21,7 @@ rule dataset:
 
 rule features:
     input:
-        ancient(f"{DATA}/{{name}}/manifest.json"),
+        f"{DATA}/{{name}}/manifest.json",
         code=code("shared.training.features"),
     output:
         f"{DATA}/features/{{name}}/manifest.json",

@@ -38,7 +38,7 @@ def expectation(inputs: Inputs, bags: Bags, stop_change: float = 0.0) -> Callabl
     counts = counts_of(torch.from_numpy(bags.proportions), offsets)
 
     def renew(method: Method, curves: dict):
-        p = predictions(method, inputs, bags.indices, batch=2000)
+        p = predictions(method, inputs, bags.indices)
         # A probability that underflowed is none that is zero.
         phi, log_likelihood = posterior(p.clamp_min(1e-30).log(), offsets, counts)
         mean = float(log_likelihood.double().mean())

@@ -26,7 +26,7 @@ def learning_curves(table: pandas.DataFrame, datasets: list[str], note: str):
     """Figure 1: test accuracy by epoch; bands are one standard deviation over repetitions."""
     figure, axes = _panels(datasets)
     for axis, dataset in zip(axes, datasets, strict=True):
-        for method, group in table[table.dataset == dataset].groupby("method", sort=False):
+        for method, group in _by_method(table[table.dataset == dataset]):
             axis.plot(group.epoch, group["mean"], color=COLOURS[method], label=METHODS[method], marker=".", ms=3)
             low, high = group["mean"] - group["std"], group["mean"] + group["std"]
             axis.fill_between(group.epoch, low, high, color=COLOURS[method], alpha=0.15, linewidth=0)
@@ -41,7 +41,7 @@ def accuracy_by(table: pandas.DataFrame, column: str, label: str, datasets: list
     last = table[(table.selection == "last") & (table.n_seeds > 0)]
     for axis, dataset in zip(axes, datasets, strict=True):
         own = last[last.dataset == dataset]
-        for method, line in own.groupby("method", sort=False):
+        for method, line in _by_method(own):
             style = {"color": COLOURS[method], "marker": "o", "ms": 3, "capsize": 2, "label": METHODS[method]}
             axis.errorbar(line[column], line["mean"], line["std"].fillna(0), **style)
         if log:
@@ -59,14 +59,20 @@ def e_step_time(table: pandas.DataFrame, note: str):
     axis.plot(table.bag_size, table.enumerate_ms, color="0.4", marker="s", ms=3, label="enumeration, C(n, y)")
     axis.set(xscale="log", yscale="log", xlabel="bag size n", ylabel="milliseconds")
     axis.set_xscale("log", base=2)
-    axis.set_xticks(table.bag_size, [f"{n:g}" for n in table.bag_size])
+    doubled = [n for n in table.bag_size if n & (n - 1) == 0]
+    axis.set_xticks(doubled, [f"{n:g}" for n in doubled])
     axis.legend()
     plotting.note(figure, note)
     return figure
 
 
+def _by_method(table: pandas.DataFrame):
+    return ((name, table[table.method == name]) for name in METHODS if (table.method == name).any())
+
+
 def _empty(axis, rows: pandas.DataFrame) -> None:
     if not len(rows):
+        axis.set(xticks=[], yticks=[])
         axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")
 
 

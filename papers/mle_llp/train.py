@@ -95,11 +95,13 @@ def convergence(curves: dict) -> dict[str, float]:
     """What the claims about training ask of a curve of test accuracy.
 
     epochs_to_99 : the first epoch with 99 % of the final accuracy, the mean of the last three epochs.
+    half_accuracy : after half of the epochs.
     unrest : mean absolute change from epoch to epoch over the second half, in points.
     stop_epoch : where the paper's rule would stop; absent if nowhere.
     """
     accuracy = np.array(curves["test_accuracy"])
     found = {"epochs_to_99": int(np.argmax(accuracy >= NEARLY * accuracy[-3:].mean())) + 1}
+    found["half_accuracy"] = float(accuracy[(len(accuracy) - 1) // 2])
     late = np.diff(accuracy[len(accuracy) // 2 :])
     if len(late):
         found["unrest"] = float(np.abs(late).mean())

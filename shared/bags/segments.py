@@ -6,6 +6,8 @@ Bags of one size reshape; other sizes scatter.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,13 +22,16 @@ def _one_size(offsets: Tensor) -> int | None:
     return int(sizes[0]) if len(sizes) and bool((sizes == sizes[0]).all()) else None
 
 
+def _scattered_sum(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+    return values.new_zeros(n_bags, values.shape[1]).index_add(0, bag, values)
+
+
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
     """(M, K) -> (B, K): sum over the rows of each bag; `offsets` (B + 1,) int64 on the host."""
     size = _one_size(offsets)
     if size is not None:
         return values.view(-1, size, values.shape[1]).sum(1)
-    out = values.new_zeros(len(offsets) - 1, values.shape[1])
-    return out.index_add(0, _bag_of_row(offsets, values.device), values)
+    return _scattered_sum(values, _bag_of_row(offsets, values.device), len(offsets) - 1)
 
 
 def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
@@ -37,11 +42,12 @@ def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
 def segment_logmeanexp(values: Tensor, offsets: Tensor) -> Tensor:
     """(M, K) -> (B, K): log of the mean of exp over the rows of each bag, without underflow."""
     size = _one_size(offsets)
-    sizes = offsets.diff().to(values.device, values.dtype)[:, None]
+    if size == 1:
+        return values
     if size is not None:
-        return values.view(-1, size, values.shape[1]).logsumexp(1) - sizes.log()
-    bag = _bag_of_row(offsets, values.device)
-    index = bag[:, None].expand_as(values)
-    top = values.new_full((len(offsets) - 1, values.shape[1]), -torch.inf)
-    top = top.scatter_reduce(0, index, values.detach(), "amax").clamp_min(torch.finfo(values.dtype).min)
-    return segment_sum((values - top[bag]).exp(), offsets).log() + top - sizes.log()
+        return values.view(-1, size, values.shape[1]).logsumexp(1) - math.log(size)
+    sizes, bag = offsets.diff().to(values.device, values.dtype)[:, None], _bag_of_row(offsets, values.device)
+    top = values.new_full((len(sizes), values.shape[1]), -torch.inf)
+    top = top.scatter_reduce(0, bag[:, None].expand_as(values), values.detach(), "amax")
+    top = top.clamp_min(torch.finfo(values.dtype).min)
+    return _scattered_sum((values - top[bag]).exp(), bag, len(sizes)).log() + top - sizes.log()
