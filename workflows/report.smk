@@ -1,4 +1,7 @@
 # Reported beside reproduced, for every paper, and the one page that shows everything.
+for paper in PAPERS:
+    if not any(rule.name == f"{paper}_train" for rule in workflow.rules):
+        raise WorkflowError(f"Snakefile: include workflows/{paper}.smk before workflows/papers.smk")
 
 
 rule comparison:

@@ -197,8 +197,8 @@ def write(tier: str, results: Path) -> None:
     publish("blood", kinds, last, "Beyond the paper: four classes of blood cells, last epoch", note)
     note = (
         "At the most bags; convergence.csv has the rest. epochs_to_99: first epoch with 99 % of the final accuracy, "
-        "which is the mean of the last three. unrest: mean change from epoch to epoch, late in training. stop_epoch: where the "
-        "paper's rule would stop, in the repetitions where it would."
+        "which is the mean of the last three. unrest: mean change from epoch to epoch, late in training. "
+        "stop_epoch: where the paper's rule would stop, in the repetitions where it would."
     )
     publish("convergence", converged, _converged(converged), "How training converges", note)
     timed, steps, checked = durations(records), e_step(records), equations(records)

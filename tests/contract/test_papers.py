@@ -28,7 +28,7 @@ FILES = (
     "tables.py",
     "figures.py",
 )
-COMMON_RULES = {"common", "data", "report"}  # rule files that belong to no paper
+COMMON_RULES = {"common", "data", "papers", "report"}  # rule files that belong to no paper
 INCLUDE = re.compile(r'^include: "workflows/(\w+)\.smk"', re.MULTILINE)
 
 
