@@ -16,34 +16,68 @@ PINNED = "shared.datasets"  # what it yields is pinned by checksums in every rec
 
 
 def sources(module: str, root: Path | None = None) -> list[Path]:
-    """The files of `papers` and `shared` that importing `module` runs, in sorted order.
+    """The files of `papers` and `shared` that importing `module` runs and that compute something, in sorted order.
 
     Imports inside functions count; those under ``if __name__ == "__main__"`` do not, so that a module's command line
-    is not part of what it computes. Nothing is followed from elsewhere into `shared.datasets`.
+    is not part of what it computes. A package's ``__init__`` that only passes names on is seen through: of
+    ``from package import name`` only the module that `name` comes from counts, so that a new module in a package
+    outdates nothing. Nothing is followed from elsewhere into `shared.datasets`.
     """
     root = root or repository()
-    seen: set[Path] = set()
-    todo = [module]
+    found: set[Path] = set()
+    todo: list[tuple[str, str | None]] = [(module, None)]
+    seen = set(todo)
     while todo:
-        name = todo.pop()
-        for path in _files(name, root):
-            if path not in seen:
-                seen.add(path)
-                names = _imports(path)
-                todo += names if module.startswith(PINNED) else [n for n in names if not n.startswith(PINNED)]
-    if not seen:
+        more: list[tuple[str, str | None]] = []
+        for path in _files(*todo.pop(), root, more):
+            if path not in found:
+                found.add(path)
+                more += _imports(path)
+        for target in more:
+            pinned = target[0].startswith(PINNED) or f"{target[0]}.{target[1]}".startswith(PINNED)
+            if target not in seen and (module.startswith(PINNED) or not pinned):
+                seen.add(target)
+                todo.append(target)
+    if not found:
         raise ModuleNotFoundError(f"{module} is not a module of {' or '.join(PACKAGES)}")
-    return sorted(seen)
+    return sorted(found)
 
 
-def _files(name: str, root: Path) -> list[Path]:
-    """The file of a dotted name and the __init__ of each package around it; nothing for what is not ours."""
-    parts = name.split(".")
+def _files(module: str, name: str | None, root: Path, more: list) -> list[Path]:
+    """The files that ``import module`` or ``from module import name`` runs; what they pass on is added to `more`."""
+    parts = module.split(".")
     if parts[0] not in PACKAGES:
         return []
-    found = [root.joinpath(*parts[:i], "__init__.py") for i in range(1, len(parts) + 1)]
-    found.append(root.joinpath(*parts).with_suffix(".py"))
-    return [path for path in found if path.is_file()]
+    inits = [root.joinpath(*parts[:i], "__init__.py") for i in range(1, len(parts) + 1)]
+    passed_on = _passed_on(inits[-1])
+    if name is None:
+        more += (passed_on or {}).values()
+    elif passed_on and passed_on.get(name, (module, name)) != (module, name):
+        more.append(passed_on[name])
+    elif _is_module(root.joinpath(*parts, name)):
+        more.append((f"{module}.{name}", None))
+    candidates = [path for path in inits if _passed_on(path) is None]
+    return [path for path in [*candidates, root.joinpath(*parts).with_suffix(".py")] if path.is_file()]
+
+
+def _is_module(stem: Path) -> bool:
+    return stem.with_suffix(".py").is_file() or (stem / "__init__.py").is_file()
+
+
+def _passed_on(path: Path) -> dict[str, tuple[str, str]] | None:
+    """{name: (module, its name there)} of an ``__init__`` that does nothing else; None of any other file."""
+    if not path.is_file():
+        return None
+    names = {}
+    for node in _tree(path)[1].body:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+        elif not (
+            (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+            or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+        ):
+            return None
+    return names
 
 
 @functools.cache
@@ -57,18 +91,19 @@ def _tree(path: Path) -> tuple[str, ast.Module]:
     return _parsed(path, (stat.st_mtime, stat.st_size))
 
 
-def _imports(path: Path) -> list[str]:
-    names, todo = [], [_tree(path)[1]]
+def _imports(path: Path) -> list[tuple[str, str | None]]:
+    """(module, None) of every ``import module``, (module, name) of every ``from module import name``."""
+    found, todo = [], [_tree(path)[1]]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
             continue
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found += [(node.module, alias.name) for alias in node.names]
         todo += ast.iter_child_nodes(node)
-    return names
+    return found
 
 
 def code_hash(module: str, root: Path | None = None) -> str:

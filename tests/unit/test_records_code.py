@@ -18,6 +18,7 @@ import shared.alpha.one
 from shared import datasets
 from shared.alpha import two as second
 from shared.beta import Name
+from shared.gamma import thing
 
 
 def train():
@@ -32,12 +33,22 @@ if __name__ == "__main__":
 ''',
     "papers/toy/tables.py": "from papers.toy import train\n",
     "shared/__init__.py": "",
-    "shared/alpha/__init__.py": "from shared.alpha import base\n",
+    "shared/alpha/__init__.py": "from shared.alpha import base\n\nSETTING = 1\n",
     "shared/alpha/base.py": "",
     "shared/alpha/one.py": "",
     "shared/alpha/two.py": "",
     "shared/alpha/other.py": "",
     "shared/beta.py": "class Name: pass\n",
+    "shared/gamma/__init__.py": '''
+"""A package that only passes names on."""
+from shared.gamma.inner import Thing as thing
+from shared.gamma.unused import other
+
+__all__ = ["other", "thing"]
+''',
+    "shared/gamma/inner/__init__.py": "from shared.gamma.inner.deep import Thing\n",
+    "shared/gamma/inner/deep.py": "class Thing: pass\n",
+    "shared/gamma/unused.py": "other = 1\n",
     "shared/late.py": "later = str\n",
     "shared/sweep.py": "",
     "shared/datasets/__init__.py": "from shared.datasets import store\n",
@@ -60,21 +71,35 @@ def names(module, root):
 
 def test_every_way_to_import_is_followed(root):
     assert names("papers.toy.train", root) == {
-        "papers/__init__.py",
-        "papers/toy/__init__.py",
         "papers/toy/train.py",
-        "shared/__init__.py",
-        "shared/alpha/__init__.py",  # runs when anything in the package is imported
+        "shared/alpha/__init__.py",  # does something of its own when anything in the package is imported
         "shared/alpha/base.py",
         "shared/alpha/one.py",
         "shared/alpha/two.py",  # from package import module
         "shared/beta.py",  # from module import name
+        "shared/gamma/inner/deep.py",  # where a name that two packages pass on comes from
         "shared/late.py",  # imported inside a function
     }
 
 
 def test_the_command_line_of_a_module_is_not_part_of_what_it_computes(root):
     assert "shared/sweep.py" not in names("papers.toy.train", root)
+
+
+def test_a_package_that_passes_names_on_is_seen_through(root):
+    """A new module in a package must not outdate the records of those who use another; a name moved must."""
+    before = code_hash("papers.toy.train", root)
+    init = root / "shared/gamma/__init__.py"
+    init.write_text(init.read_text() + "from shared.late import later\n")
+    (root / "shared/gamma/unused.py").write_text("other = 2\n")
+    assert code_hash("papers.toy.train", root) == before
+    init.write_text("from shared.beta import Name as thing\n")
+    assert code_hash("papers.toy.train", root) != before
+
+
+def test_a_package_imported_whole_counts_whole(root):
+    (root / "papers/toy/other.py").write_text("import shared.gamma\n")
+    assert {"shared/gamma/inner/deep.py", "shared/gamma/unused.py"} <= names("papers.toy.other", root)
 
 
 def test_datasets_are_not_followed_from_outside_but_are_from_inside(root):
@@ -189,6 +214,10 @@ class TestRepository:
     )
     def test_rot_runs_on(self, name):
         assert repository() / name in sources("papers.rot.train")
+
+    def test_a_method_of_another_paper_does_not_stale_rot(self):
+        found = {path.relative_to(repository()).as_posix() for path in sources("papers.rot.train")}
+        assert "shared/methods/proportion.py" in found and "shared/methods/llp_gan.py" not in found
 
     def test_rot_runs_are_not_staled_by_how_records_are_kept_or_drawn(self):
         found = {path.relative_to(repository()).as_posix() for path in sources("papers.rot.train")}
