@@ -258,10 +258,11 @@ def test_schedules_have_the_values_they_are_documented_with():
     assert cosine(0.05) == pytest.approx(0.4 * 0.501 * (1 + math.cos(0.05 * math.pi)) / 2)
     assert cosine(0.5) == pytest.approx(0.2) and cosine(1.0) == pytest.approx(0.0)
     assert max(cosine(t / 1000) for t in range(1000)) <= 0.4
+    assert [Schedule("quarters", 0.4)(t) for t in (0.0, 0.24, 0.25, 0.5, 0.99)] == [0.4, 0.4, 0.2, 0.1, 0.05]
 
 
 def test_a_schedule_that_is_not_there_is_refused_by_name():
-    with pytest.raises(ValueError, match="schedule 'linear' is not one of halfway, cosine, constant"):
+    with pytest.raises(ValueError, match="schedule 'linear' is not one of halfway, quarters, cosine, constant"):
         Schedule("linear", 0.1)
 
 
