@@ -44,7 +44,7 @@ def accuracy_by(table: pandas.DataFrame, column: str, label: str, datasets: list
         for method, line in _by_method(own):
             style = {"color": COLOURS[method], "marker": "o", "ms": 3, "capsize": 2, "label": METHODS[method]}
             axis.errorbar(line[column], line["mean"], line["std"].fillna(0), **style)
-        if log:
+        if log and len(own):
             axis.set_xscale("log", base=2)
         axis.set_xticks(sorted(own[column].unique()), [f"{value:g}" for value in sorted(own[column].unique())])
         axis.set_xlabel(label)
@@ -57,10 +57,13 @@ def e_step_time(table: pandas.DataFrame, note: str):
     figure, axis = plt.subplots(figsize=(4.4, 3))
     axis.plot(table.bag_size, table.e_step_ms, color=COLOURS["mle_llp"], marker="o", ms=3, label="programme, O(n y)")
     axis.plot(table.bag_size, table.enumerate_ms, color="0.4", marker="s", ms=3, label="enumeration, C(n, y)")
-    axis.set(xscale="log", yscale="log", xlabel="bag size n", ylabel="milliseconds")
-    axis.set_xscale("log", base=2)
+    axis.set(xlabel="bag size n", ylabel="milliseconds")
+    if len(table):
+        axis.set_yscale("log")
+        axis.set_xscale("log", base=2)
     doubled = [n for n in table.bag_size if n & (n - 1) == 0]
     axis.set_xticks(doubled, [f"{n:g}" for n in doubled])
+    _empty(axis, table)
     axis.legend()
     plotting.note(figure, note)
     return figure

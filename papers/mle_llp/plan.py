@@ -26,11 +26,11 @@ def _run(spec: dict) -> Run:
     if loss == "durations":
         spec = {**spec, "method": loss}
         return Run(f"mle_llp/{dataset}/{loss}/seed{spec['seed']}", spec, seconds)
-    method = loss
-    for key in sorted(defaults):
-        if key not in AXES and spec[key] != defaults[key]:
-            method += f"-{spec[key]}" if isinstance(spec[key], str) else f"-{key}{spec[key]}"
     unread = {key for name, keys in ONLY.items() if name != loss for key in keys}
+    method = loss
+    for key in sorted(set(defaults) - unread - set(AXES)):
+        if spec[key] != defaults[key]:
+            method += f"-{spec[key]}" if isinstance(spec[key], str) else f"-{key}{spec[key]}"
     spec = {key: value for key, value in spec.items() if key not in unread}
     one_size = spec["smallest"] == spec["largest"]
     bags = f"bag{spec['largest']}" if one_size else f"m{spec['bags'] or '-all'}"

@@ -103,6 +103,8 @@ def durations(records: list[dict]) -> pandas.DataFrame:
 
 def over_seeds_of(table: pandas.DataFrame, by: list[str]) -> pandas.DataFrame:
     """Means over repeated measurements, all columns at once."""
+    if not len(table):
+        return table
     return table.groupby(by, sort=False).mean(numeric_only=True).round(4).reset_index()
 
 
@@ -147,6 +149,8 @@ def equations(records: list[dict]) -> pandas.DataFrame:
 
 
 def _filled(table: pandas.DataFrame) -> pandas.DataFrame:
+    if not len(table):
+        return pandas.DataFrame([dict.fromkeys(table.columns, NOT_RUN)])
     return table.astype(object).where(table.notna(), "-")
 
 
@@ -164,6 +168,8 @@ def _metrics(table: pandas.DataFrame) -> dict[str, float]:
 
 
 def _converged(table: pandas.DataFrame) -> pandas.DataFrame:
+    if not len(table):
+        return _filled(table)
     most = table[table.bags == table.groupby("dataset").bags.transform("max")]
     wide = with_text(most, "value").pivot(index=["dataset", "bags", "method"], columns="metric", values="value")
     wide.columns.name = None
@@ -176,9 +182,9 @@ def write(tier: str, results: Path) -> None:
     records = store.read(folder / "runs")
     runs = [run for run in plan(tier) if "bags" in run.spec]
     whole = {"bags": int, "smallest": int, "largest": int}
-    rows, by_class = (planned_rows(runs, folder / "runs", m).astype(whole) for m in ("accuracy", "class_accuracy"))
-    timing = rows.method == "durations"
-    timed_rows, rows = rows[timing], rows[~timing]
+    trained = [run for run in runs if run.spec["method"] != "durations"]
+    rows, by_class = (planned_rows(trained, folder / "runs", m).astype(whole) for m in ("accuracy", "class_accuracy"))
+    timed_rows = planned_rows([run for run in runs if run not in trained], folder / "runs", "epoch_s_dllp")
 
     def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str, used=rows) -> None:
         used = used[used.dataset.isin(table.get("dataset", []))]

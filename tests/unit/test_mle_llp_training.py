@@ -17,7 +17,7 @@ from papers.mle_llp.em import expectation, single, stops_at
 from papers.mle_llp.enumeration import enumerated_posterior
 from papers.mle_llp.plan import plan
 from papers.mle_llp.posterior import count_loss
-from papers.mle_llp.train import STOP_CHANGE, convergence, lessons, network_of, train
+from papers.mle_llp.train import convergence, lessons, network_of, train
 from shared.bags import Bags, permutation, variable_size
 from shared.methods import LossMethod, kl_loss
 from shared.training import Inputs, Schedule, fit
@@ -25,13 +25,13 @@ from shared.training import Inputs, Schedule, fit
 CPU = torch.device("cpu")
 LOSSES = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
 # Every number that a run of the smoke tier depends on, so that the tier may change without these tests.
-SETTINGS = {
-    **{"dataset": "digits", "classes": "3 8", "bags": 30, "smallest": 2, "largest": 12, "test_bags": 0},
-    **{"validation_instances": 20, "counts": "true", "seed": 0, "network": "mlp", "hidden": 32, "start": "even"},
-    **{"epochs": 4, "stop_change": 0, "images_per_batch": 16, "learning_rate": 0.003, "weight_decay": 0},
-    **{"schedule": "constant", "augment": False, "noise": 100, "generator_width": 16, "proportion_weight": 1},
-    **{"gan_beta1": 0.5, "precision": "fp32"},
-}
+SETTINGS = (
+    {"dataset": "digits", "classes": "3 8", "bags": 30, "smallest": 2, "largest": 12, "test_bags": 0}
+    | {"validation_instances": 20, "counts": "true", "seed": 0, "network": "mlp", "hidden": 32, "start": "even"}
+    | {"epochs": 4, "stop_change": 0, "images_per_batch": 16, "learning_rate": 0.003, "weight_decay": 0}
+    | {"schedule": "constant", "augment": False, "noise": 100, "generator_width": 16, "proportion_weight": 1}
+    | {"gan_beta1": 0.5, "precision": "fp32"}
+)
 CURVES = {
     "mle_llp": {
         "train_loss": [0.691532, 0.677358, 0.632923, 0.561443],
@@ -58,15 +58,15 @@ def made(n=90, n_classes=2, seed=0):
     return data, variable_size(labels, n_classes, 2, 8, seed=seed)
 
 
+def wave(numbers):
+    return 1 / (1 + np.exp(-2 * np.sin(numbers)))
+
+
 class Watch:
-    """Predictions that are a function of the instance's number; notes what it is to learn."""
+    """Predictions that are a function `p` of the instance's number; notes what it is to learn."""
 
-    def __init__(self):
-        self.seen = []
-
-    @staticmethod
-    def p(numbers):
-        return 1 / (1 + np.exp(-2 * np.sin(numbers)))
+    def __init__(self, p=wave):
+        self.p, self.seen = p, []
 
     def predict(self, x):
         positive = torch.from_numpy(self.p(x[:, 0].double().numpy())).float()
@@ -94,7 +94,7 @@ def posteriors(bags):
     found = {}
     for b in range(len(bags)):
         own = bags.indices[bags.offsets[b] : bags.offsets[b + 1]]
-        phi, _ = enumerated_posterior(Watch.p(own.astype(float)), round(bags.proportions[b, 1] * len(own)))
+        phi, _ = enumerated_posterior(wave(own.astype(float)), round(bags.proportions[b, 1] * len(own)))
         found |= dict(zip(own.tolist(), phi, strict=True))
     return found
 
@@ -110,7 +110,7 @@ class TestExpectation:
 
     @pytest.mark.parametrize("n_classes", [2, 3])
     def test_its_rows_sum_to_one_and_over_a_bag_to_its_counts(self, n_classes):
-        data, bags = made(n_classes=n_classes)
+        _, bags = made(n_classes=n_classes)
         method = LossMethod(nn.Linear(1, n_classes), None, kl_loss)
         phi, said = expectation(Inputs(np.random.default_rng(1).normal(size=(90, 1)), CPU), bags)(method, {})
         phi = phi.double().numpy()
@@ -129,17 +129,16 @@ class TestExpectation:
 
     def test_from_even_predictions_every_instance_gets_the_proportions_of_its_bag(self):
         data, bags = made()
-        Even = type("Even", (Watch,), {"p": staticmethod(lambda numbers: np.full(len(numbers), 0.5))})
-        phi, said = expectation(data.inputs, bags)(Even(), {})
+        phi, said = expectation(data.inputs, bags)(Watch(lambda numbers: np.full(len(numbers), 0.5)), {})
         np.testing.assert_allclose(phi, np.repeat(bags.proportions, bags.sizes, 0), atol=1e-6)
-        ways = [math.comb(n, round(n * z)) / 2**n for n, z in zip(bags.sizes.tolist(), bags.proportions[:, 1])]
+        positives = np.rint(bags.sizes * bags.proportions[:, 1]).astype(int).tolist()
+        ways = [math.comb(n, y) / 2**n for n, y in zip(bags.sizes.tolist(), positives, strict=True)]
         assert said["log_likelihood"] == pytest.approx(np.mean(np.log(ways)), rel=1e-6)
 
     def test_a_network_that_is_sure_of_the_wrong_label_is_corrected_and_not_refused(self):
         """Float32 predictions of exactly 0 and 1 meet bags that they contradict: training must go on."""
         data, bags = made()
-        Sure = type("Sure", (Watch,), {"p": staticmethod(lambda numbers: np.zeros(len(numbers)))})
-        phi, said = expectation(data.inputs, bags)(Sure(), {})
+        phi, said = expectation(data.inputs, bags)(Watch(lambda numbers: np.zeros(len(numbers))), {})
         np.testing.assert_allclose(phi, np.repeat(bags.proportions, bags.sizes, 0), atol=1e-4)
         assert math.isfinite(said["log_likelihood"]) and said["log_likelihood"] < -50
 
@@ -179,14 +178,15 @@ class TestStopping:
 
     def test_a_run_that_stops_is_the_beginning_of_the_run_that_does_not(self, data_root):
         """And what is recorded of a run at equal epochs, its `stop_epoch`, is where the rule does stop."""
-        whole = train(spec_of("mle_llp", epochs=6), device="cpu")["curves"]
-        lengths = set()
-        for change in (9.0, *np.abs(np.diff(whole["log_likelihood"])) * 1.01):
-            curves = train(spec_of("mle_llp", epochs=6, stop_change=float(change)), device="cpu")["curves"]
+        longer = {"epochs": 10, "learning_rate": 0.02}
+        whole = train(spec_of("mle_llp", **longer), device="cpu")["curves"]
+        moves, lengths = np.abs(np.diff(whole["log_likelihood"])), []
+        for change in (9.0, *np.sort(moves)[:2] * 1.001, moves.min() * 0.999):
+            curves = train(spec_of("mle_llp", stop_change=float(change), **longer), device="cpu")["curves"]
             n = stops_at(whole["log_likelihood"], change)
             assert curves == {name: values[:n] for name, values in whole.items()}
-            lengths.add(n)
-        assert 1 in lengths and len(lengths) > 1 and len(whole["epoch"]) == 6
+            lengths.append(n)
+        assert lengths[0] == 1 and 1 < lengths[1] < 10 and lengths[3] is None and len(whole["epoch"]) == 10
 
 
 class TestMaximisation:
@@ -211,7 +211,7 @@ class TestMaximisation:
 
     def test_its_first_step_goes_up_the_likelihood(self):
         """At the weights of the E-step, the gradient of the M-step is that of Equation 6 (Fisher's identity)."""
-        data, bags = made()
+        _, bags = made()
         x = np.random.default_rng(2).normal(size=(90, 3)).astype(np.float32)
         inputs, network = Inputs(x, CPU), nn.Linear(3, 2)
         method = LossMethod(network, None, kl_loss)
@@ -237,11 +237,13 @@ class TestMaximisation:
         bags, inputs = variable_size(labels, 2, 2, 8, seed=seed), Inputs(x, CPU)
         torch.manual_seed(seed)
         network = nn.Linear(3, 2)
-        start = count_loss(network(inputs.batch(bags.indices)).log_softmax(1), *map(torch.from_numpy, bags_of_two(bags)))
+        of_counts = torch.from_numpy(bags.offsets), torch.from_numpy(bags.proportions)
+        with torch.no_grad():
+            start = count_loss(network(inputs.batch(bags.indices)).log_softmax(1), *of_counts)
         curves = fit(
             Thorough(network, torch.optim.SGD(network.parameters(), lr=1.0), kl_loss),
             inputs,
-            single(bags, np.eye(2)[labels[bags.indices]][:, ::-1]),  # wrong on purpose: these targets are renewed
+            single(bags, np.eye(2)[1 - labels[bags.indices]]),  # wrong on purpose: these targets are renewed
             epochs=15,
             bags_per_batch=len(bags.indices),
             schedule=Schedule("constant", 1.0),
@@ -252,10 +254,6 @@ class TestMaximisation:
         likelihood = np.array(curves["log_likelihood"])
         assert likelihood[0] == pytest.approx(-float(start), rel=1e-5)
         assert np.diff(likelihood).min() > -1e-6 and likelihood[-1] - likelihood[0] > 0.3
-
-
-def bags_of_two(bags):
-    return bags.offsets, bags.proportions
 
 
 class TestMinibatches:
@@ -322,7 +320,8 @@ class TestTrain:
         assert curves["epoch"] == list(range(1, 9)) and {len(values) for values in curves.values()} == {8}
         for rule, metrics in result["metrics"].items():
             assert metrics["accuracy"] == curves["test_accuracy"][metrics["epoch"] - 1], rule
-            assert metrics["class_accuracy"] == curves["test_class_accuracy"][metrics["epoch"] - 1], rule
+            of_class = curves["test_class_accuracy"]
+            assert metrics["class_accuracy"] == (max(of_class) if rule == "oracle" else of_class[metrics["epoch"] - 1])
         assert set(result["metrics"]) == {"last", "bag-validation", "oracle"}
         assert convergence(curves).items() <= result["metrics"]["last"].items()
         assert set(result["bags"]) == {"train", "validation", "test"} and result["bags"]["train"]["bags"] == 30
@@ -342,7 +341,7 @@ class TestTrain:
         results = [train(spec_of(loss, epochs=1), device="cpu") for loss in LOSSES]
         assert all(result["bags"] == results[0]["bags"] for result in results)
 
-    @pytest.mark.parametrize("at", [4, 16, 22])
+    @pytest.mark.parametrize("at", [4, 22])
     @pytest.mark.parametrize("loss", ["mle_llp", "llp_gan"])
     def test_killed_it_goes_on_to_the_same_numbers(self, loss, at, data_root, tmp_path):
         class Killed(BaseException):
@@ -367,50 +366,24 @@ class TestTrain:
         assert (tmp_path / "run.pt").exists()
 
     def test_permuted_counts_teach_nothing_however_long(self, data_root):
-        """The control: with bags of one size there are enough to exchange with; the same seeds with true counts learn."""
-        alike = {"bags": 0, "smallest": 4, "largest": 4, "epochs": 12}
-        true, permuted = (
-            [train(spec_of("mle_llp", counts=c, seed=s, **alike), device="cpu")["metrics"]["last"] for s in range(6)]
-            for c in ("true", "permuted")
-        )
-        assert min(metrics["accuracy"] for metrics in true) > 90
-        assert 35 < np.mean([metrics["accuracy"] for metrics in permuted]) < 62
+        """The control. Bags of one size, so that there are many to exchange counts with; with true ones they teach."""
+
+        def accuracy(**more):
+            spec = spec_of("mle_llp", bags=0, smallest=4, largest=4, **more)
+            return train(spec, device="cpu")["metrics"]["last"]["accuracy"]
+
+        assert min(accuracy(seed=seed) for seed in range(3)) > 85
+        assert 25 < np.mean([accuracy(seed=seed, counts="permuted", epochs=10) for seed in range(5)]) < 65
 
     @pytest.mark.parametrize("loss", CURVES)
     def test_the_first_epochs_are_golden(self, loss, data_root):
-        """Bags, initialisation, order, E-step and loss together; another number is another experiment than the records."""
+        """Bags, initialisation, order, E-step and loss together; with other numbers every record is of another run."""
         curves = train(spec_of(loss), device="cpu")["curves"]
         for name, values in CURVES[loss].items():
             assert curves[name] == pytest.approx(values, rel=1e-4), name
 
 
-class TestConvergence:
-    """Three numbers that the claims about training stand on."""
-
-    def test_a_curve_by_hand(self):
-        curves = {
-            "test_accuracy": [50.0, 70.0, 90.0, 91.0, 90.0, 92.0],  # 99 % of 91 is 90.09
-            "log_likelihood": [-2.0, -1.5, -1.4, -1.4 + 0.5 * STOP_CHANGE, -1.0, -1.0],
-        }
-        found = convergence(curves)
-        assert found["epochs_to_99"] == 4 and found["half_accuracy"] == 90.0
-        assert found["unrest"] == pytest.approx(1.5) and found["stop_epoch"] == 3
-
-    def test_the_first_time_counts_though_the_accuracy_falls_again(self):
-        found = convergence({"test_accuracy": [95.0, 60.0, 80.0, 90.0, 90.0, 90.0]})
-        assert found["epochs_to_99"] == 1 and found["unrest"] == 0
-
-    def test_one_good_epoch_at_the_end_is_not_the_final_accuracy(self):
-        assert convergence({"test_accuracy": [80.0, 80.0, 80.0, 80.0, 80.0, 100.0]})["epochs_to_99"] == 6
-        assert convergence({"test_accuracy": [80.0, 86.0, 80.0, 80.0, 80.0, 98.0]})["epochs_to_99"] == 2
-
-    def test_what_a_curve_does_not_say_is_absent(self):
-        short = convergence({"test_accuracy": [70.0]})
-        assert short["epochs_to_99"] == 1 and not {"unrest", "stop_epoch"} & set(short)
-        moving = {"test_accuracy": [70.0, 80.0], "log_likelihood": [-2.0, -1.0]}
-        assert "stop_epoch" not in convergence(moving)
-
-
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 @pytest.mark.parametrize("network", ["discriminator", "resnet18", "mlp"])
 def test_an_even_start_predicts_every_class_alike_and_the_default_does_not(network):
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)

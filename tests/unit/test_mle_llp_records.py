@@ -1,0 +1,248 @@
+"""From records to what a reader sees of Barucic & Kybic 2022. Wrong here, and a table shows a number that no record
+has, or nothing where it should say NOT RUN; or a claim is judged by an epoch that was not reached.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+
+from papers.mle_llp import figures, tables, timing
+from papers.mle_llp.plan import plan
+from papers.mle_llp.train import STOP_CHANGE, convergence
+from shared.records import store
+
+ROOT = Path(__file__).parents[2]
+TRAINED = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
+SMOKE = plan("smoke")
+
+
+class TestConvergence:
+    """Three numbers that the claims about training stand on."""
+
+    def test_a_curve_by_hand(self):
+        curves = {
+            "test_accuracy": [50.0, 70.0, 90.0, 91.0, 90.0, 92.0],  # 99 % of 91 is 90.09
+            "log_likelihood": [-2.0, -1.5, -1.4, -1.4 + 0.5 * STOP_CHANGE, -1.0, -1.0],
+        }
+        found = convergence(curves)
+        assert found["epochs_to_99"] == 4 and found["half_accuracy"] == 90.0
+        assert found["unrest"] == pytest.approx(1.5) and found["stop_epoch"] == 3
+
+    def test_the_first_time_counts_though_the_accuracy_falls_again(self):
+        found = convergence({"test_accuracy": [95.0, 60.0, 80.0, 90.0, 90.0, 90.0]})
+        assert found["epochs_to_99"] == 1 and found["unrest"] == 0
+
+    def test_one_good_epoch_at_the_end_is_not_the_final_accuracy(self):
+        assert convergence({"test_accuracy": [80.0, 80.0, 80.0, 80.0, 80.0, 100.0]})["epochs_to_99"] == 6
+        assert convergence({"test_accuracy": [80.0, 86.0, 80.0, 80.0, 80.0, 98.0]})["epochs_to_99"] == 2
+
+    def test_what_a_curve_does_not_say_is_absent(self):
+        short = convergence({"test_accuracy": [70.0]})
+        assert short["epochs_to_99"] == 1 and not {"unrest", "stop_epoch"} & set(short)
+        moving = {"test_accuracy": [70.0, 80.0], "log_likelihood": [-2.0, -1.0]}
+        assert "stop_epoch" not in convergence(moving)
+
+
+def accuracy_of(spec):
+    return 60 + 10 * spec["seed"] + spec["bags"] / 10
+
+
+def record(run, **metrics):
+    """What a worker writes; accuracies and curves only of a run that trains."""
+    by_rule, curves = {"last": metrics}, {}
+    if run.spec["loss"] in TRAINED:
+        metrics |= {"accuracy": accuracy_of(run.spec), "class_accuracy": 40.0}
+        by_rule |= {"bag-validation": {"accuracy": 55.0, "epoch": 1}, "oracle": {"accuracy": 99.0, "epoch": 2}}
+        curves = {"test_accuracy": [50.0, accuracy_of(run.spec)]}
+    origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
+    return {"id": run.id, "spec": run.spec, "metrics": by_rule, "curves": curves, **origin}
+
+
+TIMES = {"supervised": 0.5, "dllp": 1.0, "llp_gan": 4.0, "mle_llp": 1.5}
+EPOCHS = {f"epoch_s_{m}": 2 * s for m, s in TIMES.items()} | {f"ratio_{m}": s for m, s in TIMES.items()}
+THERE = [run for run in SMOKE if run.spec["loss"] not in ("llp_gan", "mle_direct") and run.id != SMOKE[-1].id]
+MADE = {}
+exec((ROOT / "workflows/mle_llp.smk").read_text(), {"MADE": MADE})
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Tables and figures of a smoke tier without a record of LLP-GAN, of the likelihood itself, and of one run."""
+    root = tmp_path_factory.mktemp("results")
+    for run in THERE:
+        more = {"epochs_to_99": 2 + run.spec["seed"], "unrest": 0.5}
+        if run.spec["loss"] == "mle_llp":
+            more["stop_epoch"] = 3
+        elif run.spec["loss"] == "durations":
+            more = {**EPOCHS, "e_step_share": 2.5}
+        elif run.spec["loss"] == "e_step":
+            more = timing.e_step(16, 0, torch.device("cpu"))
+        elif run.spec["loss"] == "equations":
+            more = {"posterior_error": 3e-16}
+        store.write(root / "smoke/mle_llp/runs", record(run, **more))
+    tables.write("smoke", root)
+    figures.draw("smoke", root)
+    return root / "smoke/mle_llp"
+
+
+def read(results, name):
+    return pandas.read_csv(results / f"{name}.csv")
+
+
+def markdown(path):
+    """{the row's first cells: {column: cell}} of a table, by the cells that are no numbers."""
+    lines = [line.strip("| ").split(" | ") for line in path.read_text().splitlines() if line.startswith("| ")]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+
+
+def expected(loss, method=None, **spec):
+    """(n, mean, std) of the accuracies on record."""
+    runs = [run.spec for run in THERE if run.spec["loss"] == loss and run.spec["method"] == (method or loss)]
+    values = pandas.Series([accuracy_of(s) for s in runs if spec.items() <= s.items()], dtype=float)
+    return len(values), values.mean(), values.std()
+
+
+class TestTables:
+    """Functions of the records and of nothing else."""
+
+    def test_everything_the_workflow_asks_for_is_made_and_nothing_beside(self, results):
+        kinds = {"figures": ("svg", "png"), "tables": ("csv", "md"), "curves": ("csv",)}
+        asked = {f"{name}.{kind}" for part in kinds for name in MADE["mle_llp"][part] for kind in kinds[part]}
+        assert {path.name for path in results.iterdir()} == {*asked, "metrics.json", "runs"}
+        assert all((results / name).stat().st_size for name in asked)
+
+    def test_figure_3_is_the_mean_over_the_records_by_number_of_bags(self, results):
+        table = read(results, "fig3")
+        runs = [r.spec for r in SMOKE if r.spec["method"] in TRAINED and r.spec["smallest"] < r.spec["largest"]]
+        assert set(zip(table.method, table.bags, strict=True)) == {(s["method"], s["bags"]) for s in runs}
+        assert set(table.selection) == {"last", "bag-validation", "oracle"} and set(table.dataset) == {"digits"}
+        for row in table[table.selection == "last"].itertuples():
+            wanted = expected(row.method, bags=row.bags, smallest=2)
+            assert (row.n_seeds, row.mean, row.std) == pytest.approx(wanted, abs=1e-4, nan_ok=True), row
+
+    def test_where_there_is_no_record_it_says_so(self, results):
+        cells = {row["method"]: row for row in markdown(results / "fig3.md")}
+        most = max(run.spec["bags"] for run in THERE if run.spec["method"] == "mle_llp")
+        n, mean, std = expected("mle_llp", bags=most, smallest=2)
+        assert cells["mle_llp"][f"m={most}"] == f"{mean:.2f} ± {std:.2f} ({n})"
+        for method, said in (("llp_gan", {"NOT RUN"}), ("mle_direct", {"NOT RUN", "not planned"})):
+            assert {cell for column, cell in cells[method].items() if column.startswith("m=")} == said
+
+    @pytest.mark.parametrize("name", ["fig3", "size", "controls", "table1"])
+    def test_what_stands_in_is_said_below_every_table_it_is_in(self, results, name):
+        assert "Stand-ins: digits 3 and 8" in (results / f"{name}.md").read_text()
+
+    def test_other_selections_are_in_the_csv_and_not_in_what_is_read_first(self, results):
+        table = read(results, "fig3")
+        assert set(table[(table.selection == "oracle") & (table.n_seeds > 0)]["mean"]) == {99.0}
+        assert "99.00" not in (results / "fig3.md").read_text()
+
+    def test_figure_1_goes_on_with_the_last_epoch_of_a_run_that_stopped(self, results):
+        table = read(results, "fig1")
+        runs = [run.spec for run in THERE if run.spec["method"] == "mle_llp" and run.spec["smallest"] == 2]
+        most = max(spec["bags"] for spec in runs)
+        assert set(table.bags) == {most} and set(table.method) == {"supervised", "dllp", "mle_llp"}
+        own = table[table.method == "mle_llp"]
+        last = expected("mle_llp", bags=most, smallest=2)[1]
+        assert own.epoch.tolist() == list(range(1, runs[0]["epochs"] + 1))
+        assert own["mean"].tolist() == pytest.approx([50.0] + [last] * (len(own) - 1))
+
+    def test_bags_of_one_size_have_a_table_of_their_own(self, results):
+        table = read(results, "size")
+        runs = [
+            run.spec for run in SMOKE if run.spec["loss"] in TRAINED and run.spec["smallest"] == run.spec["largest"]
+        ]
+        assert set(zip(table.method, table.bag_size, strict=True)) == {(s["method"], s["largest"]) for s in runs}
+        for row in table[table.selection == "last"].itertuples():
+            wanted = expected(row.method, smallest=row.bag_size, largest=row.bag_size)
+            assert (row.n_seeds, row.mean, row.std) == pytest.approx(wanted, abs=1e-4, nan_ok=True), row
+
+    def test_controls_stand_beside_the_methods_they_are_to_be_held_against(self, results):
+        table = read(results, "controls").set_index("method")
+        assert {"mle_llp", "dllp", "mle_direct", "mle_llp-permuted"} <= set(table.index)
+        bags = int(table.bags["mle_llp-permuted"])
+        for method in ("mle_llp-permuted", "mle_llp", "dllp"):
+            wanted = expected(method.split("-")[0], method, bags=bags, smallest=2)
+            assert (table.n_seeds[method], table["mean"][method]) == pytest.approx(wanted[:2])
+        assert table.n_seeds["mle_direct"] == 0
+
+    def test_convergence_has_only_what_the_records_have(self, results):
+        table = read(results, "convergence")
+        stops = table[table.metric == "stop_epoch"]
+        assert {*stops.method} == {"mle_llp", "mle_llp-permuted"} and set(stops["mean"]) == {3.0}
+        assert {"epochs_to_99", "unrest"} <= set(table[table.method == "dllp"].metric)
+        assert set(table[table.metric == "unrest"]["mean"]) == {0.5} and table.n_seeds.min() > 0
+
+    def test_table_1_has_the_seconds_the_ratios_and_the_share_of_the_e_step(self, results):
+        table = read(results, "table1").set_index("method")
+        assert table.times_dllp.to_dict() == TIMES and set(table.dataset) == {"digits"}
+        assert table.epoch_s.to_dict() == {method: 2 * seconds for method, seconds in TIMES.items()}
+        (share,) = (column for column in table.columns if column.startswith("e_step"))
+        assert table[share].dropna().to_dict() == {"mle_llp": 2.5}
+
+    def test_the_e_step_has_a_row_a_size_and_no_enumeration_where_there_is_none(self, results):
+        table = read(results, "e_step")
+        assert table.bag_size.tolist() == list(timing.SIZES)
+        assert table.e_step_ms.gt(0).all() and table.enumerate_ms.notna().tolist() == [n <= 12 for n in timing.SIZES]
+        assert markdown(results / "equations.md") == [{"check": "posterior_error", "deviation": "3e-16"}]
+
+    def test_the_metrics_of_dvc_are_those_of_figure_3(self, results):
+        table = read(results, "fig3").query("selection == 'last' and n_seeds > 0")
+        found = pandas.read_json(results / "metrics.json", typ="series").to_dict()
+        wanted = {f"{r.dataset}/{r.method}/m{r.bags}": r.mean for r in table.itertuples()}
+        assert found == pytest.approx(wanted) and len(found) > 4
+
+    def test_figures_name_what_they_show_and_what_stands_in(self, results):
+        for name in ("fig1", "fig3", "size"):
+            text = (results / f"{name}.svg").read_text()
+            assert "MLE-LLP" in text and "DLLP" in text and "digits 3, 8" in text, name
+            assert "LLP-GAN" not in re.sub(r"Stand-ins.*", "", text) and "NOT RUN" not in text, name
+
+    def test_a_panel_without_a_record_says_so(self, results):
+        wanted = [figures.learning_curves(read(results, "fig1"), ["cifar10", "digits"], "")]
+        wanted += [figures.accuracy_by(read(results, "fig3"), "bags", "m", ["cifar10", "digits"], "")]
+        for figure in wanted:
+            said = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+            assert said == [["NOT RUN"], []]
+            figures.plt.close(figure)
+
+    def test_the_cells_held_against_the_paper_are_those_it_reports(self):
+        """Table 1 is the only table of numbers; a cell by another name would stay NOT RUN for ever."""
+        runs = [run for run in plan("paper") if run.spec["loss"] == "durations"]
+        cells = tables.cells(store.tidy([record(run, **EPOCHS) for run in runs]))
+        names = ["table", "row", "column", "metric", "selection"]
+        with open(ROOT / "papers/mle_llp/reported.csv", newline="") as stream:
+            reported = {tuple(row[name] for name in names) for row in csv.DictReader(stream)}
+        assert set(cells[names].itertuples(index=False, name=None)) == reported
+        assert len(cells) == 4 * len(runs) and set(cells["id"]) == {run.id for run in runs}
+        assert set(cells.columns) == {*names, "seed", "value", "id"}
+        assert cells[cells.row == "llp_gan"].value.eq(8.0).all()
+
+
+class TestNothingRun:
+    """Before the first record: every table is there and says so, with the reason where one is known."""
+
+    @pytest.fixture(scope="class")
+    def empty(self, tmp_path_factory):
+        root = tmp_path_factory.mktemp("nothing")
+        gan = next(run.id for run in SMOKE if run.spec["loss"] == "llp_gan")
+        runs = root / "smoke/mle_llp/runs"
+        store.write_index(runs, [run.id for run in SMOKE], tried={gan: "the disk is full"})
+        tables.write("smoke", root)
+        return root
+
+    @pytest.mark.parametrize("name", ["fig3", "size", "controls", "equations", "table1", "e_step", "convergence"])
+    def test_a_table_says_that_nothing_was_run(self, empty, name):
+        rows = markdown(empty / f"smoke/mle_llp/{name}.md")
+        assert rows and all("NOT RUN" in row.values() for row in rows)
+
+    def test_the_reason_stands_below(self, empty):
+        assert "NOT RUN: digits: the disk is full." in (empty / "smoke/mle_llp/fig3.md").read_text()
+
+    def test_figures_are_drawn_all_the_same(self, empty):
+        figures.draw("smoke", empty)
+        assert "NOT RUN" in (empty / "smoke/mle_llp/fig3.svg").read_text()
