@@ -1,7 +1,8 @@
 """The Method protocol, and the methods and losses several papers share."""
 
 from shared.methods.llp_gan import LLPGAN
+from shared.methods.llp_vat import LLPVAT
 from shared.methods.method import Batch, LossMethod, Method
 from shared.methods.proportion import kl_loss
 
-__all__ = ["LLPGAN", "Batch", "LossMethod", "Method", "kl_loss"]
+__all__ = ["LLPGAN", "LLPVAT", "Batch", "LossMethod", "Method", "kl_loss"]
