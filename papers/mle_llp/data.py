@@ -11,6 +11,7 @@ import torch
 from shared import datasets
 from shared.bags import Bags, natural, permutation, permuted, variable_size
 from shared.training import Augmentation, Inputs, axis_seed, features
+from shared.training.inputs import channel_statistics
 
 # The paper names flipping, blurring and colour adjustments (Section 3), without their sizes.
 AUGMENTATION = Augmentation(flip=True, blur=1.0, colour=0.2)
@@ -48,8 +49,9 @@ def data_of(name: str, classes: str, network: str, augment: bool, device: torch.
         halves = (cached.train, cached.test)
     n = len(dataset.y_train)
     x = np.concatenate([halves[0][chosen[chosen < n]], halves[1][chosen[chosen >= n] - n]])
+    n_train = int((chosen < n).sum())
     if network == "mlp":
-        inputs = Inputs(x, device)
+        inputs = Inputs(x, device, channel_statistics(x[:n_train]) if x.dtype == np.uint8 else None)
     elif x.ndim == 4:
         # From -1 to 1, the range of LLP-GAN's generator.
         inputs = Inputs(x, device, ([127.5] * x.shape[3], [127.5] * x.shape[3]), AUGMENTATION if augment else None)
@@ -58,20 +60,23 @@ def data_of(name: str, classes: str, network: str, augment: bool, device: torch.
     groups = None
     if dataset.groups_train is not None:
         groups = np.concatenate([dataset.groups_train, dataset.groups_test])[chosen]
-    return Data(inputs, of_number[labels[chosen]], int((chosen < n).sum()), groups, names, checksums)
+    return Data(inputs, of_number[labels[chosen]], n_train, groups, names, checksums)
 
 
 def bags_of(spec: dict, data: Data) -> tuple[Bags, Bags, Bags]:
     """(training, validation, test) bags, drawn again from the spec alone.
 
     Made bags have sizes uniform on smallest..largest and are drawn without replacement (Section 3.1), test bags from
-    the official test set. Natural bags are the photos, split anew in every repetition (Section 3). Fewer training bags
-    of one seed are a part of more.
+    the official test set. Natural bags are the photos, split anew in every repetition (Section 3), a fifth of them for
+    testing where the spec names no number. Fewer training bags of one seed are a part of more. A ValueError says how
+    many bags there are when more are asked for.
     """
     seed, n_test = spec["seed"], spec["test_bags"]
     if data.groups is not None:
         bags = natural(data.groups, data.labels, len(data.classes))
-        order = permutation(len(bags), axis_seed(seed, "bags"))
+        order, n_test = permutation(len(bags), axis_seed(seed, "bags")), n_test or round(len(bags) / 5)
+        if n_test >= len(bags):
+            raise ValueError(f"{n_test} test bags of {spec['dataset']}, there are {len(bags)} bags")
         bags, test = bags.take(order[n_test:]), bags.take(order[:n_test])
     else:
         sizes, n = (spec["smallest"], spec["largest"]), data.n_train
@@ -79,7 +84,7 @@ def bags_of(spec: dict, data: Data) -> tuple[Bags, Bags, Bags]:
         test = variable_size(data.labels[n:], len(data.classes), 2, 12, axis_seed(seed, "test bags"), n_test or None)
         test = Bags(test.indices + n, test.offsets, test.proportions)
     held = max(1, round(spec["validation_instances"] / bags.sizes.mean()))
-    wanted = spec["bags"] or len(bags) - held
+    wanted = spec["bags"] or max(1, len(bags) - held)
     if held + wanted > len(bags):
         raise ValueError(f"{wanted} training and {held} validation bags of {spec['dataset']}, there are {len(bags)}")
     validation, train = bags.take(np.arange(held)), bags.take(np.arange(held, held + wanted))

@@ -156,8 +156,8 @@ def train(spec: dict, *, device: str = "auto", **session) -> dict | None:
         return None
     curves = fitted["curves"]
     metrics = select(curves)
-    for rule, of_class in select(curves, "test_class_accuracy", "class_accuracy").items():
-        metrics[rule] = {**of_class, **metrics[rule]}
+    for chosen in metrics.values():
+        chosen["class_accuracy"] = curves["test_class_accuracy"][curves["epoch"].index(chosen["epoch"])]
     metrics["last"] |= convergence(curves)
     cost = {"train_s": round(fitted["train_s"], 3), "peak_memory_mb": round(peak_memory_mb(where), 1)}
     says = f"{metrics['last']['accuracy']:.1f} %"

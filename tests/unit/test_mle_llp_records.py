@@ -5,19 +5,31 @@ has, or nothing where it should say NOT RUN; or a claim is judged by an epoch th
 import csv
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas
 import pytest
 import torch
 
 from papers.mle_llp import figures, tables, timing
+from papers.mle_llp.data import Data
 from papers.mle_llp.plan import plan
-from papers.mle_llp.train import STOP_CHANGE, convergence
+from papers.mle_llp.train import STOP_CHANGE, convergence, scores
 from shared.records import store
+from shared.training import Inputs
 
 ROOT = Path(__file__).parents[2]
 TRAINED = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
 SMOKE = plan("smoke")
+
+
+def test_the_accuracy_over_classes_does_not_reward_a_guess_of_the_common_one():
+    """Eight of ten instances are of one class, and so are all predictions; the third class is not tested at all."""
+    guess = SimpleNamespace(predict=lambda x: torch.tensor([[0.5, 0.3, 0.2]]).expand(len(x), 3))
+    labels = np.array([0] * 8 + [1] * 2 + [2] * 5)
+    data = Data(Inputs(np.zeros((15, 1)), torch.device("cpu")), labels, 5, None, ("a", "b", "c"), {})
+    assert scores(guess, data, np.arange(10)) == {"test_accuracy": 80.0, "test_class_accuracy": 50.0}
 
 
 class TestConvergence:

@@ -18,7 +18,7 @@ from papers.mle_llp.enumeration import enumerated_posterior
 from papers.mle_llp.plan import plan
 from papers.mle_llp.posterior import count_loss
 from papers.mle_llp.train import convergence, lessons, network_of, train
-from shared.bags import Bags, permutation, variable_size
+from shared.bags import Bags, variable_size
 from shared.methods import LossMethod, kl_loss
 from shared.training import Inputs, Schedule, fit
 
@@ -32,15 +32,15 @@ SETTINGS = (
     | {"schedule": "constant", "augment": False, "noise": 100, "generator_width": 16, "proportion_weight": 1}
     | {"gan_beta1": 0.5, "precision": "fp32"}
 )
-CURVES = {
+CURVES = {  # of seed 1
     "mle_llp": {
-        "train_loss": [0.691532, 0.677358, 0.632923, 0.561443],
-        "log_likelihood": [-1.777367, -1.717091, -1.530212, -1.317425],
-        "validation_loss": [0.684619, 0.661097, 0.609760, 0.595876],
+        "train_loss": [0.691655, 0.678053, 0.643772, 0.576059],
+        "log_likelihood": [-1.604183, -1.540440, -1.425044, -1.272899],
+        "validation_loss": [0.703103, 0.698928, 0.699612, 0.705076],
     },
     "dllp": {
-        "train_loss": [0.694040, 0.691810, 0.677782, 0.651196],
-        "validation_loss": [0.685282, 0.677441, 0.627909, 0.600319],
+        "train_loss": [0.693723, 0.670964, 0.643130, 0.617256],
+        "validation_loss": [0.695964, 0.706025, 0.718361, 0.767766],
     },
 }
 
@@ -131,8 +131,8 @@ class TestExpectation:
         data, bags = made()
         phi, said = expectation(data.inputs, bags)(Watch(lambda numbers: np.full(len(numbers), 0.5)), {})
         np.testing.assert_allclose(phi, np.repeat(bags.proportions, bags.sizes, 0), atol=1e-6)
-        positives = np.rint(bags.sizes * bags.proportions[:, 1]).astype(int).tolist()
-        ways = [math.comb(n, y) / 2**n for n, y in zip(bags.sizes.tolist(), positives, strict=True)]
+        sizes, positives = bags.sizes.tolist(), np.rint(bags.sizes * bags.proportions[:, 1]).astype(int).tolist()
+        ways = [math.comb(n, y) / 2**n for n, y in zip(sizes, positives, strict=True)]
         assert said["log_likelihood"] == pytest.approx(np.mean(np.log(ways)), rel=1e-6)
 
     def test_a_network_that_is_sure_of_the_wrong_label_is_corrected_and_not_refused(self):
@@ -237,9 +237,6 @@ class TestMaximisation:
         bags, inputs = variable_size(labels, 2, 2, 8, seed=seed), Inputs(x, CPU)
         torch.manual_seed(seed)
         network = nn.Linear(3, 2)
-        of_counts = torch.from_numpy(bags.offsets), torch.from_numpy(bags.proportions)
-        with torch.no_grad():
-            start = count_loss(network(inputs.batch(bags.indices)).log_softmax(1), *of_counts)
         curves = fit(
             Thorough(network, torch.optim.SGD(network.parameters(), lr=1.0), kl_loss),
             inputs,
@@ -252,7 +249,6 @@ class TestMaximisation:
             renew=expectation(inputs, bags),
         )["curves"]
         likelihood = np.array(curves["log_likelihood"])
-        assert likelihood[0] == pytest.approx(-float(start), rel=1e-5)
         assert np.diff(likelihood).min() > -1e-6 and likelihood[-1] - likelihood[0] > 0.3
 
 
@@ -263,8 +259,7 @@ class TestMinibatches:
     def test_a_bag_may_be_cut_and_each_instance_keeps_its_own_target(self, size):
         data, bags = made()
         seen, of_instance = watch(spec_of("mle_llp", images_per_batch=size), data, bags), posteriors(bags)
-        m = len(bags.indices)
-        steps = math.ceil(m / size)
+        steps = math.ceil((m := len(bags.indices)) / size)
         assert [len(numbers) for numbers, _, _ in seen] == 2 * [*[size] * (steps - 1), m - size * (steps - 1)]
         for epoch in (seen[:steps], seen[steps:]):
             assert sorted(itertools.chain(*(numbers for numbers, _, _ in epoch))) == sorted(bags.indices)
@@ -296,8 +291,8 @@ class TestMinibatches:
         got = [tuple(numbers[a:b]) for numbers, offsets, _ in seen for a, b in itertools.pairwise(offsets)]
         assert sorted(got) == sorted(known)
         assert 10 < np.mean([len(numbers) for numbers, _, _ in seen[:-1]]) < 22
-        (one,) = {len(offsets) - 1 for _, offsets, _ in watch(spec_of(loss, images_per_batch=1), data, bags, epochs=1)}
-        assert one == 1
+        one_by_one = watch(spec_of(loss, images_per_batch=1), data, bags, epochs=1)
+        assert {len(offsets) for _, offsets, _ in one_by_one} == {2}
 
     @pytest.mark.parametrize("size", [2, 1000])
     def test_training_works_with_batches_shorter_than_a_bag_and_longer_than_all(self, size, data_root):
@@ -321,11 +316,13 @@ class TestTrain:
         for rule, metrics in result["metrics"].items():
             assert metrics["accuracy"] == curves["test_accuracy"][metrics["epoch"] - 1], rule
             of_class = curves["test_class_accuracy"]
-            assert metrics["class_accuracy"] == (max(of_class) if rule == "oracle" else of_class[metrics["epoch"] - 1])
+            assert metrics["class_accuracy"] == of_class[metrics["epoch"] - 1]
         assert set(result["metrics"]) == {"last", "bag-validation", "oracle"}
         assert convergence(curves).items() <= result["metrics"]["last"].items()
-        assert set(result["bags"]) == {"train", "validation", "test"} and result["bags"]["train"]["bags"] == 30
+        assert result["bags"]["train"]["bags"] == 30
         assert len({bags["sha256"] for bags in result["bags"].values()}) == 3
+        right = np.array(curves["test_accuracy"]) / 100 * result["bags"]["test"]["instances"]
+        np.testing.assert_allclose(right, np.rint(right), atol=1e-6)  # of test instances and of no others
         assert set(result["data"]) == {"digits"} and result["device"] == "cpu"
         assert result["cost"]["train_s"] > 0 and result["cost"]["peak_memory_mb"] > 0
         json.dumps(result, allow_nan=False)
@@ -361,9 +358,12 @@ class TestTrain:
         assert fractions == sorted(fractions) and 0 < fractions[at - 1] < 1  # it did not start anew
         assert all(resumed[part] == straight[part] for part in ("metrics", "curves", "bags", "data"))
 
-    def test_a_deadline_that_has_passed_is_no_result(self, data_root, tmp_path):
-        assert train(spec_of("mle_llp"), device="cpu", checkpoint=tmp_path / "run.pt", deadline=0.0) is None
-        assert (tmp_path / "run.pt").exists()
+    def test_the_likelihood_itself_is_what_em_climbs(self, data_root):
+        of_em, direct = (
+            train(spec_of(loss, images_per_batch=10_000, epochs=1), device="cpu")["curves"]
+            for loss in ("mle_llp", "mle_direct")
+        )
+        assert direct["train_loss"][0] == pytest.approx(-of_em["log_likelihood"][0], rel=1e-5)
 
     def test_permuted_counts_teach_nothing_however_long(self, data_root):
         """The control. Bags of one size, so that there are many to exchange counts with; with true ones they teach."""
@@ -378,7 +378,7 @@ class TestTrain:
     @pytest.mark.parametrize("loss", CURVES)
     def test_the_first_epochs_are_golden(self, loss, data_root):
         """Bags, initialisation, order, E-step and loss together; with other numbers every record is of another run."""
-        curves = train(spec_of(loss), device="cpu")["curves"]
+        curves = train(spec_of(loss, seed=1), device="cpu")["curves"]
         for name, values in CURVES[loss].items():
             assert curves[name] == pytest.approx(values, rel=1e-4), name
 
@@ -391,7 +391,7 @@ def test_an_even_start_predicts_every_class_alike_and_the_default_does_not(netwo
     with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
         p = {
             start: network_of(spec_of("mle_llp", network=network, start=start, width=8), data)
-            .eval()(data.inputs.batch(permutation(4, 0)))
+            .eval()(data.inputs.batch(np.arange(4)))
             .softmax(1)
             for start in ("even", "default")
         }
