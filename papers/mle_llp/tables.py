@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas
 
+from papers.mle_llp.names import SIZES, TIMED
 from papers.mle_llp.plan import plan
-from papers.mle_llp.timing import METHODS as TIMED
-from papers.mle_llp.timing import SIZES
 from shared.records import store
 from shared.records.summary import (
     NOT_RUN,

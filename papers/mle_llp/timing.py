@@ -13,12 +13,11 @@ import torch.nn.functional as F
 
 from papers.mle_llp.data import Data
 from papers.mle_llp.enumeration import enumerated_posterior
+from papers.mle_llp.names import SIZES, TIMED
 from papers.mle_llp.posterior import counts_of, posterior
 from shared.bags import Bags
 from shared.training import Schedule, fit
 
-METHODS = ("supervised", "dllp", "llp_gan", "mle_llp")
-SIZES = (2, 4, 8, 12, 16, 32, 64, 128, 256, 512, 1024)
 ENUMERATED = 12  # the paper's largest bag; 20 would take half a second a bag
 
 
@@ -61,9 +60,9 @@ def durations(spec: dict, data: Data, bags: Bags, method_of: Callable, lessons: 
     in percent, the posterior alone; the predictions it needs are another forward pass over the training set.
     """
     device, schedule = data.inputs.device, Schedule("constant", spec["learning_rate"])
-    taken: dict[str, list[float]] = {name: [] for name in METHODS}
+    taken: dict[str, list[float]] = {name: [] for name in TIMED}
     epochs = {}
-    for name in METHODS:
+    for name in TIMED:
         own = {**spec, "loss": name}
         learned, more = lessons(own, data, bags)
         method, settings = (
@@ -74,10 +73,10 @@ def durations(spec: dict, data: Data, bags: Bags, method_of: Callable, lessons: 
         fit(method, data.inputs, learned.take(np.arange(2)), **settings, bags_per_batch=more["bags_per_batch"])
         epochs[name] = partial(fit, method, data.inputs, learned, **settings, **more)
     for _ in range(spec["epochs"]):
-        for name in METHODS:
+        for name in TIMED:
             taken[name].append(_seconds(epochs[name], device))
     found = {f"epoch_s_{name}": statistics.median(seconds) for name, seconds in taken.items()}
-    for name in METHODS:
+    for name in TIMED:
         found[f"ratio_{name}"] = statistics.median(a / b for a, b in zip(taken[name], taken["dllp"], strict=True))
     offsets = torch.from_numpy(bags.offsets)
     counts = counts_of(torch.from_numpy(bags.proportions), offsets)
