@@ -11,6 +11,7 @@ include: "workflows/common.smk"
 include: "workflows/data.smk"
 include: "workflows/rot.smk"
 include: "workflows/mle_llp.smk"
+include: "workflows/plot.smk"
 include: "workflows/papers.smk"
 include: "workflows/report.smk"
 
