@@ -1,0 +1,162 @@
+"""Both stages of PLOT through `train`: who shares stage one, what stage two learns from, what a kill costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from papers.plot import student, teacher
+from papers.plot.plan import plan
+from papers.plot.train import bags_of, data_of, regions, train
+from shared import datasets
+from shared.bags import Bags
+from shared.training import fit
+
+CPU = torch.device("cpu")
+SMOKE = {run.spec["method"]: run.spec for run in plan("smoke") if run.spec["seed"] == 0 and run.spec["bag_size"] == 16}
+MOONS = {run.spec["method"]: run.spec for run in plan("smoke") if run.spec["dataset"] == "two_moons"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    datasets.fetch("digits", root)
+    datasets.fetch("two_moons", root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLP_DATA", str(root))
+        data_of.cache_clear()
+        yield root
+    data_of.cache_clear()
+
+
+def session(folder, name="run", **more):
+    return {"key": "spec-code", "checkpoint": folder / ".work/smoke" / f"{name}.pt", **more}
+
+
+@pytest.mark.parametrize("method", ["dllp", "dllp+sce+hard", "llp_vat+sce+hard", "llp_gan+sce+hard", "dllp+continued"])
+def test_it_learns_and_equal_specs_train_to_equal_numbers(method):
+    spec = {**SMOKE[method], "epochs": 8, "second_epochs": 8}
+    first, again = train(spec, device="cpu"), train(spec, device="cpu")
+    assert first["curves"] == again["curves"] and first["metrics"]["last"]["accuracy"] > 60
+    assert set(first["metrics"]) == {"last", "bag-validation", "oracle"}
+
+
+def test_stage_one_is_trained_once_and_shared(tmp_path, monkeypatch):
+    """Ten rows of Table 3 stand on one stage one; another seed, size or code must not share it."""
+    trained = []
+    monkeypatch.setattr(teacher, "fit", lambda *args, **more: trained.append(more["seed"]) or fit(*args, **more))
+    alone = train(SMOKE["dllp+sce+hard"], device="cpu")
+    train(SMOKE["dllp"], device="cpu", **session(tmp_path, "a"))
+    shared = train(SMOKE["dllp+sce+hard"], device="cpu", **session(tmp_path, "b"))
+    train(SMOKE["dllp+ce"], device="cpu", **session(tmp_path, "c"))
+    assert trained == [0, 0] and shared["curves"] == alone["curves"] and shared["metrics"] == alone["metrics"]
+    for other in ({"seed": 1}, {"bag_size": 32}, {"learning_rate": 0.001}):
+        train({**SMOKE["dllp"], **other}, device="cpu", **session(tmp_path, "d"))
+    train(SMOKE["dllp"], device="cpu", **{**session(tmp_path, "e"), "key": "spec-newer"})
+    assert len(trained) == 6
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("at", [2, 30, 75, 110, 135])
+@pytest.mark.parametrize("method", ["dllp+sce+hard", "llp_gan+sce+hard"])
+def test_killed_in_either_stage_it_ends_in_the_same_numbers(tmp_path, method, at):
+    """Stage one, the labels of an epoch and the last five label matrices must all come back."""
+    seen = []
+
+    def report(fraction):
+        seen.append(fraction)
+        if len(seen) == at:
+            raise Killed
+
+    spec, kept = SMOKE[method], session(tmp_path, checkpoint_every=0.0)
+    with pytest.raises(Killed):
+        train(spec, device="cpu", **kept, report=report)
+    resumed, straight = train(spec, device="cpu", **kept), train(spec, device="cpu")
+    assert all(resumed[part] == straight[part] for part in ("metrics", "curves", "bags"))
+
+
+def test_a_deadline_stops_either_stage(tmp_path):
+    assert train(SMOKE["dllp+sce+hard"], device="cpu", **session(tmp_path, deadline=0.0)) is None
+    train(SMOKE["dllp"], device="cpu", **session(tmp_path, "a"))
+    assert train(SMOKE["dllp+sce+hard"], device="cpu", **session(tmp_path, "b", deadline=0.0)) is None
+
+
+class Oracle:
+    """Predictions that were right for the first instances and wrong for the rest."""
+
+    def __init__(self, labels, right):
+        self.labels, self.right, self.history = labels, right, student.LabelHistory(5)
+
+    def predict(self, x):
+        index = x[:, 0].long()
+        guess = torch.where(index < self.right, self.labels[index], (self.labels[index] + 1) % 3)
+        return 0.05 + 0.85 * torch.nn.functional.one_hot(guess, 3).float()
+
+
+def labelling(transport, right=20):
+    labels = np.arange(30) % 3
+    bags = Bags(np.arange(30), np.arange(0, 31, 6), np.full((5, 3), 1 / 3))
+    inputs = student.Inputs(np.arange(30, dtype=np.float32)[:, None], CPU)
+    spec = {"transport": transport, "epsilon": 1.0, "average": 5}
+    method = Oracle(torch.from_numpy(labels), right)
+    return student.labelling(spec, inputs, bags, labels, method), method
+
+
+@pytest.mark.parametrize("transport", ["hard", "soft"])
+def test_every_bag_is_taught_its_proportions(transport):
+    renew, method = labelling(transport)
+    targets, found = renew(method, {"epoch": []})
+    np.testing.assert_allclose(targets.view(5, 6, 3).mean(1), 1 / 3, atol=1e-4)
+    assert found["td"] == pytest.approx(100 * 20 / 30) and set(found) == {"td", "td_ot", "td_ot_5"}
+
+
+def test_without_transport_it_is_taught_its_own_predictions():
+    renew, method = labelling("none")
+    targets, found = renew(method, {"epoch": []})
+    assert torch.equal(targets, method.predict(torch.arange(30.0)[:, None]) / 1.0)
+    assert found["td"] == found["td_ot"] == found["td_ot_5"]
+
+
+def test_the_first_labels_are_of_stage_one_and_the_next_of_the_student():
+    """A student that starts afresh would otherwise begin with labels of nothing."""
+    renew, first = labelling("none", right=30)
+    fresh = Oracle(first.labels, right=0)
+    assert renew(fresh, {"epoch": []})[1]["td"] == 100
+    targets, found = renew(fresh, {"epoch": [1]})
+    assert found["td"] == 0
+    torch.testing.assert_close(targets.max(1).values, torch.full((30,), 0.475))  # the mean of two that disagree
+
+
+def test_no_instance_label_reaches_training(monkeypatch):
+    """With wrong labels of instances and the same bags, only the reported accuracies change."""
+    spec = SMOKE["dllp+sce+hard"]
+    before = train(spec, device="cpu")
+    labelling_of = student.labelling
+    monkeypatch.setattr(student, "labelling", lambda s, i, b, labels, f: labelling_of(s, i, b, 9 - labels, f))
+    after = train(spec, device="cpu")
+    told = ("train_loss", "test_accuracy", "validation_loss")
+    assert all(before["curves"][name] == after["curves"][name] for name in told)
+    assert before["curves"]["td"] != after["curves"]["td"]
+
+
+def test_bags_are_shared_by_all_methods_of_a_seed():
+    labels = np.random.default_rng(0).integers(0, 10, 500)
+    hashes = {bags_of({**spec, "seed": 3}, labels, 10)[0].sha256() for spec in SMOKE.values()}
+    assert len(hashes) == 1
+    assert bags_of({**SMOKE["dllp"], "train_images": 100}, labels, 10)[0].indices.max() < 100
+
+
+def test_two_moons_leave_the_regions_of_figure_2():
+    result = train(MOONS["dllp"], device="cpu")
+    grid = np.array(result["curves"]["grid"]).reshape(60, 60)
+    assert set(np.unique(grid)) <= {0, 1}
+
+    class Left:
+        def predict(self, x):
+            return torch.stack([(x[:, 0] < 0).float(), (x[:, 1] >= -9).float() * 0.5], 1)
+
+    points = np.array([[-1.0, -1.0], [1.0, 1.0]], np.float32)
+    found = np.array(regions(Left(), points, CPU, side=10)).reshape(10, 10)
+    assert (found[:, :5] == 0).all() and (found[:, 5:] == 1).all()
