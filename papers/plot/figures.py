@@ -46,7 +46,7 @@ def moons(table: pandas.DataFrame, runs: Path, points, note: str):
         if points is not None:
             low, high = points.x_train.min(0) - 0.3, points.x_train.max(0) + 0.3
             x, y = points.x_train.T
-            axis.scatter(x, y, c=points.y_train, cmap=colours, vmin=0, vmax=1, s=1.5, linewidths=0)
+            axis.scatter(x, y, c=points.y_train, cmap=colours, vmin=0, vmax=1, s=1.5, linewidths=0, rasterized=True)
         box = (low[0], high[0], low[1], high[1])
         style = {"cmap": colours, "vmin": 0, "vmax": 1, "alpha": 0.3, "interpolation": "nearest", "zorder": 0}
         axis.imshow(found.reshape(side, side), origin="lower", extent=box, aspect="auto", **style)

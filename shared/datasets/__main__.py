@@ -86,7 +86,8 @@ def _list(sources: str | None) -> int:
         except DatasetError:
             state = "not prepared"
         how = ", ".join(way.how for way in ways)
-        print(f"{name:18}{state:36}{len(recipe.classes):4} classes  from {how}")
+        absent = "; may be absent" if recipe.optional else ""
+        print(f"{name:18}{state:36}{len(recipe.classes):4} classes  from {how}{absent}")
     return 0
 
 

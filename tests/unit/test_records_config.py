@@ -72,7 +72,7 @@ def test_every_tier_of_every_paper_has_runs_with_distinct_ids(tier):
         assert runs and len({run.id for run in runs}) == len(runs)
         for run in runs:
             assert run.id.startswith(f"{path.parent.name}/{run.spec['dataset']}/") and run.seconds > 0
-            assert re.fullmatch(r"[\w./-]+", run.id) and run.id.endswith(f"seed{run.spec['seed']}")
+            assert re.fullmatch(r"[\w./+-]+", run.id) and run.id.endswith(f"seed{run.spec['seed']}")
 
 
 def test_the_paper_tier_of_rot_is_the_protocol_and_nothing_else():
