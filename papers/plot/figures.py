@@ -92,6 +92,8 @@ def _panels(table: pandas.DataFrame, names: list[str]):
 
 
 def _line(axis, line: pandas.DataFrame, **style) -> None:
+    if not len(line):
+        return
     axis.plot(line.epoch, line["mean"], marker=".", ms=3, **style)
     low, high = line["mean"] - line["std"], line["mean"] + line["std"]
     axis.fill_between(line.epoch, low, high, color=style["color"], alpha=0.15, linewidth=0)
