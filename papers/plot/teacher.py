@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-
 import torch
 from torch import nn
 
@@ -86,7 +82,7 @@ def train(spec: dict, inputs: Inputs, bags: Bags, n_classes: int, evaluate, sess
     per_batch = max(1, spec["images_per_batch"] // spec["bag_size"])
     steps = spec["epochs"] * -(-len(bags) // per_batch)
     method = method_of(spec, network_of(spec, inputs, n_classes), inputs, steps)
-    own, kept = dict(session), _kept(spec, session)
+    own, kept = dict(session), checkpoint.common("teachers", {key: spec[key] for key in KEYS}, session)
     if kept:
         own["checkpoint"], own["key"] = kept.with_suffix(".part.pt"), kept.stem
         done = checkpoint.load(kept, kept.stem)
@@ -110,14 +106,3 @@ def train(spec: dict, inputs: Inputs, bags: Bags, n_classes: int, evaluate, sess
         checkpoint.save(kept, {"key": kept.stem, "method": method.state_dict(), **fitted})
         own["checkpoint"].unlink(missing_ok=True)
     return method, fitted["curves"], fitted["train_s"]
-
-
-def _kept(spec: dict, session: dict) -> Path | None:
-    if not session.get("checkpoint"):
-        return None
-    code = session.get("key", "").rpartition("-")[2]
-    text = json.dumps([code, {key: spec[key] for key in KEYS}], sort_keys=True)
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = Path(session["checkpoint"])
-    work = next((parent for parent in path.parents if parent.name == ".work"), path.parent)
-    return work / "teachers" / f"{name}.pt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 from pathlib import Path
@@ -28,3 +30,18 @@ def load(path: Path, key: str) -> dict | None:
         # What torch raises for a file cut off or altered depends on where: none of it is a checkpoint.
         return None
     return state if isinstance(state, dict) and state.get("key") == key else None
+
+
+def common(folder: str, part: dict, session: dict) -> Path | None:
+    """Where runs whose specs agree in `part`, and whose code agrees, keep what one of them trained for all.
+
+    Beside the session's checkpoints, in their `folder`; the name says what it depends on and is its key. None where the
+    session (see `fit`) keeps no checkpoint.
+    """
+    if not session.get("checkpoint"):
+        return None
+    code = session.get("key", "").rpartition("-")[2]
+    name = hashlib.sha256(json.dumps([code, part], sort_keys=True).encode()).hexdigest()[:16]
+    path = Path(session["checkpoint"])
+    work = next((parent for parent in path.parents if parent.name == ".work"), path.parent)
+    return work / folder / f"{name}.pt"

@@ -1,0 +1,108 @@
+"""Learning to classify cells from the proportions of bags (Section 2.1): one run of Tables 1 and 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from papers.vp_dsd import classifier
+from papers.vp_dsd.donors import assigned_proportions, proportion_error
+from papers.vp_dsd.holograms import CLASSES
+from papers.vp_dsd.loss import entropy
+from papers.vp_dsd.material import Material, material_of
+from papers.vp_dsd.rivals import PRETRAINED, method_of
+from shared.methods import Method
+from shared.training import Schedule, axis_seed, bag_loss, fit, predictions, select
+
+SHOWN = 300  # predictions of single test cells that a record keeps for Figure 2
+
+
+def measure(method: Method, material: Material) -> dict[str, float]:
+    """What tables say of the test subjects and of the held-out bags.
+
+    Accuracies in percent, over detections that are cells; entropy of predictions in nats; error of the subjects'
+    proportions after hard assignment, over all detections, in points.
+    """
+    test = material.test
+    p = predictions(method, material.inputs, test.indices).cpu()
+    labels = material.labels[test.indices]
+    right = p.argmax(1).numpy() == labels
+    by_class = {k: 100 * float(right[labels == k].mean()) for k in np.unique(labels[labels >= 0])}
+    found = {f"test_accuracy_{CLASSES[k]}": value for k, value in by_class.items()}
+    if by_class:
+        found["test_class_accuracy"] = float(np.mean(list(by_class.values())))
+        found["test_least_accuracy"] = min(by_class.values())
+    error = proportion_error(assigned_proportions(p.numpy(), test.offsets), test.proportions)
+    found["test_error"] = error.pop("average")
+    found |= {f"test_error_{name}": value for name, value in error.items()}
+    found["test_entropy"] = float(entropy(p))
+    return found | {"validation_loss": bag_loss(method, material.inputs, material.validation)}
+
+
+def selected(curves: dict, chosen_by: str) -> dict:
+    """Every test metric under each selection rule; `oracle` has the best `chosen_by`, an error the least."""
+    names = [name for name in curves if name.startswith("test_")]
+    sign = -1 if "error" in chosen_by else 1
+    found = select({**curves, "chosen": [sign * value for value in curves[chosen_by]]}, "chosen", "chosen")
+    return {
+        rule: {"epoch": chosen["epoch"]}
+        | {name.removeprefix("test_"): curves[name][curves["epoch"].index(chosen["epoch"])] for name in names}
+        for rule, chosen in found.items()
+    }
+
+
+def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """Learn a classifier of cells from proportions (Section 2.1); Tables 1 and 2."""
+    material = material_of(spec, device, session)
+    if material is None:
+        return None
+    inputs, train, schedule = material.inputs, material.train, Schedule("constant", spec["learning_rate"])
+    network = classifier.network_of(spec, inputs.batch([0]).shape[1], len(CLASSES), device)
+    before = spec["pretrain_epochs"] if spec["loss"] in PRETRAINED else 0
+    seconds, common = 0.0, {"schedule": schedule, "seed": spec["seed"]}
+    if before:
+        method, bags, more = method_of({**spec, "loss": "kl"}, network, inputs, train, material.labels)
+        first = fit(method, inputs, bags, epochs=before, evaluate=lambda method: {}, **common, **more)
+        seconds, common["seed"] = first["train_s"], axis_seed(spec["seed"], "after pre-training")
+    method, bags, more = method_of(spec, network, inputs, train, material.labels)
+    fitted = fit(
+        method,
+        inputs,
+        bags,
+        epochs=spec["epochs"] - before,
+        evaluate=lambda method: measure(method, material),
+        **common,
+        **more,
+        **session,
+    )
+    if fitted is None:
+        return None
+    curves, seconds = fitted["curves"], seconds + fitted["train_s"]
+    metrics = selected(curves, "test_class_accuracy" if "test_class_accuracy" in curves else "test_error")
+    metrics["last"] |= {"train_s": round(seconds, 3), **without_learning(material)}
+    if spec["seed"] == 0 and spec["bags"] == "images":
+        curves = {**curves, "simplex": shown(method, material)}
+    bags = {"train": material.train.summary(), "validation": material.validation.summary()}
+    return {
+        "metrics": metrics,
+        "curves": curves,
+        "bags": {**bags, "test": material.test.summary()},
+        "data": material.checksums,
+        "cost": {"train_s": round(seconds, 3)},
+        "says": f"error {metrics['last']['error']:.1f}",
+    }
+
+
+def without_learning(material: Material) -> dict[str, float]:
+    """The mean entropy of the test subjects' proportions, and their error if all had the training subjects' mean."""
+    shares, mean = material.test.proportions, material.train.proportions.mean(0)
+    constant = proportion_error(np.broadcast_to(mean, shares.shape), shares)["average"]
+    return {"proportion_entropy": float(entropy(torch.from_numpy(shares))), "constant_error": constant}
+
+
+def shown(method: Method, material: Material) -> list[list[float]]:
+    """Some predictions, evenly spaced over the test cells, as rows of K probabilities and the true class."""
+    known = material.test.indices[material.labels[material.test.indices] >= 0]
+    some = known[:: max(1, len(known) // SHOWN)][:SHOWN]
+    p = predictions(method, material.inputs, some).cpu().double()
+    return [[*(round(x, 4) for x in row), int(k)] for row, k in zip(p.tolist(), material.labels[some], strict=True)]

@@ -1,0 +1,210 @@
+"""Cells as points with encodings: training the Deep Sparse Detector, reading it out, and its baselines (Section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from papers.vp_dsd.complex_layers import local_log_softmax, to_complex
+from papers.vp_dsd.detector import DeepSparseDetector, Sites, at, peaks
+from papers.vp_dsd.optics import Optics
+from shared.bags import Bags, permutation
+from shared.methods import Batch
+from shared.training import Inputs, axis_seed, seed_torch
+
+CALIBRATION = 32  # images
+
+
+@dataclass(frozen=True)
+class Detections:
+    """M points in n images, image after image, on the host.
+
+    Attributes
+    ----------
+    offsets : (n + 1,) int64; an image may have none.
+    centres : (M, 2) float32, row and column in pixels.
+    features : (M, d) complex64 encodings; d = 0 where the method makes none.
+    scores : (M,) float32, what thresholds are put on.
+    """
+
+    offsets: np.ndarray
+    centres: np.ndarray
+    features: np.ndarray
+    scores: np.ndarray
+
+    def above(self, threshold: float) -> Detections:
+        """Those with a score of at least `threshold`."""
+        kept = self.scores >= threshold
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return Detections(offsets, self.centres[kept], self.features[kept], self.scores[kept])
+
+
+class Detector:
+    """`DeepSparseDetector` as a method of `shared.training.fit`: a bag is one image, its proportions are not read.
+
+    Gradients are clipped to norm 1. The threshold of the mask rises linearly over the first `ramp` updates: with the
+    final one from the start, nothing may be detected and nothing learned.
+
+    Parameters
+    ----------
+    thresholds : (first, final) threshold of the heat map.
+    """
+
+    def __init__(
+        self,
+        network: DeepSparseDetector,
+        optimiser: torch.optim.Optimizer,
+        ramp: int,
+        thresholds: tuple[float, float] = (0.3, 0.9),
+    ):
+        self.network, self.optimiser, self.ramp, self.thresholds, self.step = network, optimiser, ramp, thresholds, 0
+
+    @property
+    def threshold(self) -> float:
+        """Of the next update."""
+        first, final = self.thresholds
+        return first + (final - first) * min(1.0, self.step / max(self.ramp, 1))
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One step; `loss` is the share of the holograms' mean square left unexplained, `detections` are an image's."""
+        self.network.train()
+        loss, sites = self.network.loss(batch.x, self.threshold)
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return {"loss": loss.detach(), "detections": torch.tensor(len(sites.score) / len(batch.x))}
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """(N, L, L) holograms -> (N, L, L) masks M_A at the final threshold."""
+        self.network.eval()
+        sites = self.network.sites(self.network.encode(x), self.thresholds[1])
+        mask = torch.zeros_like(x)
+        mask[sites.image, sites.row, sites.column] = sites.score
+        return mask
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def state_dict(self) -> dict:
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+
+def detector_of(spec: dict, inputs: Inputs, optics: Optics, numbers: np.ndarray) -> tuple[Detector, Bags]:
+    """(the detector a spec names, calibrated on the first images; what it learns from).
+
+    It learns from the first `detector_images` of the images numbered so, in a random order.
+    """
+    order = permutation(len(numbers), axis_seed(spec["seed"], "detector images"))
+    bags = alone(np.asarray(numbers)[order[: spec["detector_images"]]])
+    names = ("maps", "encoder_kernels", "head_kernels", "patch", "nms")
+    seed_torch(axis_seed(spec["seed"], "detector"), inputs.device)
+    network = DeepSparseDetector(optics, **{name: spec[name] for name in names}).to(inputs.device)
+    network.calibrate(inputs.batch(bags.indices[:CALIBRATION]), strength=spec["strength"])
+    optimiser = torch.optim.Adam(network.parameters(), spec["detector_learning_rate"], fused=True)
+    steps = spec["detector_epochs"] * -(-len(bags) // spec["detector_batch"])
+    return Detector(network, optimiser, steps // 2, (spec["threshold_start"], spec["threshold"])), bags
+
+
+def alone(numbers: np.ndarray) -> Bags:
+    """Each of the images numbered so as a bag of its own, for `Detector`."""
+    return Bags(np.asarray(numbers), np.arange(len(numbers) + 1), np.ones((len(numbers), 1)))
+
+
+def embed(
+    detector: Detector, images: np.ndarray | Tensor, batch: int = 8, threshold: float | None = None
+) -> Detections:
+    """Detect and encode all cells of `images` (n, L, L), in one forward pass a batch.
+
+    Features are A at the detections, not the masked A' = M A: the mask is the detector's confidence, not the cell's
+    looks. `threshold` is the final one of training unless told.
+    """
+    network = detector.network.eval()
+    threshold = detector.thresholds[1] if threshold is None else threshold
+
+    def find(x: Tensor) -> tuple[Sites, Tensor]:
+        volume = network.encode(x)
+        sites = network.sites(volume, threshold)
+        return sites, to_complex(at(volume, sites.image, sites.row, sites.column))
+
+    return _collect(find, images, next(network.parameters()).device, batch)
+
+
+@torch.no_grad()
+def encode_at(
+    network: DeepSparseDetector, images: np.ndarray | Tensor, offsets: np.ndarray, centres: np.ndarray, batch: int = 8
+) -> np.ndarray:
+    """A at given (M, 2) centres, rounded to pixels and wrapped, of `images` (n, L, L): (M, d) complex64.
+
+    ``centres[offsets[i]:offsets[i + 1]]`` lie in image i.
+    """
+    if len(offsets) != len(images) + 1:
+        raise ValueError(f"{len(images)} images need {len(images) + 1} offsets, got {len(offsets)}")
+    network.eval()
+    device = next(network.parameters()).device
+    pixels = torch.from_numpy(np.rint(centres).astype(np.int64) % images.shape[-1])
+    owner = torch.from_numpy(np.repeat(np.arange(len(images)), np.diff(offsets)))
+    parts = []
+    for start in range(0, len(images), batch):
+        x = torch.as_tensor(images[start : start + batch], device=device)
+        here = slice(int(offsets[start]), int(offsets[start + len(x)]))
+        row, column = pixels[here].to(device).T
+        parts.append(to_complex(at(network.encode(x), owner[here].to(device) - start, row, column)).cpu())
+    return torch.cat(parts).numpy()
+
+
+def amplitude_peaks(
+    images: np.ndarray | Tensor, optics: Optics, unit: float, threshold: float, nms: int = 9, batch: int = 8
+) -> Detections:
+    """Baseline: local maxima of |I| above `threshold`, I = T(H) of holograms (n, L, L), in multiples of `unit`."""
+    return _baseline(lambda image: image.abs(), images, optics, unit, threshold, nms, batch)
+
+
+def softmax_peaks(
+    images: np.ndarray | Tensor,
+    optics: Optics,
+    unit: float,
+    threshold: float,
+    patch: int = 9,
+    nms: int = 9,
+    batch: int = 8,
+) -> Detections:
+    """Baseline: LocalSoftMax of |I|^2, threshold and NMS, the detector's own rule on what nobody encoded."""
+    return _baseline(
+        lambda image: local_log_softmax(image.abs().square(), patch).exp(), images, optics, unit, threshold, nms, batch
+    )
+
+
+def _baseline(rule: Callable[[Tensor], Tensor], images, optics, unit, threshold, nms, batch) -> Detections:
+    def find(x: Tensor) -> tuple[Sites, Tensor]:
+        sites = peaks(rule(optics.to_object(x / unit)), threshold, nms)
+        return sites, torch.zeros(len(sites.score), 0, dtype=torch.complex64)
+
+    return _collect(find, images, torch.as_tensor(images).device, batch)
+
+
+@torch.no_grad()
+def _collect(find: Callable, images, device: torch.device, batch: int) -> Detections:
+    """What `find` says of (N, L, L) holograms, batch after batch."""
+    counts, centres, features, scores = [np.zeros(1, np.int64)], [], [], []
+    for start in range(0, len(images), batch):
+        x = torch.as_tensor(images[start : start + batch], device=device)
+        sites, encodings = find(x)
+        counts.append(torch.bincount(sites.image, minlength=len(x)).cpu().numpy())
+        centres.append(torch.stack([sites.row, sites.column], 1).float().cpu().numpy())
+        features.append(encodings.cpu().numpy())
+        scores.append(sites.score.cpu().numpy())
+    offsets = np.concatenate(counts).cumsum()
+    return Detections(offsets, *(np.concatenate(parts) for parts in (centres, features, scores)))

@@ -1,0 +1,134 @@
+"""The Deep Sparse Detector: a sparse encoding volume from which a small head rebuilds the hologram (Section 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from papers.vp_dsd.complex_layers import (
+    ComplexConvs,
+    SparseComplexConv,
+    local_log_softmax,
+    patch_max,
+    to_complex,
+    to_real,
+)
+from papers.vp_dsd.optics import Optics
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Where a batch's M detections are, image after image.
+
+    Attributes
+    ----------
+    image, row, column : (M,) int64, on the device.
+    score : (M,), the heat map there, with its gradient.
+    """
+
+    image: Tensor
+    row: Tensor
+    column: Tensor
+    score: Tensor
+
+
+def peaks(heat: Tensor, threshold: float, nms: int) -> Sites:
+    """Pixels of (N, H, W) heat maps, `threshold` or more, that are the largest of the nms x nms patch around them."""
+    with torch.no_grad():
+        image, row, column = ((heat >= threshold) & (heat == patch_max(heat, nms))).nonzero(as_tuple=True)
+    return Sites(image, row, column, heat[image, row, column])
+
+
+def at(volume: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """(N, C, H, W) at M sites -> (M, C)."""
+    return volume[image, :, row, column]
+
+
+class DeepSparseDetector(nn.Module):
+    """Encoder, LocalSoftMax, threshold and NMS, reconstruction head; T first and T^-1 last.
+
+    Images are taken as periodic, as the propagation is. The lambda of the paper is 1: scaling the encodings scales
+    the strengths alike, and `calibrate` sets where they start. The head has no bias: no cell, no light.
+
+    Parameters
+    ----------
+    maps : d, complex numbers in an encoding.
+    encoder_kernels, head_kernels : odd sizes of the filters, a layer each, two or more in the head.
+    patch : m, odd, of the LocalSoftMax, in pixels.
+    nms : odd, of the non-maximum suppression, in pixels.
+    """
+
+    def __init__(
+        self,
+        optics: Optics,
+        maps: int = 8,
+        encoder_kernels: Sequence[int] = (5, 5, 3),
+        head_kernels: Sequence[int] = (5, 5, 3),
+        patch: int = 9,
+        nms: int = 9,
+    ):
+        super().__init__()
+        for name, size in (("patch", patch), ("nms", nms)):
+            if size % 2 == 0:
+                raise ValueError(f"{name} must be odd to have a centre, got {size}")
+        self.optics, self.patch, self.nms = optics, patch, nms
+        first, *rest = head_kernels
+        self.encoder = ComplexConvs((1, *[maps] * len(encoder_kernels)), encoder_kernels)
+        self.first = SparseComplexConv(maps, maps, first)
+        self.head = ComplexConvs((*[maps] * len(rest), 1), rest, bias=False)
+        self.register_buffer("unit", torch.ones(()))
+
+    def image(self, holograms: Tensor) -> Tensor:
+        """I: (N, L, L) holograms -> (N, 2, L, L), T(H) in units of the holograms' rms, real and imaginary parts."""
+        return to_real(self.optics.to_object(holograms / self.unit)[:, None].to(torch.complex64))
+
+    def encode(self, holograms: Tensor) -> Tensor:
+        """A: (N, L, L) -> (N, 2 d, L, L), real then imaginary parts."""
+        return self.encoder(self.image(holograms))
+
+    def heat(self, volume: Tensor) -> Tensor:
+        """H_A: (N, 2 d, L, L) -> (N, L, L) in (0, 1]."""
+        return local_log_softmax(volume.square().sum(1), self.patch).exp()
+
+    def sites(self, volume: Tensor, threshold: float) -> Sites:
+        """Support of the mask M_A."""
+        return peaks(self.heat(volume), threshold, self.nms)
+
+    def forward(self, holograms: Tensor, threshold: float) -> tuple[Tensor, Sites]:
+        """(N, L, L) -> ((N, L, L) reconstruction in units of rms, detections)."""
+        volume = self.encode(holograms)
+        sites = self.sites(volume, threshold)
+        where = (sites.image, sites.row, sites.column)
+        kept = sites.score[:, None] * at(volume, *where)
+        copies = self.first(kept, where, (len(volume), *volume.shape[2:]))
+        image = to_complex(self.head(F.relu(copies)))[:, 0]
+        return self.optics.to_sensor(image).real, sites
+
+    def loss(self, holograms: Tensor, threshold: float) -> tuple[Tensor, Sites]:
+        """(mean squared error of the rebuilt holograms in units of their mean square, detections).
+
+        The real part is taken before comparing: T is unitary, so on complex holograms the loss would be that of the
+        images, and the small filters of the head would have to explain the twin image as well.
+        """
+        rebuilt, sites = self(holograms, threshold)
+        return F.mse_loss(rebuilt, holograms / self.unit), sites
+
+    @torch.no_grad()
+    def calibrate(self, holograms: Tensor, quantile: float = 0.995, strength: float = 6.0) -> None:
+        """Set the unit to the rms of `holograms` (N, L, L), and the encodings so that a quantile of their strengths,
+        ||A||^2 over all pixels, is `strength`: with less there may be no detection to learn from.
+        """
+        if not len(holograms):
+            raise ValueError("no hologram to calibrate with; give at least one of the training images")
+        self.unit.copy_(holograms.square().mean().sqrt())
+        found = self.encode(holograms).square().sum(1).cpu().numpy()
+        last = self.encoder.layers[-1]
+        # NumPy's quantile: torch's refuses more than 2^24 values.
+        factor = (strength / float(np.quantile(found, quantile))) ** 0.5
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)

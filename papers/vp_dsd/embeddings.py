@@ -1,0 +1,105 @@
+"""Holograms and what the detector finds in them: trained once a data set and seed, read by all runs that need it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from papers.vp_dsd.detection import Detections, Detector, alone, embed
+from papers.vp_dsd.detector import DeepSparseDetector
+from papers.vp_dsd.holograms import Holograms, find, read
+from papers.vp_dsd.matching import match, true_labels
+from papers.vp_dsd.plan import DETECTOR, SIMULATOR
+from papers.vp_dsd.simulator import Recipe, simulate
+from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
+
+CALIBRATED_ON = 32  # training images that set the initial scale
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A trained detector and what it found in all images of a data set.
+
+    labels : (M,) int64, the class of the cell that each detection was matched with; -1 where there is none, or where
+    cells are not known. curves, seconds : of the detector's training.
+    """
+
+    network: DeepSparseDetector
+    found: Detections
+    labels: np.ndarray
+    curves: dict
+    seconds: float
+
+
+def holograms_of(spec: dict, device: torch.device) -> Holograms:
+    """The data set a spec names, kept for the next run of the same process."""
+    if spec["dataset"] == "simulated_holograms":
+        recipe = {key: spec[key] for key in SIMULATOR}
+        return _simulated(json.dumps(recipe, sort_keys=True), axis_seed(spec["seed"], "holograms"), str(device))
+    return _recorded(spec["dataset"], spec["size"])
+
+
+@functools.lru_cache(maxsize=1)
+def _simulated(recipe: str, seed: int, device: str) -> Holograms:
+    return simulate(Recipe.of(json.loads(recipe)), seed, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _recorded(name: str, size: int) -> Holograms:
+    return read(find(name), size=size)
+
+
+def detector_of(spec: dict, holograms: Holograms, device: torch.device, steps: int) -> Detector:
+    """A new detector, initialised by the spec's seed, its scale calibrated on training images."""
+    seed_torch(axis_seed(spec["seed"], "detector"), device)
+    sizes = {key: spec[key] for key in ("maps", "encoder_kernels", "head_kernels", "patch", "nms")}
+    network = DeepSparseDetector(holograms.optics, **sizes).to(device)
+    some = holograms.images[holograms.numbers(0)[:CALIBRATED_ON]]
+    network.calibrate(torch.from_numpy(some).to(device), strength=spec["strength"])
+    optimiser = torch.optim.Adam(network.parameters(), spec["detector_learning_rate"])
+    return Detector(network, optimiser, steps // 2, (spec["threshold_start"], spec["threshold"]))
+
+
+def embedding_of(spec: dict, holograms: Holograms, device: torch.device, session: dict) -> Embedding | None:
+    """Train the detector of a spec and embed all images, or read what another run kept; None if the deadline came."""
+    numbers, per_batch = holograms.numbers(0), spec["detector_batch"]
+    epochs = spec["detector_epochs"]
+    detector = detector_of(spec, holograms, device, epochs * -(-len(numbers) // per_batch))
+    known = {key: spec[key] for key in ("dataset", "seed", *DETECTOR, *SIMULATOR) if key in spec}
+    own, kept = dict(session), checkpoint.common("detectors", known, session)
+    if kept:
+        own["checkpoint"], own["key"] = kept.with_suffix(".part.pt"), kept.stem
+        done = checkpoint.load(kept, kept.stem)
+        if done:
+            detector.network.load_state_dict(done["network"])
+            found = Detections(**{name: array.numpy() for name, array in done["found"].items()})
+            return Embedding(detector.network, found, done["labels"].numpy(), done["curves"], done["seconds"])
+    fitted = fit(
+        detector,
+        Inputs(holograms.images, device),
+        alone(numbers),
+        epochs=epochs,
+        bags_per_batch=per_batch,
+        schedule=Schedule("cosine", spec["detector_learning_rate"]),
+        seed=axis_seed(spec["seed"], "detector"),
+        evaluate=lambda method: {},
+        **own,
+    )
+    if fitted is None:
+        return None
+    found = embed(detector, holograms.images)
+    labels = np.full(len(found.centres), -1)
+    if holograms.cells is not None:
+        side = holograms.images.shape[1] if holograms.simulated else None
+        labels = true_labels(match(found, holograms.cells, spec["match_radius"], side), holograms.cells)
+    embedding = Embedding(detector.network, found, labels, fitted["curves"], fitted["train_s"])
+    if kept:
+        state = {name: torch.from_numpy(array) for name, array in asdict(found).items()}
+        state = {"found": state, "labels": torch.from_numpy(labels), "network": detector.network.state_dict()}
+        checkpoint.save(kept, {"key": kept.stem, **state, "curves": fitted["curves"], "seconds": fitted["train_s"]})
+        own["checkpoint"].unlink(missing_ok=True)
+    return embedding

@@ -1,0 +1,74 @@
+"""Feature-label matching, FLM (Yang, Zhang & Lam, ACML 2021), on fixed embeddings.
+
+The paper says that labels are assigned to instances of the bag of which the classifier is confident. The authors'
+public code, which is incomplete, teaches these instances *every* frequent class of the bag. The first sharpens the
+predictions, the second blurs them; both are kept, see `LABELS`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from papers.vp_dsd.loss import entropy
+from shared.bags import segment_mean
+from shared.methods import kl_loss
+
+LABELS = ("predicted", "every")
+
+
+def match(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, share: float, labels: str) -> Tensor:
+    """Which instance is taught which class, (M, K) weights that sum to 1 over the instances a bag teaches a class.
+
+    An instance takes part if at least `share` of its bag is predicted to be of its class. "predicted": it is taught
+    this class, if the bag's proportion of it exceeds `share`. "every": all such instances of the bag are taught every
+    class whose proportion exceeds `share`. Arguments as in `flm_loss`.
+    """
+    sizes = offsets.diff()
+    bag = torch.arange(len(sizes)).repeat_interleave(sizes).to(log_p.device)
+    predicted = one_hot(log_p.argmax(1), log_p.shape[1]).to(log_p)
+    frequent = segment_mean(predicted, offsets) >= share
+    taking_part = predicted * frequent[bag]
+    if labels == "every":
+        taking_part = taking_part.sum(1, keepdim=True).expand_as(log_p)
+    taught = taking_part * (proportions > share)[bag]
+    number = segment_mean(taught, offsets) * sizes.to(log_p)[:, None]
+    return taught / number.clamp_min(1)[bag]
+
+
+def flm_loss(
+    log_p: Tensor,
+    offsets: Tensor,
+    proportions: Tensor,
+    *,
+    entropy_weight: float = 0.01,
+    match_weight: float = 5e-4,
+    share: float = 0.03,
+    labels: str = "predicted",
+) -> Tensor:
+    """``(KL + entropy_weight H) / K + match_weight sum NLL``, the sum over bags and the classes taught in them.
+
+    NLL is the mean of ``- log p_ik`` over the instances that a bag teaches class k, H the mean entropy of predictions.
+    Weights, thresholds and the mean over classes are those of the authors' code.
+
+    That code takes the terms one after another, a step of SGD at rate 1 for each bag and class. Under Adam, which all
+    rivals share here, the size of a step does not depend on its weight, so the terms are summed into one step. Its
+    encoder, too, is trained without labels (SimCLR; ours by reconstruction) and then fixed.
+
+    Parameters
+    ----------
+    log_p : (M, K) log-probabilities, finite, bag after bag.
+    offsets : (B + 1,) int64 on the host.
+    proportions : (B, K).
+    labels : one of `LABELS`, see `match`.
+
+    Returns
+    -------
+    Scalar, in nats.
+    """
+    if labels not in LABELS:
+        raise ValueError(f"labels of FLM must be one of {', '.join(LABELS)}, not {labels!r}")
+    matching = -(match(log_p.detach(), offsets, proportions, share=share, labels=labels) * log_p).sum()
+    level = kl_loss(log_p, offsets, proportions) + entropy_weight * entropy(log_p.exp())
+    return level / log_p.shape[1] + match_weight * matching

@@ -1,0 +1,94 @@
+"""Finding cells (Section 3, "Detection results") and the images of Figure 3."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+
+from papers.vp_dsd.detection import amplitude_peaks, softmax_peaks
+from papers.vp_dsd.embeddings import embedding_of, holograms_of
+from papers.vp_dsd.holograms import CLASSES, Holograms
+from papers.vp_dsd.matching import best_threshold, match, scores, true_labels
+from papers.vp_dsd.simulator import Recipe, specimen
+from shared.datasets import DatasetError
+from shared.training import axis_seed
+
+SHOWN = 64  # pixels a side of Figure 3
+CANDIDATES = {"local_softmax": 0.05, "amplitude": 1.0}  # thresholds below any that could be chosen
+
+
+def of_images(points, numbers: np.ndarray):
+    """The part of `Detections` or `Cells` that lies in the images numbered so, in that order."""
+    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(*points.offsets[i : i + 2]) for i in numbers)])
+    offsets = np.concatenate([[0], np.diff(points.offsets)[numbers].cumsum()])
+    others = {field.name: getattr(points, field.name)[rows] for field in fields(points) if field.name != "offsets"}
+    return replace(points, offsets=offsets, **others)
+
+
+def score(found, holograms: Holograms, numbers: np.ndarray, radius: float) -> dict[str, float]:
+    """Precision, recall, F1 and the recall of each class, in percent, of detections in the images numbered so."""
+    cells = of_images(holograms.cells, numbers)
+    pairs = match(found, cells, radius, holograms.images.shape[1] if holograms.simulated else None)
+    seen = true_labels(pairs, cells)
+    result = scores(pairs, len(cells.labels))
+    result |= {f"recall_{name}": (seen == k).sum() / (cells.labels == k).sum() for k, name in enumerate(CLASSES)}
+    return {name: 100 * float(value) for name, value in result.items()}
+
+
+def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """The detector and, with the threshold of best F1 on validation images, local softmax and a plain threshold."""
+    holograms = holograms_of(spec, device)
+    if holograms.cells is None:
+        raise DatasetError(f"{spec['dataset']} says nothing of its cells: detections cannot be judged")
+    embedding = embedding_of(spec, holograms, device, session)
+    if embedding is None:
+        return None
+    radius, nms, side = spec["match_radius"], spec["nms"], holograms.images.shape[1] if holograms.simulated else None
+    validation, test = holograms.numbers(1), holograms.numbers(2)
+    found = score(of_images(embedding.found, test), holograms, test, radius)
+    unit = float(embedding.network.unit)
+    for name, peaks in (("local_softmax", softmax_peaks), ("amplitude", amplitude_peaks)):
+        held, ours = (
+            peaks(holograms.images[some], holograms.optics, unit, CANDIDATES[name], nms=nms)
+            for some in (validation, test)
+        )
+        threshold = best_threshold(held, of_images(holograms.cells, validation), radius, side)
+        scored = score(ours.above(threshold), holograms, test, radius)
+        found |= {f"{name}_{key}": value for key, value in scored.items()}
+        found[f"{name}_threshold"] = threshold
+    return {
+        "metrics": {"last": {**found, "train_s": round(embedding.seconds, 3)}},
+        "curves": embedding.curves,
+        "data": {spec["dataset"]: holograms.sha256()},
+        "cost": {"train_s": round(embedding.seconds, 3)},
+        "says": f"F1 {found['f1']:.1f}",
+    }
+
+
+def example(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """A corner of the first test image: phase behind the cells, hologram, amplitude after T, cells there and found.
+
+    `true` and `found` hold rows and columns in pixels of the corner.
+    """
+    holograms = holograms_of(spec, device)
+    embedding = embedding_of(spec, holograms, device, session)
+    if embedding is None:
+        return None
+    number, side = holograms.numbers(2)[:1], min(SHOWN, holograms.images.shape[1])
+    hologram = torch.from_numpy(holograms.images[number[0]])
+    amplitude = holograms.optics.to_object(hologram).abs() / float(embedding.network.unit)
+    light = specimen(Recipe.of(spec), axis_seed(spec["seed"], "holograms"), 2, 0)
+    panels = {"phase": np.angle(light), "hologram": hologram.numpy(), "amplitude": amplitude.numpy()}
+    curves = {name: np.round(panel[:side, :side], 3).tolist() for name, panel in panels.items()}
+    for name, points in (("true", holograms.cells), ("found", embedding.found)):
+        centres = of_images(points, number).centres
+        curves[name] = np.round(centres[(centres < side).all(1)], 2).tolist()
+    data = {spec["dataset"]: holograms.sha256()}
+    return {"metrics": {"last": {}}, "curves": curves, "data": data, "cost": {"train_s": 0.0}, "says": "drawn"}
+
+
+def cellpose(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """Not made: Cellpose and its weights are no part of this environment."""
+    raise DatasetError("Cellpose's row needs its pre-trained weights, which this environment does not have")

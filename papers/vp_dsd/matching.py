@@ -1,0 +1,95 @@
+"""Which detection is which cell: one-to-one matching, detection scores, and thresholds chosen on validation images."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from papers.vp_dsd.detection import Detections
+from papers.vp_dsd.holograms import Cells
+
+
+def cells_of(cells: Cells, numbers: np.ndarray) -> Cells:
+    """The cells of the images numbered so, in that order."""
+    sizes = np.diff(cells.offsets)[numbers]
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    rows = np.arange(offsets[-1]) + np.repeat(cells.offsets[numbers] - offsets[:-1], sizes)
+    return Cells(offsets, cells.centres[rows], cells.labels[rows])
+
+
+def match(found: Detections, cells: Cells, radius: float, size: int | None = None) -> np.ndarray:
+    """The cell of each detection, one to one: as many pairs within `radius` as can be, the closest such pairs.
+
+    Hungarian matching image by image, on a dense table of distances: made for hundreds of cells an image.
+
+    Parameters
+    ----------
+    found, cells : of the same n images.
+    radius : in pixels, included.
+    size : side of periodic images, in pixels; None if they do not wrap around.
+
+    Returns
+    -------
+    (M,) int64 for the M detections: row of ``cells.centres``, or -1 where no cell is left.
+
+    Raises
+    ------
+    ValueError
+        If the two are not about the same number of images.
+    """
+    if len(found.offsets) != len(cells.offsets):
+        raise ValueError(
+            f"detections of {len(found.offsets) - 1} images cannot be matched with cells of {len(cells.offsets) - 1}"
+        )
+    pairs = np.full(len(found.centres), -1)
+    for image in range(len(found.offsets) - 1):
+        ours = slice(*found.offsets[image : image + 2])
+        theirs = slice(*cells.offsets[image : image + 2])
+        apart = np.abs(found.centres[ours, None] - cells.centres[None, theirs]).astype(float)
+        if size is not None:
+            apart = np.minimum(apart % size, -apart % size)
+        distance = np.hypot(apart[..., 0], apart[..., 1])
+        # A pair within the radius is worth more than all distances together: first how many, then how close.
+        worth = np.where(distance <= radius, (radius + 1) * (1 + min(distance.shape)) - distance, 0)
+        row, column = linear_sum_assignment(worth, maximize=True)
+        near = distance[row, column] <= radius
+        pairs[ours][row[near]] = cells.offsets[image] + column[near]
+    return pairs
+
+
+def true_labels(pairs: np.ndarray, cells: Cells) -> np.ndarray:
+    """(M,) int64 class of the cell that each detection was matched with; -1 for a false positive."""
+    return np.where(pairs >= 0, np.append(cells.labels, -1)[pairs], -1)
+
+
+def scores(pairs: np.ndarray, n_cells: int) -> dict[str, float]:
+    """Precision, recall and F1 in [0, 1] over all images together, from what `match` returns and the number of cells.
+
+    Where there is neither a detection nor a cell, all are 1; any other 0 / 0 is 0.
+    """
+    right, n_found = int((pairs >= 0).sum()), len(pairs)
+    if n_found + n_cells == 0:
+        return {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    return {
+        "precision": right / max(n_found, 1),
+        "recall": right / max(n_cells, 1),
+        "f1": 2 * right / (n_found + n_cells),
+    }
+
+
+def best_threshold(found: Detections, cells: Cells, radius: float, size: int | None = None, steps: int = 40) -> float:
+    """The threshold on scores with the highest F1, of `steps` quantiles of the scores; give validation images.
+
+    Parameters
+    ----------
+    found : `Detections` with a threshold so low that all that may matter are there, already without their
+        non-maxima: only whole detections fall away as the threshold rises.
+    """
+    if not len(found.scores):
+        raise ValueError("no detection to choose a threshold from; lower the threshold of the candidates")
+    thresholds = np.unique(np.quantile(found.scores, np.linspace(0, 1, steps, endpoint=False), method="lower"))
+    f1 = [
+        scores(match(kept, cells, radius, size), len(cells.centres))["f1"]
+        for kept in (found.above(threshold) for threshold in thresholds)
+    ]
+    return float(thresholds[int(np.argmax(f1))])

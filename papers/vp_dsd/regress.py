@@ -1,0 +1,94 @@
+"""Predicting a subject's proportions from images or from oracle detections (Section 3): one run of Table 3."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from papers.vp_dsd.classify import selected
+from papers.vp_dsd.complex_layers import ComplexConvs
+from papers.vp_dsd.crops import Encoded, crops, image_bags, object_images
+from papers.vp_dsd.donors import assigned_proportions, proportion_error
+from papers.vp_dsd.embeddings import embedding_of, holograms_of
+from papers.vp_dsd.holograms import CLASSES
+from papers.vp_dsd.loss import vp_loss
+from papers.vp_dsd.regression import network_of
+from shared.bags import Bags
+from shared.methods import LossMethod, Method, kl_loss
+from shared.training import Inputs, Schedule, axis_seed, bag_loss, fit, predictions, seed_torch
+
+LOSSES = {"kl": kl_loss, "vp_l2": partial(vp_loss, cost="l2"), "vp_ce": partial(vp_loss, cost="ce")}
+
+
+def regress(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """Train one predictor of Table 3 from the proportions of training subjects; None if the deadline came first.
+
+    Regressors see whole images, each a bag of its own. Classifiers see crops around the true centres, in bags that are
+    images; encoder and classifier are learned jointly. Start "pretrained" takes the encoder of the trained detector.
+    """
+    holograms = holograms_of(spec, device)
+    unit = float(np.sqrt(np.square(holograms.images[holograms.numbers(0)]).mean()))
+    seed_torch(axis_seed(spec["seed"], "predictor"), device)
+    kernels = spec["encoder_kernels"]
+    encoder = ComplexConvs((1, *[spec["maps"]] * len(kernels)), kernels)
+    if spec["start"] == "pretrained":
+        embedding = embedding_of(spec, holograms, device, session)
+        if embedding is None:
+            return None
+        encoder, unit = embedding.network.encoder, float(embedding.network.unit)
+    network = network_of(spec, len(CLASSES), encoder).to(device)
+    images = object_images(torch.from_numpy(holograms.images), holograms.optics, unit)
+    offsets = None
+    if spec["predictor"] == "oracle":
+        if holograms.cells is None:
+            raise ValueError(f"{spec['dataset']} says nothing of its cells: there are no oracle detections")
+        offsets = holograms.cells.offsets
+        side = network.size if isinstance(network, Encoded) else spec["crop"]
+        images = crops(images, offsets, holograms.cells.centres, side)
+    inputs = Inputs(images, device)
+    train, validation = (image_bags(holograms, split, offsets) for split in (0, 1))
+    test = image_bags(holograms, 2, offsets, by_subject=True)
+    if spec["predictor_images"]:
+        train = train.take(np.arange(min(spec["predictor_images"], len(train))))
+    if isinstance(network, Encoded):
+        network.start(inputs.batch(train.indices[:: max(1, len(train.indices) // spec["start_on"])]))
+    optimiser = torch.optim.Adam(network.parameters(), spec["predictor_learning_rate"], fused=True)
+    fitted = fit(
+        LossMethod(network, optimiser, LOSSES[spec["loss"]]),
+        inputs,
+        train,
+        epochs=spec["predictor_epochs"],
+        bags_per_batch=spec["predictor_batch"],
+        schedule=Schedule("cosine", spec["predictor_learning_rate"]),
+        seed=axis_seed(spec["seed"], "predictor"),
+        evaluate=lambda method: measure(method, inputs, test, validation, spec["predictor"] == "oracle"),
+        **session,
+    )
+    if fitted is None:
+        return None
+    metrics = selected(fitted["curves"], "test_error")
+    metrics["last"]["train_s"] = round(fitted["train_s"], 3)
+    return {
+        "metrics": metrics,
+        "curves": fitted["curves"],
+        "bags": {"train": train.summary(), "validation": validation.summary(), "test": test.summary()},
+        "data": {spec["dataset"]: holograms.sha256()},
+        "cost": {"train_s": round(fitted["train_s"], 3)},
+        "says": f"error {metrics['last']['error']:.1f}",
+    }
+
+
+def measure(method: Method, inputs: Inputs, test: Bags, validation: Bags, assigned: bool) -> dict[str, float]:
+    """Error of the test subjects' proportions, in points: of cells after hard assignment, or the mean over images."""
+    p = predictions(method, inputs, test.indices, 100).cpu().double().numpy()
+    shares = assigned_proportions(p, test.offsets) if assigned else _means(p, test.offsets)
+    error = proportion_error(shares, test.proportions)
+    found = {"test_error": error.pop("average")} | {f"test_error_{name}": value for name, value in error.items()}
+    return found | {"validation_loss": bag_loss(method, inputs, validation, 100)}
+
+
+def _means(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Mean of the rows (M, K) of each bag, (B, K)."""
+    return np.add.reduceat(rows, offsets[:-1]) / np.diff(offsets)[:, None]

@@ -1,0 +1,83 @@
+"""The methods of Tables 1 and 2 behind one call: same network, optimiser, learning rate and number of updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from papers.plot import student
+from papers.vp_dsd.feature_label import flm_loss
+from papers.vp_dsd.loss import COSTS, mse_loss, vp_loss
+from papers.vp_dsd.prototypes import PrototypicalClustering
+from shared.bags import Bags
+from shared.methods import LossMethod, Method, kl_loss
+from shared.training import Inputs
+
+LOSSES = ("mse", "kl", "flm", "pc", "plot", "vp_l2", "vp_ce", "supervised")
+PRETRAINED = ("flm", "pc", "plot", "vp_l2", "vp_ce")  # Section 3: "initialized by pretraining with the KL-div"
+
+
+def method_of(
+    spec: dict, network: nn.Module, inputs: Inputs, bags: Bags, labels: np.ndarray
+) -> tuple[Method, Bags, dict]:
+    """The method that ``spec["loss"]`` names, around `network`, with a new Adam.
+
+    Parameters
+    ----------
+    network : a new one, or, for the losses in `PRETRAINED`, one trained with the KL loss; trained in place.
+    inputs : the features of all N detections.
+    bags : the training bags over them; for "supervised" only their instances count.
+    labels : (N,) true classes, -1 for detections that are no cell. "supervised" learns from them and leaves those out;
+        "plot" shows the accuracy of its pseudo-labels in the curves (one that is no cell counts as wrong); the others
+        do not see them.
+
+    Returns
+    -------
+    What `shared.training.fit` needs: the method; the bags to learn from, single instances for "plot" and "supervised";
+    and, as keywords, ``bags_per_batch``, such that all make equally many updates in an epoch, and PLOT's ``renew``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown loss, or a supervised run without a labelled instance.
+    """
+    loss, per_batch = spec["loss"], spec["bags_per_batch"]
+    if loss not in LOSSES:
+        raise ValueError(f"loss {loss!r} is not one of {', '.join(LOSSES)}")
+    optimiser = torch.optim.Adam(network.parameters(), spec["learning_rate"], fused=True)
+    if loss == "pc":
+        settings = {name: spec[f"pc_{name}"] for name in ("noise", "temperature", "epsilon")}
+        return PrototypicalClustering(network, optimiser, **settings), bags, {"bags_per_batch": per_batch}
+    if loss not in ("plot", "supervised"):
+        return LossMethod(network, optimiser, _over_bags(spec)), bags, {"bags_per_batch": per_batch}
+
+    indices = bags.indices if loss == "plot" else bags.indices[labels[bags.indices] >= 0]
+    if not len(indices):
+        raise ValueError("no detection has a label: a supervised run needs simulated or annotated cells")
+    more = {"bags_per_batch": math.ceil(len(indices) / math.ceil(len(bags) / per_batch))}
+    if loss == "supervised":
+        return LossMethod(network, optimiser, kl_loss), _single(indices, np.eye(bags.n_classes)[labels[indices]]), more
+    method = student.Student(network, optimiser, student.loss_of(spec), spec["mixup"], spec["average"])
+    # Any targets: `renew` replaces them before the first epoch.
+    targets = np.full((len(indices), bags.n_classes), 1 / bags.n_classes)
+    more["renew"] = student.labelling(spec, inputs, bags, labels, method)
+    return method, _single(indices, targets), more
+
+
+def _over_bags(spec: dict) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The loss over bags that a spec names."""
+    if spec["loss"] == "flm":
+        weights = {"entropy_weight": spec["flm_entropy"], "match_weight": spec["flm_weight"]}
+        return partial(flm_loss, **weights, share=spec["flm_share"], labels=spec["flm_labels"])
+    vp = {f"vp_{cost}": partial(vp_loss, cost=cost) for cost in COSTS}
+    return {"mse": mse_loss, "kl": kl_loss, **vp}[spec["loss"]]
+
+
+def _single(indices: np.ndarray, targets: np.ndarray) -> Bags:
+    """Instances as bags of one, whose proportions are their labels."""
+    return Bags(indices, np.arange(len(indices) + 1), targets)
