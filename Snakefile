@@ -12,6 +12,7 @@ include: "workflows/data.smk"
 include: "workflows/rot.smk"
 include: "workflows/mle_llp.smk"
 include: "workflows/plot.smk"
+include: "workflows/vp_dsd.smk"
 include: "workflows/papers.smk"
 include: "workflows/report.smk"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from papers.vp_dsd import classifier
-from papers.vp_dsd.donors import assigned_proportions, proportion_error
-from papers.vp_dsd.holograms import CLASSES
+from papers.vp_dsd.imaging.holograms import CLASSES
+from papers.vp_dsd.learning import classifier
+from papers.vp_dsd.learning.donors import assigned_proportions, proportion_error
+from papers.vp_dsd.learning.material import Material, material_of
+from papers.vp_dsd.learning.rivals import PRETRAINED, method_of
 from papers.vp_dsd.loss import entropy
-from papers.vp_dsd.material import Material, material_of
-from papers.vp_dsd.rivals import PRETRAINED, method_of
 from shared.methods import Method
 from shared.training import Schedule, axis_seed, bag_loss, fit, predictions, select
 
@@ -78,6 +78,7 @@ def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
     if fitted is None:
         return None
     curves, seconds = fitted["curves"], seconds + fitted["train_s"]
+    curves["epoch"] = [before + epoch for epoch in curves["epoch"]]
     metrics = selected(curves, "test_class_accuracy" if "test_class_accuracy" in curves else "test_error")
     metrics["last"] |= {"train_s": round(seconds, 3), **without_learning(material)}
     if spec["seed"] == 0 and spec["bags"] == "images":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 
 import numpy as np
 import torch
 
-from papers.vp_dsd.detection import amplitude_peaks, softmax_peaks
-from papers.vp_dsd.embeddings import embedding_of, holograms_of
-from papers.vp_dsd.holograms import CLASSES, Holograms
-from papers.vp_dsd.matching import best_threshold, match, scores, true_labels
-from papers.vp_dsd.simulator import Recipe, specimen
+from papers.vp_dsd.detection.csc import learn
+from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
+from papers.vp_dsd.detection.matching import best_threshold, match, scores, true_labels
+from papers.vp_dsd.detection.method import amplitude_peaks, softmax_peaks
+from papers.vp_dsd.imaging.holograms import CLASSES, Holograms
+from papers.vp_dsd.imaging.simulator import Recipe, purified, specimen
+from papers.vp_dsd.learning.donors import assigned_proportions, proportion_error
+from papers.vp_dsd.regression.crops import image_bags
 from shared.datasets import DatasetError
 from shared.training import axis_seed
 
@@ -65,6 +69,46 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
         "cost": {"train_s": round(embedding.seconds, 3)},
         "says": f"F1 {found['f1']:.1f}",
     }
+
+
+def csc(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """CSC with proportion priors, stopped as is best on validation images: cells, their classes, proportions."""
+    holograms = holograms_of(spec, device)
+    if not holograms.simulated:
+        raise DatasetError(f"{spec['dataset']} has no images of purified cells: CSC has nothing to learn from")
+    recipe, radius, side = Recipe.of(spec), spec["match_radius"], holograms.images.shape[1]
+    seed, started = axis_seed(spec["seed"], "holograms"), time.time()
+    alone = [purified(recipe, k, spec["purified_images"], seed, device).images for k in range(len(CLASSES))]
+    training, validation, test = (holograms.images[holograms.numbers(split)] for split in range(3))
+    unit, shares = float(np.sqrt(np.square(training).mean())), holograms.proportions[holograms.splits == 0]
+    dictionary = learn(alone, shares, holograms.optics, unit, spec["atoms"])
+    seconds = time.time() - started
+    held, _ = dictionary.code(validation, 0.0)
+    stop = best_threshold(held, of_images(holograms.cells, holograms.numbers(1)), radius, side)
+    found, labels = dictionary.code(test, stop)
+    metrics = score(found, holograms, holograms.numbers(2), radius)
+
+    cells = of_images(holograms.cells, holograms.numbers(2))
+    truth = true_labels(match(found, cells, radius, side), cells)
+    by_class = [100 * float((labels[truth == k] == k).mean()) for k in range(len(CLASSES))]
+    metrics |= {f"accuracy_{name}": value for name, value in zip(CLASSES, by_class, strict=True)}
+    metrics["class_accuracy"] = float(np.mean(by_class))
+    bags = image_bags(restricted(holograms, 2), 2, found.offsets, by_subject=True)
+    predicted = assigned_proportions(np.eye(len(CLASSES))[labels[bags.indices]], bags.offsets)
+    error = proportion_error(predicted, bags.proportions)
+    metrics |= {"error": error.pop("average"), **{f"error_{name}": value for name, value in error.items()}}
+    return {
+        "metrics": {"last": {**metrics, "stop": stop, "train_s": round(seconds, 3)}},
+        "data": {spec["dataset"]: holograms.sha256()},
+        "cost": {"train_s": round(seconds, 3)},
+        "says": f"F1 {metrics['f1']:.1f}, error {metrics['error']:.1f}",
+    }
+
+
+def restricted(holograms: Holograms, split: int) -> Holograms:
+    """The images of one split alone, of all subjects."""
+    numbers = holograms.numbers(split)
+    return replace(holograms, images=holograms.images[numbers], subjects=holograms.subjects[numbers], cells=None)
 
 
 def example(spec: dict, device: torch.device, session: dict) -> dict | None:

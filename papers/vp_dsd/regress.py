@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from papers.vp_dsd.classify import selected
-from papers.vp_dsd.complex_layers import ComplexConvs
-from papers.vp_dsd.crops import Encoded, crops, image_bags, object_images
-from papers.vp_dsd.donors import assigned_proportions, proportion_error
-from papers.vp_dsd.embeddings import embedding_of, holograms_of
-from papers.vp_dsd.holograms import CLASSES
+from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
+from papers.vp_dsd.detection.layers import ComplexConvs
+from papers.vp_dsd.imaging.holograms import CLASSES
+from papers.vp_dsd.learning.donors import assigned_proportions, proportion_error
 from papers.vp_dsd.loss import vp_loss
-from papers.vp_dsd.regression import network_of
+from papers.vp_dsd.regression.crops import Encoded, crops, image_bags, object_images
+from papers.vp_dsd.regression.networks import network_of
 from shared.bags import Bags
 from shared.methods import LossMethod, Method, kl_loss
 from shared.training import Inputs, Schedule, axis_seed, bag_loss, fit, predictions, seed_torch

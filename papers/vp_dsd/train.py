@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import torch
 
-from papers.vp_dsd import equations, localise
+from papers.vp_dsd import localise
 from papers.vp_dsd.classify import classify
+from papers.vp_dsd.learning import equations
 from papers.vp_dsd.regress import regress
 from shared.training import peak_memory_mb, prepare_device
 
-LOCALISED = {"dsd": localise.detect, "cellpose": localise.cellpose, "example": localise.example}
+LOCALISED = {"dsd": localise.detect, "csc": localise.csc, "cellpose": localise.cellpose, "example": localise.example}
 
 
 def train(spec: dict, *, device: str = "auto", **session) -> dict | None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from papers.vp_dsd.holograms import Cells, Holograms, check, find, normalised, read
-from papers.vp_dsd.optics import Optics
+from papers.vp_dsd.imaging.holograms import Cells, Holograms, check, find, normalised, read
+from papers.vp_dsd.imaging.optics import Optics
 from shared.datasets.catalogue import Absent, DatasetError
 
 OPTICS = Optics(0.637, 1.67, 1000.0)

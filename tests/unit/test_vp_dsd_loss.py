@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import cross_entropy, one_hot
 
-from papers.vp_dsd import equations
+from papers.vp_dsd.learning import equations
 from papers.vp_dsd.loss import COSTS, entropy, mse_loss, vertex_costs, vp_loss
 from shared.bags import segment_sum
 from shared.training import axis_seed

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from papers.vp_dsd.optics import Optics, propagate
-from papers.vp_dsd.simulator import Recipe, simulate
+from papers.vp_dsd.imaging.optics import Optics, propagate
+from papers.vp_dsd.imaging.simulator import Recipe, simulate
 
 OPTICS = Optics(wavelength=0.637, pitch=1.67, distance=1000.0)
 

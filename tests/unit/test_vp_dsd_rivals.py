@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from papers.vp_dsd.classifier import network_of, whitening
-from papers.vp_dsd.feature_label import flm_loss, match
+from papers.vp_dsd.learning.classifier import network_of, whitening
+from papers.vp_dsd.learning.feature_label import flm_loss, match
+from papers.vp_dsd.learning.prototypes import PrototypicalClustering
+from papers.vp_dsd.learning.rivals import LOSSES, PRETRAINED, method_of
 from papers.vp_dsd.loss import entropy
-from papers.vp_dsd.prototypes import PrototypicalClustering
-from papers.vp_dsd.rivals import LOSSES, PRETRAINED, method_of
 from shared.bags import Bags, segment_mean
 from shared.methods import Batch, kl_loss
 from shared.training import Inputs, Schedule, accuracy, fit, predictions

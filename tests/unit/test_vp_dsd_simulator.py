@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from papers.vp_dsd import bodies
-from papers.vp_dsd.bodies import BODY, Shape
-from papers.vp_dsd.holograms import CLASSES
-from papers.vp_dsd.simulator import Recipe, purified, simulate, subject_proportions
+from papers.vp_dsd.imaging import bodies
+from papers.vp_dsd.imaging.bodies import BODY, Shape
+from papers.vp_dsd.imaging.holograms import CLASSES
+from papers.vp_dsd.imaging.simulator import Recipe, purified, simulate, subject_proportions
 from shared.training import axis_seed
 
 FEW = Recipe(train_subjects=3, validation_subjects=1, test_subjects=2)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from papers.vp_dsd.complex_layers import (
+from papers.vp_dsd.detection.layers import (
     ComplexConvs,
     SparseComplexConv,
     local_log_softmax,
@@ -18,7 +17,9 @@ from papers.vp_dsd.complex_layers import (
     to_complex,
     to_real,
 )
-from papers.vp_dsd.optics import Optics
+from papers.vp_dsd.imaging.optics import Optics
+
+MOMENTUM = 0.1  # of the running mean of ||A||^2
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,11 @@ def at(volume: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
 class DeepSparseDetector(nn.Module):
     """Encoder, LocalSoftMax, threshold and NMS, reconstruction head; T first and T^-1 last.
 
-    Images are taken as periodic, as the propagation is. The lambda of the paper is 1: scaling the encodings scales
-    the strengths alike, and `calibrate` sets where they start. The head has no bias: no cell, no light.
+    Images are taken as periodic, as the propagation is. The head has no bias: no cell, no light.
+
+    One deviation: lambda is not fixed. The encodings' scale is free, so under a fixed lambda it grows as the network
+    trains, until the softmax is sharp everywhere and every speck passes the threshold. Here lambda^2 ||A||^2 has a
+    fixed mean over all pixels: ``lambda^2 = strength / level``, with `level` the running mean of ||A||^2 in training.
 
     Parameters
     ----------
@@ -81,7 +85,8 @@ class DeepSparseDetector(nn.Module):
         self.encoder = ComplexConvs((1, *[maps] * len(encoder_kernels)), encoder_kernels)
         self.first = SparseComplexConv(maps, maps, first)
         self.head = ComplexConvs((*[maps] * len(rest), 1), rest, bias=False)
-        self.register_buffer("unit", torch.ones(()))
+        for name in ("unit", "level", "strength"):
+            self.register_buffer(name, torch.ones(()))
 
     def image(self, holograms: Tensor) -> Tensor:
         """I: (N, L, L) holograms -> (N, 2, L, L), T(H) in units of the holograms' rms, real and imaginary parts."""
@@ -93,7 +98,7 @@ class DeepSparseDetector(nn.Module):
 
     def heat(self, volume: Tensor) -> Tensor:
         """H_A: (N, 2 d, L, L) -> (N, L, L) in (0, 1]."""
-        return local_log_softmax(volume.square().sum(1), self.patch).exp()
+        return local_log_softmax(volume.square().sum(1) * (self.strength / self.level), self.patch).exp()
 
     def sites(self, volume: Tensor, threshold: float) -> Sites:
         """Support of the mask M_A."""
@@ -102,6 +107,8 @@ class DeepSparseDetector(nn.Module):
     def forward(self, holograms: Tensor, threshold: float) -> tuple[Tensor, Sites]:
         """(N, L, L) -> ((N, L, L) reconstruction in units of rms, detections)."""
         volume = self.encode(holograms)
+        if self.training:
+            self.level.lerp_(volume.detach().square().sum(1).mean(), MOMENTUM)
         sites = self.sites(volume, threshold)
         where = (sites.image, sites.row, sites.column)
         kept = sites.score[:, None] * at(volume, *where)
@@ -119,16 +126,14 @@ class DeepSparseDetector(nn.Module):
         return F.mse_loss(rebuilt, holograms / self.unit), sites
 
     @torch.no_grad()
-    def calibrate(self, holograms: Tensor, quantile: float = 0.995, strength: float = 6.0) -> None:
-        """Set the unit to the rms of `holograms` (N, L, L), and the encodings so that a quantile of their strengths,
-        ||A||^2 over all pixels, is `strength`: with less there may be no detection to learn from.
+    def calibrate(self, holograms: Tensor, strength: float = 2.0) -> None:
+        """Before training: the unit is the rms of `holograms` (N, L, L), and the level the mean of their ||A||^2.
+
+        `strength` is the mean of lambda^2 ||A||^2 from here on: the higher, the more is detected. With too little
+        there is no detection to learn from.
         """
         if not len(holograms):
             raise ValueError("no hologram to calibrate with; give at least one of the training images")
+        self.strength.fill_(strength)
         self.unit.copy_(holograms.square().mean().sqrt())
-        found = self.encode(holograms).square().sum(1).cpu().numpy()
-        last = self.encoder.layers[-1]
-        # NumPy's quantile: torch's refuses more than 2^24 values.
-        factor = (strength / float(np.quantile(found, quantile))) ** 0.5
-        last.weight.mul_(factor)
-        last.bias.mul_(factor)
+        self.level.copy_(self.encode(holograms).square().sum(1).mean())

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from papers.vp_dsd.detection import Detections, Detector, alone, embed
-from papers.vp_dsd.detector import DeepSparseDetector
-from papers.vp_dsd.holograms import Holograms, find, read
-from papers.vp_dsd.matching import match, true_labels
+from papers.vp_dsd.detection.matching import match, true_labels
+from papers.vp_dsd.detection.method import Detections, Detector, alone, embed
+from papers.vp_dsd.detection.network import DeepSparseDetector
+from papers.vp_dsd.imaging.holograms import Holograms, find, read
+from papers.vp_dsd.imaging.simulator import Recipe, simulate
 from papers.vp_dsd.plan import DETECTOR, SIMULATOR
-from papers.vp_dsd.simulator import Recipe, simulate
 from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
 
 CALIBRATED_ON = 32  # training images that set the initial scale

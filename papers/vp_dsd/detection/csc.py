@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from papers.vp_dsd.detection import Detections, amplitude_peaks
-from papers.vp_dsd.optics import Optics
+from papers.vp_dsd.detection.method import Detections, amplitude_peaks
+from papers.vp_dsd.imaging.optics import Optics
 
 START = 2.5  # |I|, in rms, at the centres of the cells that atoms are learned from
 APART = 4  # pixels along both axes within which there is no second cell

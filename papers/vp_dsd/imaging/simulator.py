@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from papers.vp_dsd.bodies import Shape, draw, nuclei, places, transmission
-from papers.vp_dsd.holograms import CLASSES, Cells, Holograms, normalised
-from papers.vp_dsd.optics import Optics, propagate
+from papers.vp_dsd.imaging.bodies import Shape, draw, nuclei, places, transmission
+from papers.vp_dsd.imaging.holograms import CLASSES, Cells, Holograms, normalised
+from papers.vp_dsd.imaging.optics import Optics, propagate
 from shared.training import axis_seed
 
 PIXELS = 2**18  # that are rendered together

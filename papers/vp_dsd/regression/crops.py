@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from papers.vp_dsd.classifier import FLOOR
-from papers.vp_dsd.complex_layers import ComplexConvs, to_complex, to_real
-from papers.vp_dsd.holograms import Holograms
-from papers.vp_dsd.optics import Optics
+from papers.vp_dsd.detection.layers import ComplexConvs, to_complex, to_real
+from papers.vp_dsd.imaging.holograms import Holograms
+from papers.vp_dsd.imaging.optics import Optics
+from papers.vp_dsd.learning.classifier import FLOOR
 from shared.bags import BagError, Bags
 
 

@@ -26,7 +26,7 @@ class PrototypicalClustering(LossMethod):
 
     Parameters
     ----------
-    network : module with `features` and a linear `last`, such as `papers.vp_dsd.classifier.Classifier`.
+    network : module with `features` and a linear `last`, such as `papers.vp_dsd.learning.classifier.Classifier`.
     noise : standard deviation of a view, in units of the whitened features; drawn from torch's global generators.
     temperature : of the prediction.
     epsilon : strength of the entropy in the assignment, in units of similarity.

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from papers.mle_llp.data import Data, data_of
-from papers.vp_dsd.holograms import CLASSES, SPLITS
-from papers.vp_dsd.simulator import Recipe, subject_proportions
+from papers.vp_dsd.imaging.holograms import CLASSES, SPLITS
+from papers.vp_dsd.imaging.simulator import Recipe, subject_proportions
 from shared.bags import BagError, Bags
 from shared.training import axis_seed
 

@@ -11,46 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from papers.vp_dsd.classifier import Classifier
-from papers.vp_dsd.complex_layers import ComplexConvs
-from papers.vp_dsd.crops import Encoded, LeNet, with_moduli
+from papers.vp_dsd.detection.layers import ComplexConvs
+from papers.vp_dsd.learning.classifier import Classifier
+from papers.vp_dsd.regression.crops import Encoded, LeNet, with_moduli
 from shared.networks import ResNet18
 
-DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
-
-def _conv(n_in: int, n_out: int, size: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(n_in, n_out, size, stride, size // 2, bias=False), nn.BatchNorm2d(n_out))
-
-
-class _Bottleneck(nn.Module):
-    def __init__(self, n_in: int, n: int, stride: int):
-        super().__init__()
-        middle = (_conv(n_in, n, 1), nn.ReLU(), _conv(n, n, 3, stride), nn.ReLU())
-        self.path = nn.Sequential(*middle, _conv(n, 4 * n, 1))
-        self.shortcut = _conv(n_in, 4 * n, 1, stride) if n_in != 4 * n or stride > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.path(x) + self.shortcut(x))
+def _conv(n_in: int, n_out: int, size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(n_in, n_out, size, 1, size // 2, bias=False), nn.BatchNorm2d(n_out))
 
 
 def resnet(depth: int, n_classes: int, width: int = 64) -> nn.Module:
-    """(N, 2, H, W) images -> (N, n_classes) logits: a residual network of 18, 50, 101 or 152 layers (He et al. 2016).
+    """(N, 2, H, W) images -> (N, n_classes) logits: a residual network (He et al. 2016).
 
-    The 18 layers are `shared.networks.ResNet18`, the others bottlenecks with strides in their 3x3 convolutions.
+    The 18 layers are `shared.networks.ResNet18`, which has a width; 50, 101 and 152 are torchvision's, untrained, their
+    first layer for two channels.
     """
     if depth == 18:
         return ResNet18(n_classes, width, channels=2, large=True)
-    if depth not in DEPTHS:
-        raise ValueError(f"no residual network of {depth} layers: take 18, {', '.join(map(str, DEPTHS))}")
-    layers = [_conv(2, width, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    n_in = width
-    for stage, blocks in enumerate(DEPTHS[depth]):
-        n = width << stage
-        for block in range(blocks):
-            layers.append(_Bottleneck(n_in, n, 2 if stage and not block else 1))
-            n_in = 4 * n
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, n_classes))
+    if depth not in (50, 101, 152):
+        raise ValueError(f"no residual network of {depth} layers: take 18, 50, 101 or 152")
+    from torchvision import models  # takes a second
+
+    network = getattr(models, f"resnet{depth}")(num_classes=n_classes)
+    network.conv1 = nn.Conv2d(2, 64, 7, 2, 3, bias=False)
+    return network
 
 
 def shares(maps: Tensor) -> Tensor:
@@ -81,6 +66,8 @@ class CFCRN(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """(N, 2, H, W) -> (N, n_classes, H, W), densities before they are made positive."""
+        if x.shape[2] % 8 or x.shape[3] % 8:
+            raise ValueError(f"C-FCRN needs images whose sides are multiples of 8, got {tuple(x.shape[2:])}")
         seen = []
         for layer in self.down:
             x = F.relu(layer(x))
@@ -101,6 +88,10 @@ class EncodedMaps(Encoded):
     def encodings(self, x: Tensor) -> Tensor:
         """(N, 2, L, L) -> (N, L, L, 3 d)."""
         return with_moduli(self.encoder(x)).permute(0, 2, 3, 1)
+
+    def start(self, x: Tensor) -> None:
+        """As `Encoded.start`, on the pixels of 16 images among `x` at most."""
+        super().start(x[:: -(-len(x) // 16)])
 
     def forward(self, x: Tensor) -> Tensor:
         return shares(super().forward(x).permute(0, 3, 1, 2))
@@ -134,8 +125,8 @@ def network_of(spec: dict, n_classes: int, encoder: ComplexConvs) -> nn.Module:
     if name == "encoder" and predictor == "heatmap":
         return EncodedMaps(encoder, nn.Linear(n_features, n_classes))
     if name == "encoder" and predictor == "direct":
-        # Means over a whole image hardly differ between images.
-        normed = nn.BatchNorm1d(n_features, affine=False)
+        # Means over whole images are small and hardly differ.
+        normed = nn.LayerNorm(n_features, elementwise_affine=False)
         return EncodedImage(encoder, nn.Sequential(normed, Classifier(n_features, spec["hidden"], n_classes)))
     if predictor == "direct" and name.startswith("resnet"):
         return resnet(int(name.removeprefix("resnet")), n_classes, spec["width"])

@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from papers.vp_dsd.detection import Detections
-from papers.vp_dsd.holograms import Cells
-
-
-def cells_of(cells: Cells, numbers: np.ndarray) -> Cells:
-    """The cells of the images numbered so, in that order."""
-    sizes = np.diff(cells.offsets)[numbers]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    rows = np.arange(offsets[-1]) + np.repeat(cells.offsets[numbers] - offsets[:-1], sizes)
-    return Cells(offsets, cells.centres[rows], cells.labels[rows])
+from papers.vp_dsd.detection.method import Detections
+from papers.vp_dsd.imaging.holograms import Cells
 
 
 def match(found: Detections, cells: Cells, radius: float, size: int | None = None) -> np.ndarray:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from papers.plot import student
-from papers.vp_dsd.feature_label import flm_loss
+from papers.vp_dsd.learning.feature_label import flm_loss
+from papers.vp_dsd.learning.prototypes import PrototypicalClustering
 from papers.vp_dsd.loss import COSTS, mse_loss, vp_loss
-from papers.vp_dsd.prototypes import PrototypicalClustering
 from shared.bags import Bags
 from shared.methods import LossMethod, Method, kl_loss
 from shared.training import Inputs

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from papers.vp_dsd.complex_layers import local_log_softmax, to_complex
-from papers.vp_dsd.detector import DeepSparseDetector, Sites, at, peaks
-from papers.vp_dsd.optics import Optics
-from shared.bags import Bags, permutation
+from papers.vp_dsd.detection.layers import local_log_softmax, to_complex
+from papers.vp_dsd.detection.network import DeepSparseDetector, Sites, at, peaks
+from papers.vp_dsd.imaging.optics import Optics
+from shared.bags import Bags
 from shared.methods import Batch
-from shared.training import Inputs, axis_seed, seed_torch
-
-CALIBRATION = 32  # images
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Detector:
         network: DeepSparseDetector,
         optimiser: torch.optim.Optimizer,
         ramp: int,
-        thresholds: tuple[float, float] = (0.3, 0.9),
+        thresholds: tuple[float, float] = (0.3, 0.5),
     ):
         self.network, self.optimiser, self.ramp, self.thresholds, self.step = network, optimiser, ramp, thresholds, 0
 
@@ -100,22 +97,6 @@ class Detector:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-
-
-def detector_of(spec: dict, inputs: Inputs, optics: Optics, numbers: np.ndarray) -> tuple[Detector, Bags]:
-    """(the detector a spec names, calibrated on the first images; what it learns from).
-
-    It learns from the first `detector_images` of the images numbered so, in a random order.
-    """
-    order = permutation(len(numbers), axis_seed(spec["seed"], "detector images"))
-    bags = alone(np.asarray(numbers)[order[: spec["detector_images"]]])
-    names = ("maps", "encoder_kernels", "head_kernels", "patch", "nms")
-    seed_torch(axis_seed(spec["seed"], "detector"), inputs.device)
-    network = DeepSparseDetector(optics, **{name: spec[name] for name in names}).to(inputs.device)
-    network.calibrate(inputs.batch(bags.indices[:CALIBRATION]), strength=spec["strength"])
-    optimiser = torch.optim.Adam(network.parameters(), spec["detector_learning_rate"], fused=True)
-    steps = spec["detector_epochs"] * -(-len(bags) // spec["detector_batch"])
-    return Detector(network, optimiser, steps // 2, (spec["threshold_start"], spec["threshold"])), bags
 
 
 def alone(numbers: np.ndarray) -> Bags:

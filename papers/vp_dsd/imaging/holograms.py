@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from papers.vp_dsd.optics import Optics
+from papers.vp_dsd.imaging.optics import Optics
 from shared.datasets.catalogue import Absent, DatasetError, Source
 from shared.datasets.download import find_in_mirror
 

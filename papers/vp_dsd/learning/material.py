@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from papers.vp_dsd.classifier import whitening
-from papers.vp_dsd.crops import image_bags
-from papers.vp_dsd.donors import draw_donors, stained_cells
-from papers.vp_dsd.embeddings import embedding_of, holograms_of
-from papers.vp_dsd.holograms import CLASSES, SPLITS
+from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
+from papers.vp_dsd.imaging.holograms import CLASSES, SPLITS
+from papers.vp_dsd.learning.classifier import whitening
+from papers.vp_dsd.learning.donors import draw_donors, stained_cells
 from papers.vp_dsd.plan import HOLOGRAMS
+from papers.vp_dsd.regression.crops import image_bags
 from shared.bags import Bags, permutation
 from shared.training import Inputs, axis_seed
 
@@ -60,6 +60,7 @@ def _stained(spec: dict, device: torch.device) -> Material:
     cells = stained_cells(spec["network"], device)
     donors = draw_donors(spec, cells.labels, cells.n_train)
     train, validation, test = (donors[split].bags for split in SPLITS)
+    test = Bags(test.indices, test.offsets, donors["test"].truth)
     known = cells.inputs.batch(np.arange(len(cells.labels)))
     features = _principal(known.flatten(1), cells.n_train, spec["components"])
     return Material(Inputs(features, device), cells.labels, train, validation, test, cells.checksums)

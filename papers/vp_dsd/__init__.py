@@ -1,0 +1,1 @@
+"""Vertex proportion loss and the Deep Sparse Detector (Pacheco et al. 2024)."""

@@ -1,0 +1,1 @@
+"""Finding cells: the Deep Sparse Detector, its baselines, matching, CSC."""

@@ -1,0 +1,1 @@
+"""Holograms: the physics, the simulated set, recorded sets."""

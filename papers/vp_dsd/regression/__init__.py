@@ -1,0 +1,1 @@
+"""Proportions predicted from images and from oracle detections: Table 3."""
