@@ -97,8 +97,10 @@ def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
 def without_learning(material: Material) -> dict[str, float]:
     """The mean entropy of the test subjects' proportions, and their error if all had the training subjects' mean."""
     shares, mean = material.test.proportions, material.train.proportions.mean(0)
-    constant = proportion_error(np.broadcast_to(mean, shares.shape), shares)["average"]
-    return {"proportion_entropy": float(entropy(torch.from_numpy(shares))), "constant_error": constant}
+    constant = proportion_error(np.broadcast_to(mean, shares.shape), shares)
+    found = {"constant_error": constant.pop("average")}
+    found |= {f"constant_error_{name}": value for name, value in constant.items()}
+    return found | {"proportion_entropy": float(entropy(torch.from_numpy(shares)))}
 
 
 def shown(method: Method, material: Material) -> list[list[float]]:

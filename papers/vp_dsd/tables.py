@@ -27,6 +27,7 @@ LOSSES = ("mse", "kl", "flm", "pc", "plot", "vp_l2", "vp_ce")  # the columns of 
 FINDERS = {"": "dsd", "local_softmax_": "local softmax", "amplitude_": "amplitude threshold"}
 SIMULATED, STAINED, REAL = "simulated_holograms", "wbc_stained", "wbc_holograms"
 LEGEND = "Mean ± standard deviation over seeds (their number); a seed draws its own subjects, detector and classifier."
+CONSTANT = "mean of the training subjects"  # for all test subjects, without a look at them
 AVERAGE = {"accuracy": "class_accuracy", "error": "error"}  # what a table's row `average` is
 
 
@@ -138,10 +139,11 @@ def write(tier: str, results: Path) -> None:
     def rows_of(some: list[Run], metrics) -> dict[str, pandas.DataFrame]:
         return {m: planned_rows(some, folder / "runs", m) for m in metrics}
 
-    def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str, used=None) -> None:
-        used = planned_rows(runs if used is None else used, folder / "runs")
+    def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str, used=runs) -> None:
+        standing_in = stand_ins(pandas.DataFrame([run.spec for run in used]))
+        missing = not_run(planned_rows(used, folder / "runs"))
         write_csv(table, folder / f"{name}.csv")
-        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {stand_ins(used)}", not_run(used)])
+        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {standing_in}", missing])
 
     names = {f"accuracy_{name}": name for name in CLASSES} | {"class_accuracy": "average", "train_s": "seconds"}
     rows = rows_of(simulated, names)
@@ -159,6 +161,8 @@ def write(tier: str, results: Path) -> None:
 
     names = {f"error_{name}": name for name in CLASSES} | {"error": "average"}
     rows, by = rows_of([*learned, *others], names), ["dataset", "method"]
+    constant = rows_of([run for run in learned if run.spec["method"] == "kl"], [f"constant_{m}" for m in names])
+    rows = {m: pandas.concat([rows[m], constant[f"constant_{m}"].assign(method=CONSTANT)]) for m in names}
     note = f"{LEGEND} Mean absolute error of a test subject's proportions after hard assignment, in points, last epoch."
     title = "Table 2: error of the predicted proportions"
     publish("table2", long(rows, by, names), wide(rows, by, names), title, note, [*learned, *others])
