@@ -81,7 +81,7 @@ def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
     curves["epoch"] = [before + epoch for epoch in curves["epoch"]]
     metrics = selected(curves, "test_class_accuracy" if "test_class_accuracy" in curves else "test_error")
     metrics["last"] |= {"train_s": round(seconds, 3), **without_learning(material)}
-    if spec["seed"] == 0 and spec["bags"] == "images":
+    if spec["seed"] == 0 and spec["bags"] == "images" and "test_class_accuracy" in curves:
         curves = {**curves, "simplex": shown(method, material)}
     bags = {"train": material.train.summary(), "validation": material.validation.summary()}
     return {

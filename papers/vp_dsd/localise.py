@@ -37,7 +37,8 @@ def score(found, holograms: Holograms, numbers: np.ndarray, radius: float) -> di
     pairs = match(found, cells, radius, holograms.images.shape[1] if holograms.simulated else None)
     seen = true_labels(pairs, cells)
     result = scores(pairs, len(cells.labels))
-    result |= {f"recall_{name}": (seen == k).sum() / (cells.labels == k).sum() for k, name in enumerate(CLASSES)}
+    for k in np.unique(cells.labels):
+        result[f"recall_{CLASSES[k]}"] = (seen == k).sum() / (cells.labels == k).sum()
     return {name: 100 * float(value) for name, value in result.items()}
 
 
@@ -90,9 +91,9 @@ def csc(spec: dict, device: torch.device, session: dict) -> dict | None:
 
     cells = of_images(holograms.cells, holograms.numbers(2))
     truth = true_labels(match(found, cells, radius, side), cells)
-    by_class = [100 * float((labels[truth == k] == k).mean()) for k in range(len(CLASSES))]
-    metrics |= {f"accuracy_{name}": value for name, value in zip(CLASSES, by_class, strict=True)}
-    metrics["class_accuracy"] = float(np.mean(by_class))
+    by_class = {k: 100 * float((labels[truth == k] == k).mean()) for k in np.unique(truth[truth >= 0])}
+    metrics |= {f"accuracy_{CLASSES[k]}": value for k, value in by_class.items()}
+    metrics["class_accuracy"] = float(np.mean(list(by_class.values())))
     bags = image_bags(restricted(holograms, 2), 2, found.offsets, by_subject=True)
     predicted = assigned_proportions(np.eye(len(CLASSES))[labels[bags.indices]], bags.offsets)
     error = proportion_error(predicted, bags.proportions)

@@ -40,8 +40,10 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     named = rows[rows.method.isin(LOSSES) | rows.method.eq("csc")]
     images = named[named["bags"].fillna("images") == "images"] if "bags" in named else named
     donors = images[images.dataset.isin((STAINED, REAL))]
-    if (donors.dataset == REAL).any():
+    if donors.value[donors.dataset == REAL].notna().any():
         donors = donors[donors.dataset == REAL]
+    else:
+        donors = donors[donors.dataset == STAINED]
     ours = images[images.dataset == SIMULATED]
     third = rows[rows.predictor.fillna("").ne("")] if "predictor" in rows else rows[:0]
     found = [
@@ -186,7 +188,7 @@ def write(tier: str, results: Path) -> None:
     publish("detection", found, text.rename_axis(columns=None), "Detection", note, seekers)
 
     checked = equations(records)
-    publish("equations", checked, checked, "The VP loss against its oracles", "Largest deviations; no training.", [])
+    publish("equations", checked, checked, "The VP loss against its oracles", "Largest deviations; no training.")
     write_csv(simplex(records), folder / "fig2.csv")
     write_csv(example(records), folder / "fig3.csv")
 

@@ -102,7 +102,9 @@ def find(name: str) -> Path:
     try:
         return find_in_mirror(source)
     except Absent as error:
-        raise Absent(f"{name}: {error}; {SETS[name]}, then lay it out as papers/vp_dsd/imaging/holograms.py says") from None
+        raise Absent(
+            f"{name}: {error}; {SETS[name]}, then lay it out as papers/vp_dsd/imaging/holograms.py says"
+        ) from None
 
 
 def read(folder: Path, expected: Optics | None = None, size: int | None = None) -> Holograms:
