@@ -2,7 +2,7 @@
 
     ot.emd           hard: POT's network simplex, one bag after another
     assignment       hard: scipy.optimize.linear_sum_assignment on columns repeated by the counts, likewise
-    shared.transport hard: `round_to_labels`, the simplex with a certificate
+    shared.transport hard: `round_to_labels`, what ours calls, without the checks and the one-hot rows
     ot.sinkhorn      soft, epsilon 1: POT's default method in float64, stopped at the violation ours stops at
 
 Logits are normal (standard deviation 3) and labels are drawn from the model, so counts are typical. Peers get counts,

@@ -1,8 +1,9 @@
-"""Speed, memory and marginal violation of `shared.transport`, against loops of POT calls over the same bags.
+"""Speed, memory and certificates of `shared.transport`, against loops of POT calls over the same bags.
 
 Every solver has the POT call that solves the same problem as its peer, timed in turns with it:
 
-    exact                 ot.emd2
+    exact                 ot.emd, with the counts of random labels
+    exact, fractions      ot.emd, with proportions from a flat Dirichlet distribution
     sinkhorn 0.1          ot.sinkhorn, epsilon 0.1, as many iterations as ours needed, no stopping rule
     sinkhorn 1 x75        ot.sinkhorn, epsilon 1, 75 iterations
     unbalanced x75        ot.unbalanced.sinkhorn_knopp_unbalanced, rows hard, columns soft, 75 iterations
@@ -10,13 +11,20 @@ Every solver has the POT call that solves the same problem as its peer, timed in
 
 Problems are minus log-softmaxes of normal logits (standard deviation 3) in float32 with the counts of random labels.
 POT gets float64 arrays on the CPU, converted outside the timing. A ratio below 1 means faster than POT; ratios are of
-neighbouring runs. The violation of the unbalanced solvers is that of the rows, the columns being a penalty.
+neighbouring runs. The violation of the unbalanced solvers is that of the rows, the columns being a penalty. The gap is
+the worst duality gap of a bag, relative to 1 + its largest cost. All run on one thread; the exact solver, which spreads
+bags over threads, also on all of them.
+
+transport_stress.csv has the worst gap and violation of the exact solver over 100,000 small random problems by their
+kind: 1 to 100 classes, 1 to 70 instances, in float32 and float64.
 """
 
 import argparse
+import os
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +35,24 @@ from torch import Tensor
 from benchmarks.timing import device_name, peak_memory, print_table, spread, time_interleaved, versions, write_csv
 from shared.transport import Transport, exact, sinkhorn, unbalanced_sinkhorn
 
-SIZES = [(64, 16, 10), (64, 64, 10), (16, 128, 100), (4, 1024, 10), (4, 1024, 100)]
+SIZES = [(64, 16, 10), (64, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10), (4, 1024, 100)]
+EXACT = {"exact": False, "exact, fractions": True}  # and whether the proportions are fractions
 TAU = 0.5  # alpha = 0.5 at epsilon = 1
-SHOWN = ["solver", "B", "N", "K", "milliseconds_median", "ratio_to_pot_loop_median", "peak_memory_mb", "violation"]
+TIMES = ["milliseconds_median", "ratio_to_pot_loop_median", "peak_memory_mb"]
+SHOWN = ["solver", "B", "N", "K", "threads", *TIMES, "violation", "gap"]
 
 
-def draw(bags: int, size: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    bags: int, size: int, classes: int, device: torch.device, fractions: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cost, offsets and proportions of one batch."""
     generator = torch.Generator().manual_seed(0)
     cost = -(3 * torch.randn(bags * size, classes, generator=generator)).log_softmax(1)
     labels = torch.randint(classes, (bags, size), generator=generator)
     proportions = torch.nn.functional.one_hot(labels, classes).float().mean(1)
+    if fractions:
+        proportions = torch.rand(bags, classes, generator=generator).log()
+        proportions = proportions / proportions.sum(1, keepdim=True)
     return cost.to(device), torch.arange(bags + 1, device=device) * size, proportions.to(device)
 
 
@@ -51,7 +66,6 @@ def there_and_back(cost: Tensor, offsets: Tensor, proportions: Tensor) -> Transp
 def ours(problem: tuple[Tensor, Tensor, Tensor]) -> dict[str, Callable[[], Transport]]:
     settings = {"check": False, "gradient": "none"}
     return {
-        "exact": partial(exact, *problem, check=False),
         "sinkhorn 0.1": partial(sinkhorn, *problem, 0.1, **settings),
         "sinkhorn 1 x75": partial(sinkhorn, *problem, 1.0, iterations=75, tolerance=0.0, **settings),
         "unbalanced x75": partial(unbalanced_sinkhorn, *problem, epsilon=1.0, tau=TAU, **settings),
@@ -79,7 +93,7 @@ def peers(problem: tuple[Tensor, Tensor, Tensor], size: int, iterations: int) ->
         return plans
 
     return {
-        "exact": lambda: [ot.emd2(ones, b, c, return_matrix=True)[1]["G"] for c, b in arrays],
+        "exact": lambda: [ot.emd(ones, b, c) for c, b in arrays],
         "sinkhorn 0.1": lambda: [ot.sinkhorn(ones, b, c, 0.1, numItermax=iterations, **free) for c, b in arrays],
         "sinkhorn 1 x75": lambda: [ot.sinkhorn(ones, b, c, 1.0, numItermax=75, **free) for c, b in arrays],
         "unbalanced x75": lambda: [unbalanced(ones, b, c, c=np.ones_like(c), **soft) for c, b in arrays],
@@ -89,33 +103,115 @@ def peers(problem: tuple[Tensor, Tensor, Tensor], size: int, iterations: int) ->
 
 def violation_of(plans: list, proportions: Tensor, hard_columns: bool) -> float:
     plan = torch.stack([torch.as_tensor(p) for p in plans])
-    shares = (proportions / proportions.sum(1, keepdim=True)).to(plan)
+    shares = proportions.double() / proportions.double().sum(1, keepdim=True)
     columns = (plan.mean(1) - shares).abs().max().item() if hard_columns else 0.0
     return max((plan.sum(2) - 1).abs().max().item(), columns)
 
 
-def measure(bags: int, size: int, classes: int, repeats: int, device: torch.device) -> list[dict[str, object]]:
-    """Rows of the table for one size of problem."""
-    problem = draw(bags, size, classes, device)
-    solvers = ours(problem)
-    loops = peers(problem, size, solvers["sinkhorn 0.1"]().iterations)
+def gaps_of_emd(problem: tuple[Tensor, Tensor, Tensor], size: int) -> float:
+    """Worst relative gap of POT's plans and potentials."""
+    cost, _, proportions = (tensor.double().cpu() for tensor in problem)
+    worst = 0.0
+    for c, z in zip(cost.split(size), proportions / proportions.sum(1, keepdim=True), strict=True):
+        c, masses = c.numpy(), size * z.numpy()
+        plan, log = ot.emd(np.ones(size), masses, c, log=True)
+        gap = (plan * c).sum() - log["u"].sum() - masses @ log["v"]
+        worst = max(worst, abs(gap) / (1 + np.abs(c).max()))
+    return worst
+
+
+def measure(
+    bags: int, size: int, classes: int, repeats: int, device: torch.device, threads: int
+) -> list[dict[str, object]]:
+    """Rows of the table for one size of problem; those of the exact solver alone on more than one thread."""
+    torch.set_num_threads(threads)
+    solvers, loops, problems = {}, {}, {}
+    if threads == 1:
+        problem = draw(bags, size, classes, device)
+        solvers = ours(problem)
+        loops = peers(problem, size, solvers["sinkhorn 0.1"]().iterations)
+        problems = dict.fromkeys(solvers, problem)
+    for name, fractions in EXACT.items():
+        problem = draw(bags, size, classes, device, fractions)
+        solvers[name], loops[name] = partial(exact, *problem, check=False), peers(problem, size, 0)["exact"]
+        problems[name] = problem
     calls = {name: call for key in solvers for name, call in ((key, solvers[key]), (f"POT {key}", loops[key]))}
     taken = time_interleaved(calls, repeats, device)
     rows = []
     for name, call in calls.items():
         key = name.removeprefix("POT ")
+        gap = ""
         if name == key:
-            violation = call().violation.max().item()
+            solved = call()
+            violation = solved.violation.max().item()
+            if solved.gap is not None:
+                scale = 1 + problems[key][0].view(bags, -1).abs().amax(1).double()
+                gap = f"{(solved.gap.abs() / scale).max().item():.1e}"
         else:
-            violation = violation_of(call(), problem[2].cpu(), hard_columns="unbalanced" not in key)
+            violation = violation_of(call(), problems[key][2].cpu(), hard_columns="unbalanced" not in key)
+            if key in EXACT:
+                gap = f"{gaps_of_emd(problems[key], size):.1e}"
         ratios = [mine / peer for mine, peer in zip(taken[name], taken[f"POT {key}"], strict=True)]
         memory = peak_memory(call, device if name == key else torch.device("cpu"))
-        row = {"solver": name, "B": bags, "N": size, "K": classes}
+        row = {"solver": name, "B": bags, "N": size, "K": classes, "threads": threads}
         for column, values in (("milliseconds", taken[name]), ("ratio_to_pot_loop", ratios)):
             for kind, value in zip(("median", "min", "max"), spread(values), strict=True):
                 row[f"{column}_{kind}"] = f"{value:.4g}"
-        rows.append(row | {"peak_memory_mb": f"{memory:.3g}", "violation": f"{violation:.1e}"})
+        rows.append(row | {"peak_memory_mb": f"{memory:.3g}", "violation": f"{violation:.1e}", "gap": gap})
     return rows
+
+
+COSTS = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "negative": lambda rng, shape: -5 * rng.random(shape),
+    "tied": lambda rng, shape: rng.integers(0, 3, shape).astype(float),
+    "constant": lambda rng, shape: np.full(shape, rng.normal()),
+    "peaky": lambda rng, shape: rng.exponential(size=shape) ** 6,
+    "alike": lambda rng, shape: rng.normal(size=shape[1]) + 1e-6 * rng.normal(size=shape),
+    "large": lambda rng, shape: 1e6 * rng.normal(size=shape),
+}
+MASSES = ("counts", "float32 counts", "nearly counts", "fractions", "zeros")
+
+
+def draw_proportions(kind: str, rng: np.random.Generator, sizes: np.ndarray, classes: int) -> np.ndarray:
+    z = rng.dirichlet(np.full(classes, 0.5), len(sizes))
+    if "counts" in kind:
+        z = np.stack([rng.multinomial(n, p) / n for n, p in zip(sizes, z, strict=True)])
+    if kind == "float32 counts":
+        return z.astype(np.float32)
+    if kind == "nearly counts":
+        z = np.abs(z * (1 + 10.0 ** -rng.integers(1, 12) * rng.normal(size=z.shape)))
+    if kind == "zeros":
+        z = z * (rng.random(z.shape) < 0.5) + 1e-3 * np.eye(classes)[0]
+    return z / z.sum(1, keepdims=True)
+
+
+def stress(problems: int, batch: int = 100) -> list[dict[str, object]]:
+    """The worst certificates of at least so many small problems, by kind of costs and of masses."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    kinds = [(cost, mass) for cost in COSTS for mass in MASSES]
+    worst = {kind: {"problems": 0, "gap": 0.0, "violation": 0.0} for kind in kinds}
+    for turn in range(-(-problems // batch)):
+        kind = kinds[turn % len(kinds)]
+        classes = rng.choice([1, 2, 3, 5, 10, 30, 100], p=[0.1, 0.2, 0.2, 0.2, 0.2, 0.07, 0.03])
+        sizes = rng.choice([1, 2, 3, 5, 8, 16, 33, 70], batch)
+        edges = np.append(0, sizes.cumsum())
+        cost = torch.from_numpy(COSTS[kind[0]](rng, (edges[-1], classes))).to(
+            rng.choice([torch.float32, torch.float64])
+        )
+        solved = exact(cost, torch.from_numpy(edges), torch.from_numpy(draw_proportions(kind[1], rng, sizes, classes)))
+        scale = torch.stack([1 + cost[start:stop].abs().max() for start, stop in pairwise(edges)]).double()
+        found = worst[kind]
+        found["problems"] += batch
+        found["gap"] = max(found["gap"], (solved.gap.abs() / scale).max().item())
+        found["violation"] = max(found["violation"], solved.violation.max().item())
+    everything = {
+        "problems": sum(row["problems"] for row in worst.values()),
+        "gap": max(row["gap"] for row in worst.values()),
+        "violation": max(row["violation"] for row in worst.values()),
+    }
+    rows = [{"costs": c, "masses": m} | row for (c, m), row in [*worst.items(), (("all", "all"), everything)]]
+    return [row | {name: f"{row[name]:.1e}" for name in ("gap", "violation")} for row in rows]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -123,21 +219,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of the exact solver, beside one: all cores"
+    )
+    parser.add_argument("--problems", type=int, default=100_000, help="of the stress test")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     warnings.filterwarnings("ignore", module="ot")
 
-    stamp = {
-        "repeats": arguments.repeats,
-        "device": device_name(device),
-        "versions": versions("torch", "pot", "numpy"),
-    }
-    rows = [row | stamp for size in SIZES for row in measure(*size, arguments.repeats, device)]
+    rows = []
+    for threads in sorted({1, arguments.threads}):
+        for size in SIZES:
+            stamp = {"repeats": arguments.repeats, "versions": versions("torch", "pot", "numpy", "numba")}
+            found = measure(*size, arguments.repeats, device, threads)
+            rows += [row | {"device": device_name(device)} | stamp for row in found]
     write_csv(arguments.out / "transport.csv", rows)
     print_table(rows, SHOWN)
-    print(f"{stamp['device']}; {stamp['versions']}; {arguments.repeats} repeats")
+    worst = stress(arguments.problems)
+    write_csv(arguments.out / "transport_stress.csv", worst)
+    print_table(worst, worst[0])
 
 
 if __name__ == "__main__":

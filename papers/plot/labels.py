@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
 
-import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import pad
 
 from shared.bags import BagError
 from shared.transport import check_problem, largest_remainder, round_to_labels, sinkhorn
-
-# Assignment on repeated columns takes as long as `round_to_labels` at this size with 10 classes, less with 100 and for
-# smaller bags. It grows with the cube of the size, the simplex about linearly.
-ASSIGNED = 128
 
 
 @torch.no_grad()
@@ -73,7 +66,7 @@ def relabel(
     cost = _finite_cost(log_p, offsets, 1.0 if kind == "hard" else 1000 * epsilon)
     if kind == "soft":
         return _soft(cost.to(log_p), offsets, proportions, epsilon, iterations)
-    labels = _hard(cost.cpu(), offsets, largest_remainder(proportions.cpu(), offsets.diff()))
+    labels = round_to_labels(-cost.cpu(), offsets, largest_remainder(proportions.cpu(), offsets.diff()))
     return torch.zeros_like(log_p).scatter_(1, labels.to(log_p.device)[:, None], 1)
 
 
@@ -91,22 +84,6 @@ def _finite_cost(log_p: Tensor, offsets: Tensor, margin: float) -> Tensor:
     most = cost.masked_fill(impossible, -torch.inf).max()
     # One more of them outweighs all else in a bag. All are alike, as if p = 0 were one number that tends to 0.
     return cost.masked_fill(impossible, float(most + int(offsets.diff().max()) * (most + best.max()) + margin))
-
-
-def _hard(cost: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
-    """The labelling (M,) of least cost with these counts, exactly; all on the host."""
-    costs = cost.numpy()
-    # Every class as often as a bag has it: as many columns as the bag has instances, so the same offsets cut them.
-    columns = np.repeat(np.tile(np.arange(cost.shape[1]), len(counts)), counts.flatten().numpy())
-    labels = np.empty_like(columns)
-    for bag, (start, stop) in enumerate(pairwise(offsets.tolist())):
-        if stop - start <= ASSIGNED:
-            repeated = columns[start:stop]
-            labels[start:stop] = repeated[linear_sum_assignment(costs[start:stop].take(repeated, 1))[1]]
-        else:
-            whole = torch.tensor([0, stop - start])
-            labels[start:stop] = round_to_labels(-cost[start:stop], whole, counts[bag : bag + 1]).numpy()
-    return torch.from_numpy(labels)
 
 
 def _soft(cost: Tensor, offsets: Tensor, proportions: Tensor, epsilon: float, iterations: int) -> Tensor:

@@ -7,9 +7,9 @@ bags, and proportions (B, K). Every instance has mass 1 and class k of a bag of 
 Choosing a solver
 -----------------
 exact
-    The linear program. A labelling when the n z are whole, no parameter to set, float64 on the CPU. The
-    answer to prefer when its time is affordable, and the reference for the others. Its value has the plan
-    for a gradient.
+    The linear program, all bags at once, with a certificate; no parameter to set, float64 on the host. Its value
+    has the plan for a gradient. Whole n z give whole rows, others split up to K - 1 rows: a plan is no labelling.
+    The answer to prefer, and the reference for the others.
 unbalanced_sinkhorn
     Entropic, the class marginal a penalty: for proportions that are noisy or to be traded against the
     predictions. The fastest here; a few dozen iterations settle it unless tau is close to 1.

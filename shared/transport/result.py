@@ -27,11 +27,13 @@ class Transport:
         is a constraint (exact, balanced Sinkhorn), ``|column sum - n z| / n``. The unbalanced class
         marginal is a penalty, so there only the rows count.
     converged : (B,) bool tensor
-        Exact: optimal by the solver's own word and by the duality gap. Balanced Sinkhorn: `violation` is
-        within tolerance. Unbalanced: one more iteration would move no class potential by more than the
+        Exact: certified by `gap` and `violation`, always. Balanced Sinkhorn: `violation` is within
+        tolerance. Unbalanced: one more iteration would move no class potential by more than the
         tolerance.
     iterations : int
-        Iterations made, the same for all bags (exact: 0, the solver does not say).
+        Iterations made, the same for all bags (exact: 0, it has no limit).
+    gap : (B,) tensor or None
+        Exact: duality gap, <C, P> minus the dual value, in units of cost; 0 but for rounding. Others: None.
     """
 
     plan: Tensor
@@ -41,3 +43,4 @@ class Transport:
     violation: Tensor
     converged: Tensor
     iterations: int
+    gap: Tensor | None = None

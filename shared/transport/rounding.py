@@ -1,16 +1,11 @@
 """From proportions to counts (largest remainder) and from plans to labels (the best labelling with these counts)."""
 
-from itertools import pairwise
-
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from shared.transport.exact import solve_bag
+from shared.transport.exact import solve
 from shared.transport.ragged import check_offsets
-
-INTEGRAL = 1e-6
 
 
 def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
@@ -55,8 +50,8 @@ def round_to_labels(plan: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
 
     .. math:: \max_y \sum_i P_{i, y_i} \quad \text{s.t.} \quad |\{i : y_i = k\}| = c_k.
 
-    This is transport with whole masses, whose vertices are whole (Peyré & Cuturi 2019, Section 3.4); the
-    solver's plan is checked to be one, and assignment on repeated columns takes its place should it not be.
+    This is transport with whole masses, which the exact solver answers with whole rows (Peyré & Cuturi 2019,
+    Section 3.4).
 
     Parameters
     ----------
@@ -76,27 +71,14 @@ def round_to_labels(plan: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
     check_offsets(offsets, len(plan))
     if plan.dim() != 2 or counts.shape != (len(offsets) - 1, plan.shape[1]):
         raise ValueError(f"need an (M, K) plan and (B, K) counts, got {tuple(plan.shape)}, {tuple(counts.shape)}")
-    scores, wanted = plan.detach().double().cpu().numpy(), counts.cpu().numpy()
-    labels = []
-    for bag, (start, stop) in enumerate(pairwise(offsets.tolist())):
-        if (wanted[bag] < 0).any() or wanted[bag].sum() != stop - start:
-            raise ValueError(f"bag {bag}: counts {wanted[bag].tolist()} for {stop - start} instances")
-        if not np.isfinite(scores[start:stop]).all():
-            raise ValueError(f"bag {bag}: the plan is not finite")
-        labels.append(_label_bag(-scores[start:stop], wanted[bag]))
-    return torch.from_numpy(np.concatenate(labels)).to(plan.device)
-
-
-def _label_bag(cost: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    try:
-        plan, _, _, optimal = solve_bag(cost, counts.astype(float))
-    except RuntimeError:
-        return _assign(cost, counts)
-    labels = plan.argmax(1)
-    whole = (plan.max(1) > 1 - INTEGRAL).all() and (np.bincount(labels, minlength=len(counts)) == counts).all()
-    return labels if optimal and whole else _assign(cost, counts)
-
-
-def _assign(cost: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    columns = np.repeat(np.arange(len(counts)), counts)
-    return columns[linear_sum_assignment(cost[:, columns])[1]]
+    scores, wanted, edges = plan.detach().double().cpu().numpy(), counts.cpu().numpy(), offsets.cpu().numpy()
+    wrong = (wanted < 0).any(1) | (wanted.sum(1) != np.diff(edges))
+    if wrong.any():
+        bag = int(wrong.argmax())
+        raise ValueError(f"bag {bag}: counts {wanted[bag].tolist()} for {edges[bag + 1] - edges[bag]} instances")
+    broken = ~np.isfinite(scores).all(1)
+    if broken.any():
+        bag = int(np.searchsorted(edges, broken.argmax(), side="right")) - 1
+        raise ValueError(f"bag {bag}: the plan is not finite")
+    labels = solve(-scores, edges, wanted.astype(np.float64))[0].argmax(1)
+    return torch.from_numpy(labels).to(plan.device)

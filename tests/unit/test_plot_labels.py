@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from papers.plot import labels as module
 from papers.plot.labels import LabelHistory, relabel
 from shared.bags import BagError
 from shared.training import checkpoint
@@ -80,14 +79,6 @@ def test_hard_labels_against_all_labellings(ties):
         log_p = torch.from_numpy(scores).repeat(len(possible), 1)
         labels = relabel(log_p, torch.arange(len(possible) + 1) * n, torch.from_numpy(possible / n))
         assert np.allclose(-cost_of(labels, log_p, torch.arange(len(possible) + 1) * n), best, atol=1e-12)
-
-
-def test_both_ways_to_hard_labels_agree(monkeypatch):
-    """Assignment up to a size and the simplex above it: one answer where it is unique."""
-    problem = draw([3, 64, 128, 100], 10)
-    assigned = relabel(*problem)
-    monkeypatch.setattr(module, "ASSIGNED", 0)
-    assert torch.equal(relabel(*problem), assigned)
 
 
 def test_counts_that_are_not_whole_go_to_the_largest_remainders():

@@ -1,14 +1,17 @@
-"""Exact transport against linear programming, its envelope gradient and its certificate."""
+"""Exact transport against linear programming, POT and assignment; its certificate, gradient and independence."""
 
 import sys
+import warnings
+from itertools import pairwise
 
 import numpy as np
+import ot
 import pytest
 import torch
-from scipy.optimize import linprog
+from scipy.optimize import linear_sum_assignment, linprog
 
-from shared.transport import exact, largest_remainder
-from shared.transport.exact import solve_bag
+from shared.transport import exact
+from shared.transport.exact import _kernel
 
 RAGGED = [0, 7, 8, 20, 24]
 
@@ -103,44 +106,158 @@ def test_bags_do_not_see_each_other_and_order_does_not_matter():
     assert torch.allclose(together.plan[8:20][instances][:, classes], alone.plan, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:numItermax")
-def test_a_solver_cut_short_does_not_claim_the_optimum():
-    cost, offsets, proportions = draw([0, 64], 10)
-    assert not exact(cost, offsets, proportions, iterations=2).converged.any()
+# ------------------------------------------------------------------------------------------------- many small problems
+
+COSTS = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "negative": lambda rng, shape: -5 * rng.random(shape),
+    "ties": lambda rng, shape: rng.integers(0, 3, shape).astype(float),
+    "constant": lambda rng, shape: np.full(shape, rng.normal()),
+    "peaky": lambda rng, shape: rng.exponential(size=shape) ** 6,
+    "collapsed": lambda rng, shape: rng.normal(size=shape[1]) + 1e-6 * rng.normal(size=shape),
+    "ranked": lambda rng, shape: rng.normal(size=shape[1]) + rng.normal(size=(shape[0], 1)),
+    "large": lambda rng, shape: 1e6 * rng.normal(size=shape),
+}
 
 
-@pytest.mark.filterwarnings("ignore:Problem infeasible")
-def test_infeasible_bags_are_named(monkeypatch):
-    import ot
+def counted(rng, sizes, classes):
+    return np.stack([rng.multinomial(n, rng.dirichlet(np.ones(classes))) / n for n in sizes])
 
-    def infeasible(a, b, cost, **_):
-        return np.zeros_like(cost), {"result_code": 0, "warning": "Problem infeasible"}
 
-    monkeypatch.setattr(ot, "emd", infeasible)
-    with pytest.raises(RuntimeError, match="bag 0: no transport plan.*infeasible"):
+def noisy(rng, sizes, classes):
+    z = np.abs(counted(rng, sizes, classes) * (1 + 10.0 ** -rng.integers(1, 12) * rng.normal(size=classes)))
+    return z / z.sum(1, keepdims=True)
+
+
+def sparse(rng, sizes, classes):
+    z = rng.dirichlet(np.ones(classes), len(sizes)) * (rng.random((len(sizes), classes)) < 0.5)
+    z[:, 0] += 1e-3
+    return z / z.sum(1, keepdims=True)
+
+
+PROPORTIONS = {
+    "counts": counted,
+    "float32 counts": lambda *problem: counted(*problem).astype(np.float32),
+    "nearly counts": noisy,
+    "fractions": lambda rng, sizes, classes: rng.dirichlet(np.ones(classes), len(sizes)),
+    "with zeros": sparse,
+}
+
+
+@pytest.mark.parametrize("shares", PROPORTIONS)
+@pytest.mark.parametrize("kind", COSTS)
+def test_every_small_problem_is_certified_and_its_plan_and_duals_prove_it(kind, shares):
+    """The certificate computed here from plan and duals alone, in float64, and the value by POT."""
+    rng = np.random.default_rng([list(COSTS).index(kind), list(PROPORTIONS).index(shares)])
+    for classes in (1, 2, 3, 10, 100):
+        sizes = rng.choice([1, 2, 3, 8, 33], 60 if classes < 100 else 10)
+        edges = np.append(0, sizes.cumsum())
+        cost = COSTS[kind](rng, (edges[-1], classes))
+        z = PROPORTIONS[shares](rng, sizes, classes)
+        ours = exact(*map(torch.from_numpy, (cost, edges, z)))
+        assert ours.converged.all()
+        for bag, (start, stop) in enumerate(pairwise(edges)):
+            c, plan, u = cost[start:stop], ours.plan[start:stop].numpy(), ours.instance_potential[start:stop].numpy()
+            masses = (stop - start) * (z[bag] / z[bag].sum(dtype=float))
+            if np.abs(masses - masses.round()).max() <= 1e-6 * (stop - start):
+                masses = masses.round()
+            v, tolerance = ours.class_potential[bag].numpy(), 1e-9 * (1 + np.abs(c).max())
+            assert (plan >= 0).all()
+            np.testing.assert_allclose(plan.sum(1), 1, atol=1e-9)
+            np.testing.assert_allclose(plan.sum(0), masses, rtol=0, atol=1e-9 * len(c))
+            assert (c - u[:, None] - v).min() >= -tolerance
+            assert abs((plan * c).sum() - u.sum() - masses @ v) <= tolerance * len(c)
+            assert ours.value[bag].item() == pytest.approx((plan * c).sum(), rel=1e-12, abs=tolerance)
+            assert ours.gap[bag] <= tolerance
+            assert ours.violation[bag] <= 1e-9
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # POT calls some small problems infeasible
+            best, log = ot.emd2(np.ones(len(c)), masses, c - c.min(), log=True)
+        if log["warning"] is None:
+            assert ours.value[-1].item() == pytest.approx(best + len(c) * c.min(), abs=1e-6 * (1 + np.abs(c).max()))
+
+
+@pytest.mark.parametrize("classes", [2, 5, 20])
+def test_whole_counts_are_an_assignment(classes):
+    rng = np.random.default_rng(classes)
+    cost, z = rng.normal(size=(120, classes)), counted(rng, [40, 80], classes)
+    ours = exact(*map(torch.from_numpy, (cost, np.array([0, 40, 120]), z)))
+    assert ((ours.plan == 0) | (ours.plan == 1)).all()
+    for bag, rows in enumerate((slice(0, 40), slice(40, 120))):
+        columns = np.repeat(np.arange(classes), np.rint(z[bag] * (rows.stop - rows.start)).astype(int))
+        chosen = linear_sum_assignment(cost[rows][:, columns])[1]
+        assert (ours.plan[rows].argmax(1).numpy() == columns[chosen]).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 60])
+def test_fractions_split_fewer_instances_than_classes(classes):
+    cost, offsets, proportions = draw([0, 80, 200, 201], classes)
+    plan = exact(cost, offsets, proportions).plan
+    split = ((plan > 0) & (plan < 1)).any(1).split(offsets.diff().tolist())
+    assert 0 < max(part.sum() for part in split) < classes
+
+
+def test_a_sliver_of_mass_does_not_hold_up_the_rest():
+    """n z a little off whole numbers: thousands of paths of that width, were they not joined."""
+    rng = np.random.default_rng(0)
+    cost, z = torch.from_numpy(rng.normal(size=(1024, 10))), counted(rng, [1024], 10)
+    z[0, :2] += [4e-6, -4e-6]
+    ours = exact(cost, torch.tensor([0, 1024]), torch.from_numpy(z))
+    np.testing.assert_allclose(ours.plan.sum(0), 1024 * z[0], atol=1e-9)
+    assert ((ours.plan > 0) & (ours.plan < 1)).any(1).sum() < 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_and_columns_may_be_shifted(dtype):
+    """c + a + b has the plan of c, also where a and b are all there is to see in float32."""
+    cost, offsets, proportions = draw(RAGGED, 5)
+    cost = (64 * cost).round().to(dtype)  # shifts by whole numbers are then exact
+    shifted = cost + 4096 * torch.arange(24)[:, None] + 512 * torch.arange(5)
+    plans = [exact(c, offsets, proportions).plan for c in (cost, shifted)]
+    assert plans[0].dtype == dtype
+    values = [(plan * cost).sum() for plan in plans]
+    torch.testing.assert_close(*values)
+
+
+def test_the_threads_change_nothing():
+    cost, offsets, proportions = draw(list(range(0, 4001, 40)), 7)
+    before, answers = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            answers.append(exact(cost, offsets, proportions))
+    finally:
+        torch.set_num_threads(before)
+    for other in answers[1:]:
+        assert torch.equal(other.plan, answers[0].plan)
+        assert torch.equal(other.class_potential, answers[0].class_potential)
+        assert torch.equal(other.gap, answers[0].gap)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_costs_that_are_not_numbers_are_refused_checked_or_not(bad):
+    cost, offsets, proportions = draw(RAGGED, 4)
+    cost[9, 2] = bad
+    with pytest.raises(ValueError, match="bag 2: cost of instance 9, class 2"):
+        exact(cost, offsets, proportions)
+    with pytest.raises(RuntimeError, match="bag 2: no certified plan.*finite"):
+        exact(cost, offsets, proportions, check=False)
+
+
+def test_without_numba_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shared.transport.successive_paths", None)
+    _kernel.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match="pip install numba"):
         exact(*draw([0, 4], 3))
 
 
-def test_the_seam_solves_plain_arrays():
-    plan, u, v, optimal = solve_bag(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 1.0]))
-    assert optimal
-    assert np.array_equal(plan, np.eye(2))
-    assert u.sum() + v.sum() == pytest.approx(0)
-
-
-@pytest.mark.parametrize("counts", [True, False], ids=["counts", "fractions"])
-def test_without_pot_highs_finds_the_same_plan(monkeypatch, counts):
-    """A machine with torch, NumPy and SciPy alone must reach the same vertex."""
-    rng = torch.Generator().manual_seed(0)
-    offsets = torch.tensor([0, 5, 17])
-    cost = torch.rand(17, 4, generator=rng, dtype=torch.float64)
-    proportions = torch.rand(2, 4, generator=rng, dtype=torch.float64).softmax(1)
-    if counts:
-        sizes = offsets.diff()
-        proportions = largest_remainder(proportions, sizes).double() / sizes[:, None]
-    by_pot = exact(cost, offsets, proportions)
-    monkeypatch.setitem(sys.modules, "ot", None)
-    by_highs = exact(cost, offsets, proportions)
-    assert by_highs.converged.all()
-    torch.testing.assert_close(by_highs.plan, by_pot.plan, atol=1e-9, rtol=0)
-    torch.testing.assert_close(by_highs.value, by_pot.value)
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_answer_comes_back_to_the_gpu():
+    cost, offsets, proportions = draw(RAGGED, 4)
+    here = exact(cost, offsets, proportions)
+    there = exact(cost.cuda().requires_grad_(), offsets, proportions.cuda())
+    there.value.sum().backward()
+    for name in ("plan", "value", "instance_potential", "class_potential", "gap", "converged"):
+        assert getattr(there, name).is_cuda
+        assert torch.equal(getattr(there, name).cpu(), getattr(here, name))

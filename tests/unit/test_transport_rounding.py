@@ -5,9 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
-from shared.transport import largest_remainder, round_to_labels
-from shared.transport.rounding import _assign
+from shared.transport import exact, largest_remainder, round_to_labels
 
 
 @pytest.mark.parametrize(
@@ -88,26 +88,26 @@ def test_ties_and_large_bags_have_exact_counts():
         assert torch.equal(labels.bincount(minlength=10), counts[0])
 
 
-@pytest.mark.parametrize("failure", ["infeasible", "split"])
-def test_assignment_takes_over_when_transport_fails(monkeypatch, failure):
-    plan, offsets, counts = random_problem(4, [9, 12], 4)
-    expected = round_to_labels(plan, offsets, counts)
-
-    def solve(cost, masses):
-        if failure == "infeasible":
-            raise RuntimeError
-        return np.tile(masses / len(cost), (len(cost), 1)), None, None, True
-
-    monkeypatch.setattr("shared.transport.rounding.solve_bag", solve)
-    assert torch.equal(round_to_labels(plan, offsets, counts), expected)
-
-
-def test_assignment_and_transport_carry_the_same_mass():
+def test_labels_carry_the_mass_of_an_assignment():
     plan, offsets, counts = random_problem(5, [40], 6)
-    labels = torch.from_numpy(_assign(-plan.numpy(), counts[0].numpy()))
-    ours = round_to_labels(plan, offsets, counts)
-    carried = [plan.gather(1, y[:, None]).sum().item() for y in (labels, ours)]
-    assert carried[0] == pytest.approx(carried[1], abs=1e-12)
+    columns = np.repeat(np.arange(6), counts[0])
+    best = plan.numpy()[:, columns][linear_sum_assignment(-plan.numpy()[:, columns])].sum()
+    labels = round_to_labels(plan, offsets, counts)
+    assert plan.gather(1, labels[:, None]).sum().item() == pytest.approx(best, abs=1e-12)
+
+
+def test_a_split_plan_becomes_whole_labels():
+    """What exact transport with fractional masses returns is no labelling; this makes it one."""
+    rng = np.random.default_rng(0)
+    cost, z = torch.from_numpy(rng.normal(size=(50, 8))), torch.from_numpy(rng.dirichlet(np.ones(8), 1))
+    offsets = torch.tensor([0, 50])
+    plan = exact(cost, offsets, z).plan
+    assert ((plan > 0) & (plan < 1)).any()
+    counts = largest_remainder(z, offsets.diff())
+    labels = round_to_labels(plan, offsets, counts)
+    assert torch.equal(labels.bincount(minlength=8), counts[0])
+    whole = plan.amax(1) == 1
+    assert (labels[whole] == plan.argmax(1)[whole]).double().mean() > 0.9
 
 
 def test_wrong_counts_are_named():

@@ -1,4 +1,4 @@
-"""From records to the tables and figures of VP-DSD: the paper's cells, the constant answer, NOT RUN where nothing is."""
+"""From records to the tables and figures of VP-DSD: cells the paper reports, the constant answer, NOT RUN."""
 
 import pandas
 import pytest
@@ -24,7 +24,7 @@ def record(run):
         last |= {"precision": 90.0, "recall": 80.0, "f1": 85.0, "local_softmax_f1": 70.0, "amplitude_f1": 95.0}
     elif spec["loss"] == "example":
         last, grid = {}, [[0.0, 0.5], [1.0, 0.2]]
-        curves = {name: grid for name in ("phase", "hologram", "amplitude", "true", "found")}
+        curves = dict.fromkeys(("phase", "hologram", "amplitude", "true", "found"), grid)
     elif not spec.get("predictor"):
         last |= {"entropy": 0.5, "proportion_entropy": 0.8, "constant_error": 4.0}
         last |= {f"constant_error_{name}": 4.0 for name in CLASSES}

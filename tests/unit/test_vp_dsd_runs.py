@@ -14,8 +14,16 @@ from papers.vp_dsd.train import train
 from shared.datasets import DatasetError
 
 TINY = {
-    **{"train_subjects": 6, "validation_subjects": 2, "test_subjects": 3, "detector_epochs": 4, "epochs": 2},
-    **{"pretrain_epochs": 1, "concentration": 5.0, "monocyte_limit": 0.6, "drawn_bags": 5, "bag_size": 20},
+    "train_subjects": 6,
+    "validation_subjects": 2,
+    "test_subjects": 3,
+    "detector_epochs": 4,
+    "epochs": 2,
+    "pretrain_epochs": 1,
+    "concentration": 5.0,
+    "monocyte_limit": 0.6,
+    "drawn_bags": 5,
+    "bag_size": 20,
 }
 CPU = torch.device("cpu")
 

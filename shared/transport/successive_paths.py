@@ -1,0 +1,373 @@
+"""Exact transport from n instances to K classes on the K class nodes: successive shortest paths, compiled.
+
+Any class potentials phi make the assignment of every instance to its cheapest class, ``argmin_k c_ik - phi_k``, optimal
+for the counts it happens to have. What is wrong with the counts is then sent from classes with too many to classes with
+too few along shortest paths (Ahuja, Magnanti & Orlin 1993, Section 9.7). The graph has the classes alone for nodes: the
+arc a -> b costs ``min c_ib - c_ia`` over the instances in a. Good potentials leave little to send, so they come from a
+few entropic iterations in single precision; bad ones would cost time and change no answer. Two classes are sorted.
+
+Masses are multiples of a power of two, so that all sums of them are exact.
+"""
+
+import numpy as np
+from numba import njit
+
+WHOLE = 1e-6  # proportions this close to counts / n are counts: float32 does not hold 0.1
+CERTIFIED = 1e-9  # gap relative to 1 + the largest |cost| of the bag, and violation
+MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
+BLOCK = 64  # instances whose exponentials are taken at once
+STEPS = 5  # of the warm start
+FIRST, LAST = 0.5, 0.1  # its temperatures, in mean absolute deviations of the costs
+SAMPLE, SAMPLED = 256, 20_000  # rows of the warm start in bags of fewer costs than the second
+TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
+EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
+FAR = 2**63 - 1
+
+compiled = njit(cache=True, nogil=True, error_model="numpy")
+vectorised = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp", "nnan"})
+
+
+@compiled
+def solve_bags(first, last, cost, offsets, proportions, plan, value, u, v, gap, violation, certified):
+    """Solve the bags from `first` to `last`, writing their parts of what follows the proportions.
+
+    Parameters
+    ----------
+    cost, plan : (M, K) arrays, float32 or float64
+    offsets : (B + 1,) int64 array
+    proportions : (B, K) float64 array
+    value, u, v : <C, P> (B,) and the duals (M,) and (B, K), like the cost
+    gap, violation, certified : (B,) arrays, float64 and bool: primal minus dual, worst error of the marginals, and
+        whether both are as good as 0
+    """
+    n_classes, longest = cost.shape[1], 0
+    for bag in range(first, last):
+        longest = max(longest, offsets[bag + 1] - offsets[bag])
+    costs, weights, dual = np.empty(n_classes * longest), np.empty(n_classes * longest), np.empty(longest)
+    members = np.empty((n_classes, longest), np.int32)
+    for bag in range(first, last):
+        start, stop = offsets[bag], offsets[bag + 1]
+        classes = np.flatnonzero(proportions[bag])
+        k, n = len(classes), stop - start
+        c, w, size = costs[: k * n].reshape(k, n), weights[: k * n].reshape(k, n), np.empty(k, np.int64)
+        for block in range(0, n, BLOCK):
+            for j in range(k):
+                for i in range(block, min(block + BLOCK, n)):
+                    c[j, i] = cost[start + i, classes[j]]
+        wanted = to_masses(proportions[bag][classes], n)
+        mass = to_grid(wanted, n)
+        phi = warm_start(c, mass)
+        scale = largest(c.reshape(-1))
+        by_paths(c, mass, phi, TIED * scale, w, members, size)
+        value[bag], gap[bag], violation[bag] = certify(c, wanted, phi, w, members, size, dual)
+        certified[bag] = abs(gap[bag]) <= CERTIFIED * (1 + scale) and violation[bag] <= CERTIFIED
+        plan[start:stop] = 0
+        for j in range(k):
+            for i in members[j, : size[j]]:
+                plan[start + i, classes[j]] = w[j, i]
+        u[start:stop] = dual[:n]
+        v[bag] = np.inf
+        v[bag][classes] = phi
+        for j in range(n_classes if k < n_classes else 0):
+            if proportions[bag, j] == 0:
+                for i in range(n):
+                    v[bag, j] = min(v[bag, j], cost[start + i, j] - dual[i])
+
+
+@compiled
+def largest(values):
+    """The largest modulus. As integers they have the same order and a maximum without branches."""
+    top = 0
+    for bits in values.view(np.int64):
+        top = max(top, bits & FAR)
+    return np.array([top]).view(np.float64)[0]
+
+
+@compiled
+def to_masses(proportions, n):
+    """Masses that sum to n; whole numbers where all are nearly so."""
+    masses = n * proportions / proportions.sum()
+    counts = np.rint(masses)
+    near = counts.sum() == n
+    for k in range(len(counts)):
+        near = near and abs(masses[k] - counts[k]) <= WHOLE * n
+    return counts if near else masses
+
+
+@compiled
+def to_grid(masses, n):
+    """Multiples of a power of two that sum to n exactly; the largest takes what rounding leaves."""
+    quantum = 2.0 ** (np.ceil(np.log2(n + 1)) - MASS_BITS)
+    rounded = np.rint(masses / quantum) * quantum
+    rounded[rounded.argmax()] += n - rounded.sum()
+    return rounded
+
+
+@vectorised
+def warm_start(c, mass):
+    """Class potentials of the entropic problem at falling temperatures, on a sample of the rows, in float32.
+
+    Costs lose their row and column means first: those change the potentials and not the plan.
+    """
+    n_classes, n = c.shape
+    stride = max(1, n // SAMPLE) if n * n_classes < SAMPLED else 1
+    rows = (n + stride - 1) // stride
+    blocks = (rows + BLOCK - 1) // BLOCK
+    one, zero = np.float32(1), np.float32(0)
+    mean = np.empty(n_classes)
+    for k in range(n_classes):
+        total = 0.0
+        for r in range(rows):
+            total += c[k, r * stride] - c[0, r * stride]
+        mean[k] = total / rows
+    x, level, spread = np.zeros((blocks, n_classes, BLOCK), np.float32), np.empty(BLOCK, np.float32), 0.0
+    for b in range(blocks):
+        width = min(BLOCK, rows - b * BLOCK)
+        level[:] = 0
+        for k in range(n_classes):
+            for r in range(width):
+                i = (b * BLOCK + r) * stride
+                x[b, k, r] = c[k, i] - c[0, i] - mean[k]
+                level[r] += x[b, k, r] / np.float32(n_classes)
+        for k in range(n_classes):
+            total = zero
+            for r in range(width):
+                total += abs(x[b, k, r] - level[r])
+            spread += total
+    spread /= rows * n_classes
+    if not 1e-12 * np.abs(mean).max() < spread < np.inf:
+        return mean
+
+    kernel = np.empty((n_classes, BLOCK), np.float32)
+    top, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    phi, found = np.zeros(n_classes, np.float32), np.empty(n_classes, np.float32)
+    for step in range(STEPS):
+        temperature = spread * FIRST * (LAST / FIRST) ** (step / (STEPS - 1))
+        rate = np.float32(1 / (64 * temperature))
+        found[:] = 0
+        for b in range(blocks):
+            for r in range(BLOCK):
+                top[r], total[r] = phi[0] - x[b, 0, r], 0
+            for k in range(1, n_classes):
+                for r in range(BLOCK):
+                    # A sum is stored always, a maximum where it changes, which is five times as slow.
+                    top[r] += max(phi[k] - x[b, k, r] - top[r], zero)
+            for k in range(n_classes):
+                for r in range(BLOCK):
+                    # exp(y) = (1 + y / 64)^64 is good enough for a start.
+                    e = max(one + (phi[k] - x[b, k, r] - top[r]) * rate, zero)
+                    e *= e
+                    e *= e
+                    e *= e
+                    e *= e
+                    e *= e
+                    e *= e
+                    kernel[k, r] = e
+                    total[r] += e
+            for r in range(BLOCK):
+                total[r] = one / total[r]
+            for r in range(rows - b * BLOCK, BLOCK):
+                total[r] = 0
+            for k in range(n_classes):
+                share = zero
+                for r in range(BLOCK):
+                    share += kernel[k, r] * total[r]
+                found[k] += share
+        for k in range(n_classes):
+            ratio = mass[k] * rows / (n * max(found[k], 1e-30))
+            phi[k] += temperature * np.log(min(max(ratio, 1e-3), 1e3))
+    return mean + phi
+
+
+@compiled
+def by_paths(c, mass, phi, near, w, members, size):
+    """Optimal weights w of costs c, both (K, n); the potentials change in place.
+
+    Reduced costs within `near` of the least are taken for ties. The first ``size[k]`` of ``members[k]`` become the
+    instances of class k.
+    """
+    n_classes, n = c.shape
+    w[:], size[:] = 0, 0
+    surplus = -mass
+    arc = np.full((n_classes, n_classes), np.inf)  # min c_ib - c_ia over the instances i of a
+    by = np.full((n_classes, n_classes), STALE)  # that instance
+    stale = np.full(n_classes, True)  # whether such a row has a stale arc
+    least, second, label = np.empty(n), np.empty(n), np.empty(n, np.int64)
+    cheapest(c, phi, least, second, label)
+    for i in range(n):
+        a = label[i]
+        if second[i] - least[i] <= near:
+            for k in range(n_classes):
+                if c[k, i] - phi[k] <= least[i] + near and surplus[k] < surplus[a]:
+                    a = k
+        w[a, i] = 1
+        surplus[a] += 1
+        members[a, size[a]] = i
+        size[a] += 1
+
+    parent = np.empty(n_classes, np.int64)
+    carrier = np.empty(n_classes, np.int64)  # the instance that the arc from the parent moves
+    reached = np.empty(n_classes, np.int64)  # classes with too few, nearest first
+    distances, parents = np.empty((2, n_classes)), np.empty((2, n_classes), np.int64)  # before and after a step
+    settled = np.empty(n_classes, np.int64)
+    while True:
+        renew(c, members, size, arc, by, stale)
+        n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, parents, settled)
+        if n_reached == 0:
+            return
+        for t in reached[:n_reached]:
+            amount, k = -surplus[t], t
+            while parent[k] >= 0:
+                amount = min(amount, w[parent[k], carrier[k]])
+                k = parent[k]
+            amount = min(amount, surplus[k])
+            if amount <= 0:  # an earlier path has used this one up
+                continue
+            surplus[k] -= amount
+            surplus[t] += amount
+            k = t
+            while parent[k] >= 0:
+                i, a = carrier[k], parent[k]
+                if w[k, i] == 0:
+                    enter(c, i, k, members, size, arc, by)
+                w[k, i] += amount
+                w[a, i] -= amount
+                if w[a, i] == 0:
+                    leave(i, a, members, size, by)
+                    stale[a] = True
+                k = a
+
+
+@vectorised
+def cheapest(c, phi, least, second, label):
+    """The two least reduced costs of every instance, and the class of the first."""
+    least[:] = c[0] - phi[0]
+    second[:], label[:] = np.inf, 0
+    for k in range(1, len(phi)):
+        for i in range(len(label)):
+            reduced = c[k, i] - phi[k]
+            label[i] = k if reduced < least[i] else label[i]
+            second[i] = min(second[i], max(reduced, least[i]))
+            least[i] = min(reduced, least[i])
+
+
+@compiled
+def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, parents, settled):
+    """Dijkstra from all classes with too many to all with too few; moves the potentials, returns how many too few.
+
+    Returns 0 also where there is no way, as with costs that are not numbers; the certificate then tells.
+    """
+    n_classes = len(phi)
+    bits = distances.view(np.int64)  # in the same order, as none is negative; their minimum is faster
+    wanted, n_reached, at, now = 0, 0, 0.0, 0
+    for k in range(n_classes):
+        distances[0, k] = 0 if surplus[k] > 0 else np.inf
+        parents[0, k] = parent[k] = -1
+        settled[k] = 0  # FAR when it is, so that `|` takes it out
+        wanted += surplus[k] < 0
+    while n_reached < wanted:
+        a, least = -1, FAR
+        for k in range(n_classes):
+            key = bits[now, k] | settled[k]
+            if key < least:
+                a, least = k, key
+        if a < 0 or not distances[now, a] < np.inf:
+            return 0
+        at = distances[now, a]
+        settled[a] = FAR
+        before, p = parents[now], parents[now, a]
+        if p >= 0:
+            # Two arcs in a row that move one instance tie with one arc, but are limited by its weight in between.
+            while parent[p] >= 0 and by[p, a] == carrier[p]:
+                p = parent[p]
+            parent[a], carrier[a] = p, by[p, a]
+        if surplus[a] < 0:
+            reached[n_reached] = a
+            n_reached += 1
+        old, new, after = distances[now], distances[1 - now], parents[1 - now]
+        for k in range(n_classes):
+            # The settled are no farther than `at` and stay as they are.
+            through = at + max(arc[a, k] + (phi[a] - phi[k]), 0.0)
+            new[k] = min(old[k], through)
+            after[k] = a if through < old[k] else before[k]
+        now = 1 - now
+    for k in range(n_classes):
+        phi[k] += min(distances[now, k], at) - at
+    return n_reached
+
+
+@compiled
+def enter(c, i, a, members, size, arc, by):
+    """Instance i is now in class a."""
+    members[a, size[a]] = i
+    size[a] += 1
+    for k in range(len(size)):
+        difference = c[k, i] - c[a, i]
+        if difference < arc[a, k] and by[a, k] != STALE:
+            arc[a, k], by[a, k] = difference, i
+
+
+@compiled
+def leave(i, a, members, size, by):
+    """Instance i is no longer in class a; its arcs wait for `renew`."""
+    place = 0
+    while members[a, place] != i:
+        place += 1
+    size[a] -= 1
+    members[a, place] = members[a, size[a]]
+    for k in range(len(size)):
+        if by[a, k] == i:
+            by[a, k] = STALE
+
+
+@compiled
+def renew(c, members, size, arc, by, stale):
+    """Find the arcs anew whose instances have left."""
+    for a in range(len(size)):
+        if not stale[a]:
+            continue
+        stale[a] = False
+        own = c[a]
+        for k in range(len(size)):
+            if by[a, k] == STALE:
+                least, at, other = np.inf, EMPTY, c[k]
+                for place in range(size[a]):
+                    i = members[a, place]
+                    difference = other[i] - own[i]
+                    if difference < least:
+                        least, at = difference, i
+                arc[a, k], by[a, k] = least, at
+
+
+@compiled
+def certify(c, wanted, phi, w, members, size, u):
+    """Value, duality gap and marginal violation of weights w (K, n); writes the instances' duals into u.
+
+    The duals are feasible by construction. The gap is primal minus dual, summed as slack and errors of the marginals,
+    which are all about 0, and not as the difference of two large numbers.
+    """
+    n_classes, n = c.shape
+    lowest(c, phi, u[:n])
+    row = np.zeros(n)
+    value, gap, violation = 0.0, 0.0, 0.0
+    for k in range(n_classes):
+        column = 0.0
+        for i in members[k, : size[k]]:
+            value += w[k, i] * c[k, i]
+            gap += w[k, i] * (c[k, i] - phi[k] - u[i])
+            column += w[k, i]
+            row[i] += w[k, i]
+        gap += (column - wanted[k]) * phi[k]
+        violation = max(violation, abs(column - wanted[k]) / n)
+    for i in range(n):
+        gap += (row[i] - 1) * u[i]
+        violation = max(violation, abs(row[i] - 1))
+    return value, gap, violation
+
+
+@vectorised
+def lowest(c, phi, u):
+    u[:] = c[0] - phi[0]
+    for k in range(1, len(phi)):
+        for i in range(len(u)):
+            u[i] += min(c[k, i] - phi[k] - u[i], 0.0)
