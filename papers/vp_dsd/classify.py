@@ -11,6 +11,7 @@ from papers.vp_dsd.learning.donors import assigned_proportions, proportion_error
 from papers.vp_dsd.learning.material import Material, material_of
 from papers.vp_dsd.learning.rivals import PRETRAINED, method_of
 from papers.vp_dsd.loss import entropy
+from shared.bags import Bags
 from shared.methods import Method
 from shared.training import Schedule, axis_seed, bag_loss, fit, predictions, select
 
@@ -80,7 +81,7 @@ def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
     curves, seconds = fitted["curves"], seconds + fitted["train_s"]
     curves["epoch"] = [before + epoch for epoch in curves["epoch"]]
     metrics = selected(curves, "test_class_accuracy" if "test_class_accuracy" in curves else "test_error")
-    metrics["last"] |= {"train_s": round(seconds, 3), **without_learning(material)}
+    metrics["last"] |= {"train_s": round(seconds, 3), **without_learning(material.train, material.test)}
     if spec["seed"] == 0 and spec["bags"] == "images" and "test_class_accuracy" in curves:
         curves = {**curves, "simplex": shown(method, material)}
     bags = {"train": material.train.summary(), "validation": material.validation.summary()}
@@ -94,13 +95,12 @@ def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
     }
 
 
-def without_learning(material: Material) -> dict[str, float]:
+def without_learning(train: Bags, test: Bags) -> dict[str, float]:
     """The mean entropy of the test subjects' proportions, and their error if all had the training subjects' mean."""
-    shares, mean = material.test.proportions, material.train.proportions.mean(0)
-    constant = proportion_error(np.broadcast_to(mean, shares.shape), shares)
+    constant = proportion_error(np.broadcast_to(train.proportions.mean(0), test.proportions.shape), test.proportions)
     found = {"constant_error": constant.pop("average")}
     found |= {f"constant_error_{name}": value for name, value in constant.items()}
-    return found | {"proportion_entropy": float(entropy(torch.from_numpy(shares)))}
+    return found | {"proportion_entropy": float(entropy(torch.from_numpy(test.proportions)))}
 
 
 def shown(method: Method, material: Material) -> list[list[float]]:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from papers.vp_dsd.classify import selected
+from papers.vp_dsd.classify import selected, without_learning
 from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
 from papers.vp_dsd.detection.layers import ComplexConvs
 from papers.vp_dsd.imaging.holograms import CLASSES
@@ -69,7 +69,7 @@ def regress(spec: dict, device: torch.device, session: dict) -> dict | None:
     if fitted is None:
         return None
     metrics = selected(fitted["curves"], "test_error")
-    metrics["last"]["train_s"] = round(fitted["train_s"], 3)
+    metrics["last"] |= {"train_s": round(fitted["train_s"], 3), **without_learning(train, test)}
     return {
         "metrics": metrics,
         "curves": fitted["curves"],

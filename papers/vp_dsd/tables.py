@@ -64,8 +64,10 @@ def _by_class(rows: pandas.DataFrame, table: str, metric: str) -> pandas.DataFra
 
 
 def _without_loss(rows: pandas.DataFrame) -> pandas.Series:
+    """The row of Table 3: a method without its loss; a smaller residual network in the larger's place says so."""
     parts = zip(rows.method, rows.loss, strict=True)
-    return pandas.Series([method.removesuffix(f"-{loss}") for method, loss in parts], rows.index, dtype=object)
+    names = [method.removesuffix(f"-{loss}").replace("resnet18", "resnet152") for method, loss in parts]
+    return pandas.Series(names, rows.index, dtype=object)
 
 
 def wide(rows: dict[str, pandas.DataFrame], by: list[str], metrics: dict[str, str]) -> pandas.DataFrame:
@@ -162,13 +164,17 @@ def write(tier: str, results: Path) -> None:
     publish("entropy", long(rows, by, names), wide(rows, by, names), "Entropy of predictions", note, simulated)
 
     names = {f"error_{name}": name for name in CLASSES} | {"error": "average"}
-    rows, by = rows_of([*learned, *others], names), ["dataset", "method"]
-    constant = rows_of([run for run in learned if run.spec["method"] == "kl"], [f"constant_{m}" for m in names])
-    rows = {m: pandas.concat([rows[m], constant[f"constant_{m}"].assign(method=CONSTANT)]) for m in names}
+
+    def with_constant(some: list[Run], method: str) -> dict[str, pandas.DataFrame]:
+        constant = rows_of([run for run in some if run.spec["method"] == method], [f"constant_{m}" for m in names])
+        rows = rows_of(some, names)
+        return {m: pandas.concat([rows[m], constant[f"constant_{m}"].assign(method=CONSTANT)]) for m in names}
+
+    rows, by = with_constant([*learned, *others], "kl"), ["dataset", "method"]
     note = f"{LEGEND} Mean absolute error of a test subject's proportions after hard assignment, in points, last epoch."
     title = "Table 2: error of the predicted proportions"
     publish("table2", long(rows, by, names), wide(rows, by, names), title, note, [*learned, *others])
-    rows = rows_of(predicted, names)
+    rows = with_constant(predicted, "direct-encoder-kl")
     title = "Table 3: proportions predicted by regression and by classification of oracle detections"
     publish("table3", long(rows, by, names), wide(rows, by, names), title, note, predicted)
 
