@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 
+from papers.vp_dsd.names import CLASSES
 from papers.vp_dsd.plan import plan
-from papers.vp_dsd.tables import CLASSES
 from shared import plotting
 from shared.records.summary import command, stand_ins
 

@@ -50,13 +50,15 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
     embedding = embedding_of(spec, holograms, device, session)
     if embedding is None:
         return None
-    radius, nms, side = spec["match_radius"], spec["nms"], holograms.images.shape[1] if holograms.simulated else None
+    radius, side = spec["match_radius"], holograms.images.shape[1] if holograms.simulated else None
+    nms = {"nms": spec["nms"]}
+    sizes = {"local_softmax": {"patch": spec["patch"], **nms}, "amplitude": nms}
     validation, test = holograms.numbers(1), holograms.numbers(2)
     found = score(of_images(embedding.found, test), holograms, test, radius)
     unit = float(embedding.network.unit)
     for name, peaks in (("local_softmax", softmax_peaks), ("amplitude", amplitude_peaks)):
         held, ours = (
-            peaks(holograms.images[some], holograms.optics, unit, CANDIDATES[name], nms=nms)
+            peaks(holograms.images[some], holograms.optics, unit, CANDIDATES[name], **sizes[name])
             for some in (validation, test)
         )
         threshold = best_threshold(held, of_images(holograms.cells, validation), radius, side)
@@ -94,7 +96,9 @@ def csc(spec: dict, device: torch.device, session: dict) -> dict | None:
     by_class = {k: 100 * float((labels[truth == k] == k).mean()) for k in np.unique(truth[truth >= 0])}
     metrics |= {f"accuracy_{CLASSES[k]}": value for k, value in by_class.items()}
     metrics["class_accuracy"] = float(np.mean(list(by_class.values())))
-    bags = image_bags(restricted(holograms, 2), 2, found.offsets, by_subject=True)
+    number = np.zeros(len(holograms.images), np.int64)  # of cells, in all images; those of the test images come alone
+    number[holograms.numbers(2)] = np.diff(found.offsets)
+    bags = image_bags(holograms, 2, np.concatenate([[0], number.cumsum()]), by_subject=True)
     predicted = assigned_proportions(np.eye(len(CLASSES))[labels[bags.indices]], bags.offsets)
     error = proportion_error(predicted, bags.proportions)
     metrics |= {"error": error.pop("average"), **{f"error_{name}": value for name, value in error.items()}}
@@ -104,12 +108,6 @@ def csc(spec: dict, device: torch.device, session: dict) -> dict | None:
         "cost": {"train_s": round(seconds, 3)},
         "says": f"F1 {metrics['f1']:.1f}, error {metrics['error']:.1f}",
     }
-
-
-def restricted(holograms: Holograms, split: int) -> Holograms:
-    """The images of one split alone, of all subjects."""
-    numbers = holograms.numbers(split)
-    return replace(holograms, images=holograms.images[numbers], subjects=holograms.subjects[numbers], cells=None)
 
 
 def example(spec: dict, device: torch.device, session: dict) -> dict | None:

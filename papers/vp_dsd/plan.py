@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from papers.vp_dsd.names import HOLOGRAMS, SIMULATED
 from shared.records.config import Run, specs, unique
 
 AXES = ("dataset", "loss", "network", "predictor", "bags", "bag_size", "bag_concentration", "seed")  # spelt by an id
@@ -12,6 +13,7 @@ SIMULATOR = (
     *("noise", "spread", "debris", "lymphocyte", "monocyte", "granulocyte", "particle"),
 )
 ENCODER = ("maps", "encoder_kernels")
+RECORDED = ("size", "pitch", "wavelength", "distance")  # that its files must agree with
 DETECTOR = (
     *(*ENCODER, "head_kernels", "patch", "nms", "threshold_start", "threshold", "strength", "match_radius"),
     *("detector_epochs", "detector_batch", "detector_learning_rate"),
@@ -33,7 +35,6 @@ PREDICTOR = (
     *("network", "predictor", "start", "start_on", "predictor_epochs", "predictor_batch", "predictor_images"),
     *("predictor_learning_rate", "hidden", "width", "crop"),
 )
-HOLOGRAMS = ("simulated_holograms", "wbc_holograms", "wbc_holograms_synthetic")
 
 
 def plan(tier: str) -> list[Run]:
@@ -47,8 +48,8 @@ def keys_of(spec: dict) -> set[str]:
     read = {"paper", "dataset", "loss", "seed"}
     if loss == "equations":
         return read
-    simulated = spec["dataset"] == "simulated_holograms"
-    read |= {"stand_in", *(SIMULATOR if simulated else ["size"] if holograms else DONORS)}
+    drawn = spec["dataset"] == "simulated_holograms"
+    read |= {"stand_in", *(SIMULATOR if drawn else RECORDED if holograms else DONORS)}
     if loss in ("dsd", "example"):
         return read | set(DETECTOR)
     if loss in ("csc", "cellpose"):
@@ -75,5 +76,5 @@ def _run(spec: dict) -> Run:
     name = method(spec, defaults)
     spec = {key: value for key, value in spec.items() if key in keys_of(spec)}
     where = f"/n{spec['bag_size']}-c{spec['bag_concentration']:g}" if spec.get("bags") == "drawn" else ""
-    spec |= {"method": name, "simulated": "simulated" in spec["dataset"]}
+    spec |= {"method": name, "simulated": spec["dataset"] in SIMULATED}
     return Run(f"vp_dsd/{spec['dataset']}/{name}{where}/seed{spec['seed']}", spec, seconds)

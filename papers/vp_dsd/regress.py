@@ -10,15 +10,18 @@ import torch
 from papers.vp_dsd.classify import selected, without_learning
 from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
 from papers.vp_dsd.detection.layers import ComplexConvs
+from papers.vp_dsd.detection.network import object_images
 from papers.vp_dsd.imaging.holograms import CLASSES
 from papers.vp_dsd.learning.donors import assigned_proportions, proportion_error
 from papers.vp_dsd.loss import vp_loss
-from papers.vp_dsd.regression.crops import Encoded, crops, image_bags, object_images
+from papers.vp_dsd.regression.crops import Encoded, crops, image_bags
 from papers.vp_dsd.regression.networks import network_of
 from shared.bags import Bags
+from shared.datasets import DatasetError
 from shared.methods import LossMethod, Method, kl_loss
 from shared.training import Inputs, Schedule, axis_seed, bag_loss, fit, predictions, seed_torch
 
+NUMBERS = 2**22  # of the inputs, that are predicted from at once
 LOSSES = {"kl": kl_loss, "vp_l2": partial(vp_loss, cost="l2"), "vp_ce": partial(vp_loss, cost="ce")}
 
 
@@ -30,7 +33,7 @@ def regress(spec: dict, device: torch.device, session: dict) -> dict | None:
     """
     holograms = holograms_of(spec, device)
     unit = float(np.sqrt(np.square(holograms.images[holograms.numbers(0)]).mean()))
-    seed_torch(axis_seed(spec["seed"], "predictor"), device)
+    seed_torch(axis_seed(spec["seed"], "encoder"), device)
     kernels = spec["encoder_kernels"]
     encoder = ComplexConvs((1, *[spec["maps"]] * len(kernels)), kernels)
     if spec["start"] == "pretrained":
@@ -38,20 +41,22 @@ def regress(spec: dict, device: torch.device, session: dict) -> dict | None:
         if embedding is None:
             return None
         encoder, unit = embedding.network.encoder, float(embedding.network.unit)
+    seed_torch(axis_seed(spec["seed"], "predictor"), device)
     network = network_of(spec, len(CLASSES), encoder).to(device)
     images = object_images(torch.from_numpy(holograms.images), holograms.optics, unit)
     offsets = None
     if spec["predictor"] == "oracle":
         if holograms.cells is None:
-            raise ValueError(f"{spec['dataset']} says nothing of its cells: there are no oracle detections")
+            raise DatasetError(f"{spec['dataset']} says nothing of its cells: there are no oracle detections")
         offsets = holograms.cells.offsets
         side = network.size if isinstance(network, Encoded) else spec["crop"]
         images = crops(images, offsets, holograms.cells.centres, side)
     inputs = Inputs(images, device)
     train, validation = (image_bags(holograms, split, offsets) for split in (0, 1))
     test = image_bags(holograms, 2, offsets, by_subject=True)
+    constant = without_learning(train, test)
     if spec["predictor_images"]:
-        train = train.take(np.arange(min(spec["predictor_images"], len(train))))
+        train = train.take(np.linspace(0, len(train) - 1, min(spec["predictor_images"], len(train))).astype(int))
     if isinstance(network, Encoded):
         network.start(inputs.batch(train.indices[:: max(1, len(train.indices) // spec["start_on"])]))
     optimiser = torch.optim.Adam(network.parameters(), spec["predictor_learning_rate"], fused=True)
@@ -69,7 +74,7 @@ def regress(spec: dict, device: torch.device, session: dict) -> dict | None:
     if fitted is None:
         return None
     metrics = selected(fitted["curves"], "test_error")
-    metrics["last"] |= {"train_s": round(fitted["train_s"], 3), **without_learning(train, test)}
+    metrics["last"] |= {"train_s": round(fitted["train_s"], 3), **constant}
     return {
         "metrics": metrics,
         "curves": fitted["curves"],
@@ -82,11 +87,12 @@ def regress(spec: dict, device: torch.device, session: dict) -> dict | None:
 
 def measure(method: Method, inputs: Inputs, test: Bags, validation: Bags, assigned: bool) -> dict[str, float]:
     """Error of the test subjects' proportions, in points: of cells after hard assignment, or the mean over images."""
-    p = predictions(method, inputs, test.indices, 100).cpu().double().numpy()
+    at_once = max(1, NUMBERS // inputs.batch(test.indices[:1]).numel())
+    p = predictions(method, inputs, test.indices, at_once).cpu().double().numpy()
     shares = assigned_proportions(p, test.offsets) if assigned else _means(p, test.offsets)
     error = proportion_error(shares, test.proportions)
     found = {"test_error": error.pop("average")} | {f"test_error_{name}": value for name, value in error.items()}
-    return found | {"validation_loss": bag_loss(method, inputs, validation, 100)}
+    return found | {"validation_loss": bag_loss(method, inputs, validation, at_once)}
 
 
 def _means(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:

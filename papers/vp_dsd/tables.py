@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas
 
+from papers.vp_dsd.names import CLASSES
 from papers.vp_dsd.plan import plan
 from shared.records import store
 from shared.records.config import Run
@@ -22,10 +23,10 @@ from shared.records.summary import (
     write_markdown,
 )
 
-CLASSES = ("lymphocyte", "monocyte", "granulocyte")
 LOSSES = ("mse", "kl", "flm", "pc", "plot", "vp_l2", "vp_ce")  # the columns of Tables 1 and 2, at equal epochs
 FINDERS = {"": "dsd", "local_softmax_": "local softmax", "amplitude_": "amplitude threshold"}
-SIMULATED, STAINED, REAL = "simulated_holograms", "wbc_stained", "wbc_holograms"
+OURS, THEIRS = "simulated_holograms", "wbc_holograms_synthetic"  # simulated here, and by the authors
+STAINED, REAL = "wbc_stained", "wbc_holograms"
 LEGEND = "Mean ± standard deviation over seeds (their number); a seed draws its own subjects, detector and classifier."
 CONSTANT = "mean of the training subjects"  # for all test subjects, without a look at them
 AVERAGE = {"accuracy": "class_accuracy", "error": "error"}  # what a table's row `average` is
@@ -34,17 +35,12 @@ AVERAGE = {"accuracy": "class_accuracy", "error": "error"}  # what a table's row
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Tidy rows as the cells of ``reported.csv``.
 
-    Tables 2 and 3 are of the paper's own donors, whose images are not public: what stands in for them says so in its
-    records. Should donors be at hand, Table 2 is theirs.
+    The paper's images are not public: what stands in for them says so in its records. Should its synthetic images be at
+    hand, Table 1 is of them; should its donors', Table 2. Table 3 is of the simulated images alone.
     """
     named = rows[rows.method.isin(LOSSES) | rows.method.eq("csc")]
     images = named[named["bags"].fillna("images") == "images"] if "bags" in named else named
-    donors = images[images.dataset.isin((STAINED, REAL))]
-    if donors.value[donors.dataset == REAL].notna().any():
-        donors = donors[donors.dataset == REAL]
-    else:
-        donors = donors[donors.dataset == STAINED]
-    ours = images[images.dataset == SIMULATED]
+    donors, ours = _first_of(images, REAL, STAINED), _first_of(images, THEIRS, OURS)
     third = rows[rows.predictor.fillna("").ne("")] if "predictor" in rows else rows[:0]
     found = [
         _by_class(ours[ours.method.isin(LOSSES)], "table1", "accuracy"),
@@ -56,6 +52,12 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     cells = pandas.concat(found)
     cells["column"] = cells.method.where(cells.table != "table3", cells.loss)
     return cells[["table", "row", "column", "metric", "selection", "seed", "value", "id"]]
+
+
+def _first_of(rows: pandas.DataFrame, wanted: str, instead: str) -> pandas.DataFrame:
+    """The rows of one dataset if it has values, else of the other."""
+    of_wanted = rows[rows.dataset == wanted]
+    return of_wanted if of_wanted.value.notna().any() else rows[rows.dataset == instead]
 
 
 def _by_class(rows: pandas.DataFrame, table: str, metric: str) -> pandas.DataFrame:
@@ -105,6 +107,7 @@ def simplex(records: list[dict]) -> pandas.DataFrame:
     points = [
         {"method": r["spec"]["method"], **dict(zip((*CLASSES, "label"), point, strict=True))}
         for r in records
+        if r["spec"]["dataset"] == OURS
         for point in r["curves"].get("simplex", [])
     ]
     return pandas.DataFrame(points, columns=["method", *CLASSES, "label"])
@@ -132,12 +135,14 @@ def equations(records: list[dict]) -> pandas.DataFrame:
 def write(tier: str, results: Path) -> None:
     """Every table of a tier, from the records under ``results/<tier>/vp_dsd/runs``."""
     folder = results / tier / "vp_dsd"
-    records, runs = store.read(folder / "runs"), plan(tier)
+    runs = plan(tier)
+    planned = {run.id for run in runs}
+    records = [record for record in store.read(folder / "runs") if record["id"] in planned]
     predicted = [run for run in runs if run.spec.get("predictor")]
     learned = [run for run in runs if run.spec.get("hidden") and not run.spec.get("predictor")]
     drawn = [run for run in learned if run.spec["bags"] == "drawn"]
     learned = [run for run in learned if run not in drawn]
-    simulated = [run for run in learned if run.spec["dataset"] == SIMULATED]
+    simulated = [run for run in learned if run.spec["simulated"]]
     others = [run for run in runs if run.spec["loss"] == "csc"]
 
     def rows_of(some: list[Run], metrics) -> dict[str, pandas.DataFrame]:
@@ -152,7 +157,7 @@ def write(tier: str, results: Path) -> None:
     names = {f"accuracy_{name}": name for name in CLASSES} | {"class_accuracy": "average", "train_s": "seconds"}
     rows = rows_of(simulated, names)
     note = f"{LEGEND} Accuracy on the matched cells of test subjects, in percent, last epoch; seconds of training."
-    by = ["method"]
+    by = ["dataset", "method"]
     first = long(rows, by, names)
     publish("table1", first, wide(rows, by, names), "Table 1: accuracy by class", note, simulated)
     write_csv(_speed(first), folder / "fig4.csv")
@@ -193,15 +198,18 @@ def write(tier: str, results: Path) -> None:
     seekers = [run for run in runs if run.spec["loss"] in ("dsd", "csc", "cellpose")]
     publish("detection", found, text.rename_axis(columns=None), "Detection", note, seekers)
 
-    checked = equations(records)
-    publish("equations", checked, checked, "The VP loss against its oracles", "Largest deviations; no training.")
+    checked, checks = equations(records), [run for run in runs if run.spec["loss"] == "equations"]
+    publish(
+        "equations", checked, checked, "The VP loss against its oracles", "Largest deviations; no training.", checks
+    )
     write_csv(simplex(records), folder / "fig2.csv")
     write_csv(example(records), folder / "fig3.csv")
 
 
 def _speed(first: pandas.DataFrame) -> pandas.DataFrame:
-    """Figure 4: accuracy beside seconds of training, by method."""
-    last = first[(first.selection == "last") & first.metric.isin(("class_accuracy", "train_s"))]
+    """Figure 4: accuracy beside seconds of training, by method, on our simulated images."""
+    last = first[(first.selection == "last") & (first.dataset == OURS)]
+    last = last[last.metric.isin(("class_accuracy", "train_s"))]
     both = last.pivot(index="method", columns="metric", values=["mean", "std"])
     both.columns = [f"{metric}_{number}" for number, metric in both.columns]
     return both.reset_index().dropna(subset=[c for c in both.columns if c.endswith("_mean")])
@@ -210,7 +218,7 @@ def _speed(first: pandas.DataFrame) -> pandas.DataFrame:
 def _metrics(first: pandas.DataFrame) -> dict[str, float]:
     """Accuracy, mean over classes, after the last epoch by method, for `dvc metrics`."""
     last = first[(first.selection == "last") & (first.metric == "class_accuracy") & (first.n_seeds > 0)]
-    return dict(zip(last.method, last["mean"], strict=True))
+    return dict(zip(last.dataset + "/" + last.method, last["mean"], strict=True))
 
 
 if __name__ == "__main__":

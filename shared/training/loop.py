@@ -80,7 +80,8 @@ def fit(
 
     Returns
     -------
-    ``{"curves": {name: [one number per epoch]}, "train_s": seconds}``, or None if the deadline came first.
+    ``{"curves": {name: [one number per epoch]}, "train_s": seconds, without evaluation}``, or None if the deadline came
+    first.
 
     Raises
     ------
@@ -140,7 +141,10 @@ def fit(
             raise FloatingPointError(f"training diverged in epoch {epoch + 1}: {means}")
         state["curves"]["epoch"].append(epoch + 1)
         renewed = state["renewed"][1] if renew else {}
-        for name, value in {**means, **renewed, **evaluate(method)}.items():
+        before = time.time()
+        scores = evaluate(method)
+        started += time.time() - before
+        for name, value in {**means, **renewed, **scores}.items():
             state["curves"].setdefault(name, []).append(value)
         state.update(epoch=epoch + 1, step=0, sums={}, renewed=None)
         report((epoch + 1) / epochs)

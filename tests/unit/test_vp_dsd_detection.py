@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from papers.vp_dsd.detection.layers import to_complex
 from papers.vp_dsd.detection.matching import best_threshold, match, scores, true_labels
-from papers.vp_dsd.detection.method import Detections, Detector, alone, amplitude_peaks, embed, encode_at, softmax_peaks
+from papers.vp_dsd.detection.method import Detections, Detector, alone, amplitude_peaks, embed, softmax_peaks
 from papers.vp_dsd.detection.network import DeepSparseDetector
 from papers.vp_dsd.imaging.holograms import Cells
 from papers.vp_dsd.imaging.optics import Optics
@@ -188,17 +189,16 @@ def test_the_threshold_rises_over_the_first_half(holograms):
 
 
 def test_embeddings_are_a_at_the_detections_whatever_the_batch(holograms, trained):
-    """A, not the masked A': the same numbers as at oracle centres put there."""
+    """A, not the masked A', read at their pixels."""
     images, _ = holograms
     found, one_by_one = embed(trained, images, batch=5), embed(trained, images, batch=1)
     np.testing.assert_array_equal(found.centres, one_by_one.centres)
     np.testing.assert_allclose(found.features, one_by_one.features, rtol=1e-3, atol=1e-4)
-    there = encode_at(trained.network, images, found.offsets, found.centres, batch=5)
-    np.testing.assert_allclose(there, found.features, rtol=1e-4, atol=1e-5)
-    wrapped = encode_at(trained.network, images, found.offsets, found.centres + [SIZE, -SIZE], batch=5)
-    np.testing.assert_array_equal(wrapped, there)
-    with pytest.raises(ValueError, match="12 images need 13 offsets, got 12"):
-        encode_at(trained.network, images, found.offsets[:-1], found.centres)
+    with torch.no_grad():
+        volume = to_complex(trained.network.encode(torch.from_numpy(images))).numpy()
+    image = np.repeat(np.arange(len(images)), np.diff(found.offsets))
+    row, column = found.centres.astype(int).T
+    np.testing.assert_allclose(volume[image, :, row, column], found.features, rtol=1e-3, atol=1e-4)
 
 
 def test_images_without_a_cell_and_no_images_at_all(holograms, trained):
@@ -207,7 +207,6 @@ def test_images_without_a_cell_and_no_images_at_all(holograms, trained):
     found = embed(trained, with_blank)
     assert found.offsets[1] == found.offsets[2] and found.offsets[3] > found.offsets[2]
     assert embed(trained, with_blank[1:2]).features.shape == (0, 2)
-    assert encode_at(trained.network, with_blank[1:2], np.array([0, 0]), np.zeros((0, 2))).shape == (0, 2)
 
 
 def test_predict_is_the_mask(holograms, trained):

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from papers.vp_dsd.detection.layers import ComplexConvs
-from papers.vp_dsd.detection.network import DeepSparseDetector
+from papers.vp_dsd.detection.network import DeepSparseDetector, object_images
 from papers.vp_dsd.imaging.holograms import Cells, Holograms
 from papers.vp_dsd.imaging.optics import Optics
 from papers.vp_dsd.learning.rivals import method_of
-from papers.vp_dsd.regression.crops import Encoded, LeNet, crops, image_bags, object_images, with_moduli
+from papers.vp_dsd.regression.crops import Encoded, LeNet, crops, image_bags, with_moduli
 from papers.vp_dsd.regression.networks import CFCRN, network_of, resnet, shares
 from shared.bags import BagError
 from shared.training import Inputs, Schedule, fit
@@ -205,7 +205,7 @@ def test_lenet_is_that_of_32_pixels():
     [
         ({"predictor": "direct", "network": "lenet"}, "no predictor 'direct' with network 'lenet'"),
         ({"predictor": "oracle", "network": "c_fcrn"}, "no predictor 'oracle'"),
-        ({"predictor": "direct", "network": "resnet34"}, "34 layers: take 18, 50, 101 or 152"),
+        ({"predictor": "direct", "network": "resnet34"}, "34 layers, 8 wide: take 18, or 50, 101, 152"),
     ],
 )
 def test_rows_that_table_3_does_not_have(encoder, more, says):

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from papers.vp_dsd.detection.embeddings import holograms_of
+from papers.vp_dsd.imaging.simulator import Recipe
 from papers.vp_dsd.learning.material import material_of
 from papers.vp_dsd.plan import plan
 from papers.vp_dsd.train import train
 from shared.datasets import DatasetError
+from shared.records.config import read_config
 
 TINY = {
     "train_subjects": 6,
@@ -142,3 +144,18 @@ def test_recorded_holograms_take_the_simulated_ones_place(monkeypatch, tmp_path,
     found = train(spec_of("kl", dataset="wbc_holograms"), device="cpu", **session)["metrics"]["last"]
     assert 0 < found["error"] < 100
     assert "class_accuracy" not in found
+
+
+def test_a_pretrained_predictor_does_not_depend_on_who_trained_the_detector(tmp_path):
+    spec = spec_of("direct-encoder-pretrained-kl")
+    kept = {"key": "spec-code", "checkpoint": tmp_path / ".work/run.pt"}
+    first, second = (train(spec, device="cpu", **kept) for _ in range(2))
+    assert first["curves"] == second["curves"]
+
+
+def test_the_simulators_defaults_are_those_of_the_configuration():
+    """The numbers are in both places: a user of the simulator alone has none to give."""
+    protocol = read_config("vp_dsd")["protocol"]
+    assert Recipe.of({key: entry["value"] for key, entry in protocol.items()}) == Recipe(
+        validation_subjects=100, test_subjects=200, mean_proportions=[0.30, 0.085, 0.615]
+    )

@@ -13,6 +13,7 @@ from papers.vp_dsd.detection.matching import match, true_labels
 from papers.vp_dsd.detection.method import Detections, Detector, alone, embed
 from papers.vp_dsd.detection.network import DeepSparseDetector
 from papers.vp_dsd.imaging.holograms import Holograms, find, read
+from papers.vp_dsd.imaging.optics import Optics
 from papers.vp_dsd.imaging.simulator import Recipe, simulate
 from papers.vp_dsd.plan import DETECTOR, SIMULATOR
 from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
@@ -40,7 +41,7 @@ def holograms_of(spec: dict, device: torch.device) -> Holograms:
     if spec["dataset"] == "simulated_holograms":
         recipe = {key: spec[key] for key in SIMULATOR}
         return _simulated(json.dumps(recipe, sort_keys=True), axis_seed(spec["seed"], "holograms"), str(device))
-    return _recorded(spec["dataset"], spec["size"])
+    return _recorded(spec["dataset"], Optics(*(spec[key] for key in ("wavelength", "pitch", "distance"))), spec["size"])
 
 
 @functools.lru_cache(maxsize=1)
@@ -49,8 +50,8 @@ def _simulated(recipe: str, seed: int, device: str) -> Holograms:
 
 
 @functools.lru_cache(maxsize=1)
-def _recorded(name: str, size: int) -> Holograms:
-    return read(find(name), size=size)
+def _recorded(name: str, expected: Optics, size: int) -> Holograms:
+    return read(find(name), expected, size)
 
 
 def detector_of(spec: dict, holograms: Holograms, device: torch.device, steps: int) -> Detector:

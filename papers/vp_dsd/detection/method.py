@@ -123,29 +123,6 @@ def embed(
     return _collect(find, images, next(network.parameters()).device, batch)
 
 
-@torch.no_grad()
-def encode_at(
-    network: DeepSparseDetector, images: np.ndarray | Tensor, offsets: np.ndarray, centres: np.ndarray, batch: int = 8
-) -> np.ndarray:
-    """A at given (M, 2) centres, rounded to pixels and wrapped, of `images` (n, L, L): (M, d) complex64.
-
-    ``centres[offsets[i]:offsets[i + 1]]`` lie in image i.
-    """
-    if len(offsets) != len(images) + 1:
-        raise ValueError(f"{len(images)} images need {len(images) + 1} offsets, got {len(offsets)}")
-    network.eval()
-    device = next(network.parameters()).device
-    pixels = torch.from_numpy(np.rint(centres).astype(np.int64) % images.shape[-1])
-    owner = torch.from_numpy(np.repeat(np.arange(len(images)), np.diff(offsets)))
-    parts = []
-    for start in range(0, len(images), batch):
-        x = torch.as_tensor(images[start : start + batch], device=device)
-        here = slice(int(offsets[start]), int(offsets[start + len(x)]))
-        row, column = pixels[here].to(device).T
-        parts.append(to_complex(at(network.encode(x), owner[here].to(device) - start, row, column)).cpu())
-    return torch.cat(parts).numpy()
-
-
 def amplitude_peaks(
     images: np.ndarray | Tensor, optics: Optics, unit: float, threshold: float, nms: int = 9, batch: int = 8
 ) -> Detections:

@@ -50,6 +50,11 @@ def at(volume: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
     return volume[image, :, row, column]
 
 
+def object_images(holograms: Tensor, optics: Optics, unit: float | Tensor) -> Tensor:
+    """I = T(H) in units of the holograms' rms: (n, L, L) -> (n, 2, L, L) float32, real and imaginary parts."""
+    return to_real(optics.to_object(holograms / unit)[:, None].to(torch.complex64))
+
+
 class DeepSparseDetector(nn.Module):
     """Encoder, LocalSoftMax, threshold and NMS, reconstruction head; T first and T^-1 last.
 
@@ -90,7 +95,7 @@ class DeepSparseDetector(nn.Module):
 
     def image(self, holograms: Tensor) -> Tensor:
         """I: (N, L, L) holograms -> (N, 2, L, L), T(H) in units of the holograms' rms, real and imaginary parts."""
-        return to_real(self.optics.to_object(holograms / self.unit)[:, None].to(torch.complex64))
+        return object_images(holograms, self.optics, self.unit)
 
     def encode(self, holograms: Tensor) -> Tensor:
         """A: (N, L, L) -> (N, 2 d, L, L), real then imaginary parts."""

@@ -22,11 +22,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from papers.vp_dsd.imaging.optics import Optics
+from papers.vp_dsd.names import CLASSES, SPLITS
 from shared.datasets.catalogue import Absent, DatasetError, Source
 from shared.datasets.download import find_in_mirror
 
-CLASSES = ("lymphocyte", "monocyte", "granulocyte")
-SPLITS = ("train", "validation", "test")
 SETS = {
     "wbc_holograms": "the holograms of 33 donors are not public; ask the authors of Yellin et al. 2018",
     "wbc_holograms_synthetic": "github.com/carolina-pacheco/LLP_multiclass_cell_detection links to the authors' set",

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
-from papers.vp_dsd.imaging.holograms import CLASSES, SPLITS
 from papers.vp_dsd.learning.classifier import whitening
 from papers.vp_dsd.learning.donors import draw_donors, stained_cells
-from papers.vp_dsd.plan import HOLOGRAMS
+from papers.vp_dsd.names import CLASSES, HOLOGRAMS, SPLITS
 from papers.vp_dsd.regression.crops import image_bags
 from shared.bags import Bags, permutation
 from shared.training import Inputs, axis_seed

@@ -12,21 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from papers.vp_dsd.detection.layers import ComplexConvs, to_complex, to_real
+from papers.vp_dsd.detection.layers import ComplexConvs, to_complex
 from papers.vp_dsd.imaging.holograms import Holograms
-from papers.vp_dsd.imaging.optics import Optics
 from papers.vp_dsd.learning.classifier import FLOOR
 from shared.bags import BagError, Bags
-
-
-def object_images(holograms: Tensor, optics: Optics, unit: float) -> Tensor:
-    """I = T(H) in units of the holograms' rms: (n, L, L) float -> (n, 2, L, L) float32, real and imaginary parts.
-
-    Parameters
-    ----------
-    unit : the rms of the training holograms, or the unit of the detector whose encoder is to go on.
-    """
-    return to_real(optics.to_object(holograms / unit)[:, None].to(torch.complex64))
 
 
 def crops(images: Tensor, offsets: np.ndarray, centres: np.ndarray, size: int) -> Tensor:

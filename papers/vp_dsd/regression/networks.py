@@ -29,8 +29,8 @@ def resnet(depth: int, n_classes: int, width: int = 64) -> nn.Module:
     """
     if depth == 18:
         return ResNet18(n_classes, width, channels=2, large=True)
-    if depth not in (50, 101, 152):
-        raise ValueError(f"no residual network of {depth} layers: take 18, 50, 101 or 152")
+    if depth not in (50, 101, 152) or width != 64:
+        raise ValueError(f"no residual network of {depth} layers, {width} wide: take 18, or 50, 101, 152 of width 64")
     from torchvision import models  # takes a second
 
     network = getattr(models, f"resnet{depth}")(num_classes=n_classes)
