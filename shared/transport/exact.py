@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx
 from shared.transport.ragged import check_problem
 from shared.transport.result import Transport
 
-PER_THREAD = 2000  # costs; fewer are solved before another thread has woken up
+AHEAD = 4000  # costs that are solved before another thread has woken up
 
 
 def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Transport:
@@ -29,7 +29,7 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     cost : (M, K) tensor, float32 or float64
     offsets : (B + 1,) int64 tensor
     proportions : (B, K) tensor; scaled to sum to exactly 1, and taken as counts / n when all of a bag's are within
-        1e-6 of that
+        1e-6 of that, and all n z within 1e-3 of whole numbers; `violation` is of these
     check : bool
         Validate the problem.
 
@@ -87,8 +87,9 @@ def solve(cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray) -> tup
     plan, value, u, v = (np.empty(shape, cost.dtype) for shape in (cost.shape, bags, instances, proportions.shape))
     gap, violation, certified = np.empty(bags), np.empty(bags), np.empty(bags, bool)
     arrays = (cost, offsets, proportions, plan, value, u, v, gap, violation, certified)
-    threads = min(_threads(), bags, 1 + cost.size // PER_THREAD)
-    cuts = [0, *(np.searchsorted(offsets, t * instances / threads).item() for t in range(1, threads)), bags]
+    threads, ahead = min(_threads(), bags, 1 + cost.size // AHEAD), min(AHEAD / cost.shape[1], instances)
+    shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
+    cuts = [0, *np.interp(shares, offsets, np.arange(bags + 1)).round().astype(int).tolist(), bags]
     others = [_pool().submit(kernel, *part, *arrays) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
     kernel(cuts[0], cuts[1], *arrays)
     for other in others:

@@ -33,6 +33,7 @@ def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
         raise ValueError(
             f"need (B, K) proportions and (B,) sizes, got {tuple(proportions.shape)}, {tuple(sizes.shape)}"
         )
+    sizes = sizes.to(proportions.device)
     wrong = ~((proportions >= 0).all(1) & (proportions.sum(1) > 0) & (sizes >= 0))
     if wrong.any():
         bag = int(wrong.nonzero()[0])

@@ -4,7 +4,7 @@ Any class potentials phi make the assignment of every instance to its cheapest c
 for the counts it happens to have. What is wrong with the counts is then sent from classes with too many to classes with
 too few along shortest paths (Ahuja, Magnanti & Orlin 1993, Section 9.7). The graph has the classes alone for nodes: the
 arc a -> b costs ``min c_ib - c_ia`` over the instances in a. Good potentials leave little to send, so they come from a
-few entropic iterations in single precision; bad ones would cost time and change no answer. Two classes are sorted.
+few entropic iterations in single precision; bad ones would cost time and change no answer.
 
 Masses are multiples of a power of two, so that all sums of them are exact.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 WHOLE = 1e-6  # proportions this close to counts / n are counts: float32 does not hold 0.1
+NEAR = 1e-3  # if their masses are also this close to the counts
 CERTIFIED = 1e-9  # gap relative to 1 + the largest |cost| of the bag, and violation
 MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
 BLOCK = 64  # instances whose exponentials are taken at once
@@ -85,12 +86,12 @@ def largest(values):
 
 @compiled
 def to_masses(proportions, n):
-    """Masses that sum to n; whole numbers where all are nearly so."""
+    """Masses that sum to n; whole numbers where all are within `WHOLE` n, and `NEAR`, of them."""
     masses = n * proportions / proportions.sum()
     counts = np.rint(masses)
     near = counts.sum() == n
     for k in range(len(counts)):
-        near = near and abs(masses[k] - counts[k]) <= WHOLE * n
+        near = near and abs(masses[k] - counts[k]) <= min(WHOLE * n, NEAR)
     return counts if near else masses
 
 
@@ -303,7 +304,7 @@ def enter(c, i, a, members, size, arc, by):
     size[a] += 1
     for k in range(len(size)):
         difference = c[k, i] - c[a, i]
-        if difference < arc[a, k] and by[a, k] != STALE:
+        if difference < arc[a, k]:
             arc[a, k], by[a, k] = difference, i
 
 
