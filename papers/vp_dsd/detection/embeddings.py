@@ -18,6 +18,7 @@ from papers.vp_dsd.imaging.simulator import Recipe, simulate
 from papers.vp_dsd.plan import DETECTOR, SIMULATOR
 from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
 
+SEEDS = 3  # whose images a process keeps: a sweep goes from seed to seed
 CALIBRATED_ON = 32  # training images that set the initial scale
 
 
@@ -44,7 +45,7 @@ def holograms_of(spec: dict, device: torch.device) -> Holograms:
     return _recorded(spec["dataset"], Optics(*(spec[key] for key in ("wavelength", "pitch", "distance"))), spec["size"])
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=SEEDS)
 def _simulated(recipe: str, seed: int, device: str) -> Holograms:
     return simulate(Recipe.of(json.loads(recipe)), seed, device)
 
@@ -54,38 +55,41 @@ def _recorded(name: str, expected: Optics, size: int) -> Holograms:
     return read(find(name), expected, size)
 
 
-def detector_of(spec: dict, holograms: Holograms, device: torch.device, steps: int) -> Detector:
-    """A new detector, initialised by the spec's seed, its scale calibrated on training images."""
+def network_of(spec: dict, holograms: Holograms, device: torch.device) -> DeepSparseDetector:
+    """A new network, initialised by the spec's seed."""
     seed_torch(axis_seed(spec["seed"], "detector"), device)
     sizes = {key: spec[key] for key in ("maps", "encoder_kernels", "head_kernels", "patch", "nms")}
-    network = DeepSparseDetector(holograms.optics, **sizes).to(device)
-    some = holograms.images[holograms.numbers(0)[:CALIBRATED_ON]]
-    network.calibrate(torch.from_numpy(some).to(device), strength=spec["strength"])
-    optimiser = torch.optim.Adam(network.parameters(), spec["detector_learning_rate"])
-    return Detector(network, optimiser, steps // 2, (spec["threshold_start"], spec["threshold"]))
+    return DeepSparseDetector(holograms.optics, **sizes).to(device)
 
 
 def embedding_of(spec: dict, holograms: Holograms, device: torch.device, session: dict) -> Embedding | None:
     """Train the detector of a spec and embed all images, or read what another run kept; None if the deadline came."""
-    numbers, per_batch = holograms.numbers(0), spec["detector_batch"]
-    epochs = spec["detector_epochs"]
-    detector = detector_of(spec, holograms, device, epochs * -(-len(numbers) // per_batch))
     known = {key: spec[key] for key in ("dataset", "seed", *DETECTOR, *SIMULATOR) if key in spec}
+    if not holograms.simulated:
+        known["data"] = holograms.sha256()
     own, kept = dict(session), checkpoint.common("detectors", known, session)
+    network = network_of(spec, holograms, device)
     if kept:
         own["checkpoint"], own["key"] = kept.with_suffix(".part.pt"), kept.stem
         done = checkpoint.load(kept, kept.stem)
         if done:
-            detector.network.load_state_dict(done["network"])
+            network.load_state_dict(done["network"])
             found = Detections(**{name: array.numpy() for name, array in done["found"].items()})
-            return Embedding(detector.network, found, done["labels"].numpy(), done["curves"], done["seconds"])
+            return Embedding(network, found, done["labels"].numpy(), done["curves"], done["seconds"])
+
+    numbers, epochs, rate = holograms.numbers(0), spec["detector_epochs"], spec["detector_learning_rate"]
+    some = torch.from_numpy(holograms.images[numbers[:CALIBRATED_ON]])
+    network.calibrate(some.to(device), strength=spec["strength"])
+    ramp = epochs * -(-len(numbers) // spec["detector_batch"]) // 2
+    thresholds = spec["threshold_start"], spec["threshold"]
+    detector = Detector(network, torch.optim.Adam(network.parameters(), rate), ramp, thresholds)
     fitted = fit(
         detector,
         Inputs(holograms.images, device),
         alone(numbers),
         epochs=epochs,
-        bags_per_batch=per_batch,
-        schedule=Schedule("cosine", spec["detector_learning_rate"]),
+        bags_per_batch=spec["detector_batch"],
+        schedule=Schedule("cosine", rate),
         seed=axis_seed(spec["seed"], "detector"),
         evaluate=lambda method: {},
         **own,
@@ -97,10 +101,10 @@ def embedding_of(spec: dict, holograms: Holograms, device: torch.device, session
     if holograms.cells is not None:
         side = holograms.images.shape[1] if holograms.simulated else None
         labels = true_labels(match(found, holograms.cells, spec["match_radius"], side), holograms.cells)
-    embedding = Embedding(detector.network, found, labels, fitted["curves"], fitted["train_s"])
+    embedding = Embedding(network, found, labels, fitted["curves"], fitted["train_s"])
     if kept:
         state = {name: torch.from_numpy(array) for name, array in asdict(found).items()}
-        state = {"found": state, "labels": torch.from_numpy(labels), "network": detector.network.state_dict()}
+        state = {"found": state, "labels": torch.from_numpy(labels), "network": network.state_dict()}
         checkpoint.save(kept, {"key": kept.stem, **state, "curves": fitted["curves"], "seconds": fitted["train_s"]})
         own["checkpoint"].unlink(missing_ok=True)
     return embedding
