@@ -1,12 +1,14 @@
 """A training step of each loss against plain cross-entropy, on the same network and batch."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks import timing
 from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss
+from papers.vp_dsd.loss import vp_loss
 from shared.bags import segment_mean
 from shared.methods import Batch, LossMethod, kl_loss
 from shared.networks import MLP, ResNet18
@@ -18,6 +20,8 @@ LOSSES = {
     "rot, envelope": lambda *bags: rot_loss(*bags, alpha=0.5, gradient="envelope"),
     "rot, unrolled": lambda *bags: rot_loss(*bags, alpha=0.5),
     "equation 5, exact": relax_lp_loss,
+    "vp-ce": partial(vp_loss, cost="ce"),
+    "vp-l2": partial(vp_loss, cost="l2"),
 }
 
 

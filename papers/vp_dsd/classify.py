@@ -16,6 +16,7 @@ from papers.vp_dsd.loss import entropy
 from shared.bags import Bags
 from shared.methods import Method
 from shared.training import Schedule, axis_seed, bag_loss, fit, predictions, select
+from shared.transport import exact
 
 SHOWN = 300  # predictions of single test cells that a record keeps for Figure 2
 
@@ -59,6 +60,9 @@ def classify(spec: dict, device: torch.device, session: dict) -> dict | None:
     material = material_of(spec, device, session)
     if material is None:
         return None
+    for dtype in (torch.float32, torch.float64):
+        # The first call compiles; that is no training.
+        exact(torch.zeros(1, 1, dtype=dtype), torch.tensor([0, 1]), torch.ones(1, 1))
     inputs, train, schedule = material.inputs, material.train, Schedule("constant", spec["learning_rate"])
     network = classifier.network_of(spec, inputs.batch([0]).shape[1], len(CLASSES), device)
     before = spec["pretrain_epochs"] if spec["loss"] in PRETRAINED else 0
