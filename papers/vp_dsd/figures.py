@@ -7,9 +7,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
+from matplotlib.ticker import LogLocator
 
 from papers.vp_dsd.names import CLASSES
 from papers.vp_dsd.plan import plan
+from papers.vp_dsd.tables import OURS
 from shared import plotting
 from shared.records.summary import command, stand_ins
 
@@ -71,7 +73,7 @@ def speed(table: pandas.DataFrame, note: str):
     figure, axis = plt.subplots(figsize=(6, 3.4))
     for colour, (family, label) in zip(plotting.PALETTE, FAMILIES.items(), strict=False):
         own = table[table.method.str.startswith(family)]
-        own = own[~own.method.str.contains("permuted|constant")]
+        own = own[~own.method.str.contains("permuted|constant|counted")]
         if len(own):
             spread = own["class_accuracy_std"].fillna(0)
             style = {"fmt": "o", "ms": 4, "capsize": 2, "lw": 0.8, "color": colour, "label": label}
@@ -82,6 +84,9 @@ def speed(table: pandas.DataFrame, note: str):
     axis.set(xlabel="seconds of training", ylabel="accuracy, mean over classes (%)")
     if len(table):
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
         axis.legend(fontsize=6)
     _empty(axis, table)
     plotting.note(figure, note)
@@ -122,7 +127,8 @@ def make(tier: str, results: Path) -> None:
     """Every figure of a tier, from the tables under ``results/<tier>/vp_dsd``."""
     plotting.use_style()
     folder = results / tier / "vp_dsd"
-    note = stand_ins(pandas.DataFrame([run.spec for run in plan(tier) if run.spec["dataset"] == "simulated_holograms"]))
+    shown = [run.spec for run in plan(tier) if run.spec["dataset"] == OURS and not run.spec.get("predictor")]
+    note = stand_ins(pandas.DataFrame(shown))
     for name, draw in (("fig2", simplexes), ("fig3", crops), ("fig4", speed), ("diversity", diversity)):
         plotting.save(draw(pandas.read_csv(folder / f"{name}.csv"), note), folder / name)
 
