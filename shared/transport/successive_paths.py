@@ -368,7 +368,7 @@ def certify(c, wanted, phi, w, members, size, u):
 
 @vectorised
 def lowest(c, phi, u):
-    """The least value and its place; see `shortest_paths` for the integers."""
+    """The least reduced cost of every instance, into u (n,)."""
     u[:] = c[0] - phi[0]
     for k in range(1, len(phi)):
         for i in range(len(u)):
