@@ -76,7 +76,7 @@ def _by_method(table: pandas.DataFrame):
 def _empty(axis, rows: pandas.DataFrame) -> None:
     if not len(rows):
         axis.set(xticks=[], yticks=[])
-        axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")
+        plotting.not_run(axis)
 
 
 def _finish(figure, axes, label: str, note: str):

@@ -13,6 +13,7 @@ from shared.records import store
 from shared.records.summary import (
     NOT_RUN,
     command,
+    equations,
     not_run,
     over_seeds,
     planned_rows,
@@ -138,13 +139,6 @@ def convergence(records: list[dict]) -> pandas.DataFrame:
                     found.append({**key, "metric": metric, "value": value})
     by = ["dataset", "bags", "method", "metric"]
     return over_seeds(pandas.DataFrame(found, columns=[*by, "value"]), by).sort_values(by, kind="stable")
-
-
-def equations(records: list[dict]) -> pandas.DataFrame:
-    """Largest deviations of the E-step from its oracles."""
-    checks = [record for record in records if record["spec"]["method"] == "equations"]
-    found = [{"check": name, "deviation": value} for c in checks for name, value in c["metrics"]["last"].items()]
-    return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
 
 
 def _filled(table: pandas.DataFrame) -> pandas.DataFrame:

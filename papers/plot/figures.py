@@ -38,7 +38,7 @@ def moons(table: pandas.DataFrame, runs: Path, points, note: str):
         made = table[(table.method == method) & table.grid.notna()].sort_values("seed")
         path = store.record_path(runs, made["id"].iloc[0]) if len(made) else None
         if path is None or not path.exists():
-            _not_run(axis)
+            plotting.not_run(axis)
             continue
         found = np.array(store.load(path)["curves"]["grid"])
         side = round(len(found) ** 0.5)
@@ -87,7 +87,7 @@ def _panels(table: pandas.DataFrame, names: list[str]):
         axis.set(title=DATASETS.get(name, name), xlabel="epoch of stage two")
         if not (table.dataset == name).any():
             axis.set(xticks=[], yticks=[])
-            _not_run(axis)
+            plotting.not_run(axis)
     return figure, axes[0]
 
 
@@ -97,10 +97,6 @@ def _line(axis, line: pandas.DataFrame, **style) -> None:
     axis.plot(line.epoch, line["mean"], marker=".", ms=3, **style)
     low, high = line["mean"] - line["std"], line["mean"] + line["std"]
     axis.fill_between(line.epoch, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _not_run(axis) -> None:
-    axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")
 
 
 def _finish(figure, axes, label: str, note: str):

@@ -10,8 +10,8 @@ import pandas
 from papers.rot.plan import plan
 from shared.records import store
 from shared.records.summary import (
-    NOT_RUN,
     command,
+    equations,
     not_run,
     over_seeds,
     planned_rows,
@@ -71,13 +71,6 @@ def controls(rows: pandas.DataFrame) -> pandas.DataFrame:
     plain = rows[rows.method.isin(METHODS) & (rows.selection == "last")].merge(same)
     by = ["dataset", "bag_size", "method"]
     return over_seeds(pandas.concat([plain, others]), by).sort_values(by, kind="stable")
-
-
-def equations(records: list[dict]) -> pandas.DataFrame:
-    """Largest deviations from Propositions 1 and 2 and from the tightness of Equation 5."""
-    checks = [record for record in records if record["spec"]["method"] == "equations"]
-    found = [{"check": name, "deviation": value} for c in checks for name, value in c["metrics"]["last"].items()]
-    return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
 
 
 def _wide(table: pandas.DataFrame) -> pandas.DataFrame:

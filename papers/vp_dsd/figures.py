@@ -43,7 +43,8 @@ def simplexes(table: pandas.DataFrame, note: str):
             axis.annotate(name[:4], CORNERS[k], ha="center", va="bottom" if k == 2 else "top", fontsize=7)
         axis.set(title=title, aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.12, 1.0))
         axis.axis("off")
-        _empty(axis, own)
+        if not len(own):
+            plotting.not_run(axis)
     axes[-1].legend(loc="upper right", fontsize=6, markerscale=2)
     plotting.note(figure, note)
     return figure
@@ -56,7 +57,8 @@ def crops(table: pandas.DataFrame, note: str):
         own = table[table.panel == panel]
         if len(own):
             axis.imshow(own.pivot(index="row", columns="column", values="value"), cmap="gray")
-        _empty(axis, own)
+        if not len(own):
+            plotting.not_run(axis)
         axis.set(title=title, xticks=[], yticks=[])
         axis.grid(False)
     for panel, style in (("true", {"marker": "x", "c": "tab:orange"}), ("found", {"marker": "o", "edgecolors": "c"})):
@@ -88,7 +90,8 @@ def speed(table: pandas.DataFrame, note: str):
         axis.xaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.legend(fontsize=6)
-    _empty(axis, table)
+    if not len(table):
+        plotting.not_run(axis)
     plotting.note(figure, note)
     return figure
 
@@ -110,17 +113,13 @@ def diversity(table: pandas.DataFrame, note: str):
             axis.set_xscale("log")
             axis.set_xticks(sorted(panel.bag_size.unique()), [f"{n:g}" for n in sorted(panel.bag_size.unique())])
             axis.minorticks_off()
-        _empty(axis, panel)
+        if not len(panel):
+            plotting.not_run(axis)
     axes[0, 0].set_ylabel("accuracy, mean over classes (%)")
     if len(own):
         axes[0, 0].legend(fontsize=6)
     plotting.note(figure, note)
     return figure
-
-
-def _empty(axis, rows: pandas.DataFrame) -> None:
-    if not len(rows):
-        axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.5")
 
 
 def make(tier: str, results: Path) -> None:

@@ -12,8 +12,8 @@ from papers.vp_dsd.plan import plan
 from shared.records import store
 from shared.records.config import Run
 from shared.records.summary import (
-    NOT_RUN,
     command,
+    equations,
     not_run,
     over_seeds,
     planned_rows,
@@ -123,13 +123,6 @@ def example(records: list[dict]) -> pandas.DataFrame:
         for column, value in enumerate(line)
     ]
     return pandas.DataFrame(points, columns=["panel", "row", "column", "value"])
-
-
-def equations(records: list[dict]) -> pandas.DataFrame:
-    """Largest deviations of the VP loss from its oracles."""
-    checks = [record for record in records if record["spec"]["loss"] == "equations"]
-    found = [{"check": name, "deviation": value} for c in checks for name, value in c["metrics"]["last"].items()]
-    return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
 
 
 def write(tier: str, results: Path) -> None:

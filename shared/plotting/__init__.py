@@ -41,6 +41,11 @@ def note(figure, text: str) -> None:
     figure.supxlabel(text, fontsize=7, color="0.35", wrap=True)
 
 
+def not_run(axis) -> None:
+    """Say in an empty panel that nothing was run."""
+    axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")
+
+
 def save(figure, stem: Path) -> None:
     """Write ``stem.svg`` and ``stem.png``, each whole or not at all, and close the figure."""
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -71,6 +71,13 @@ def stand_ins(rows: pandas.DataFrame) -> str:
     return f"Stand-ins: {'; '.join(said)}." if said else ""
 
 
+def equations(records: Iterable[dict]) -> pandas.DataFrame:
+    """What the runs of the method `equations` found: check, deviation; NOT RUN where there is none."""
+    checks = [record for record in records if record["spec"]["method"] == "equations"]
+    found = [{"check": name, "deviation": value} for c in checks for name, value in c["metrics"]["last"].items()]
+    return pandas.DataFrame(found or [{"check": "all", "deviation": NOT_RUN}])
+
+
 def not_run(rows: pandas.DataFrame) -> str:
     """One sentence with each reason why planned rows have no record; empty if none is known."""
     known = rows[rows["why"].fillna("").ne("")] if "why" in rows else rows[:0]

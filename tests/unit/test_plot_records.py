@@ -8,6 +8,7 @@ import pytest
 from papers.plot import figures, tables
 from papers.plot.plan import plan
 from shared.records import store
+from tests.reading import markdown
 
 SMOKE = plan("smoke")
 PLUS = {"dllp": 0.0, "dllp+sce+hard": 3.0, "dllp+continued": 5.0}
@@ -30,12 +31,6 @@ def record(run):
     metrics = {"last": metrics, "oracle": {"accuracy": 99.0, "epoch": 1}}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
     return {"id": run.id, "spec": run.spec, "metrics": metrics, "curves": epochs, **origin}
-
-
-def markdown(path):
-    lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
-    head, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    return [dict(zip(head, row, strict=True)) for row in rows[1:]]
 
 
 @pytest.fixture(scope="module")

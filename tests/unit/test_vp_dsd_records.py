@@ -8,6 +8,7 @@ from papers.vp_dsd.plan import plan
 from shared.comparison import reported
 from shared.records import store
 from shared.records.summary import planned_rows
+from tests.reading import markdown
 
 CLASSES = ("lymphocyte", "monocyte", "granulocyte")
 SMOKE = plan("smoke")
@@ -34,12 +35,6 @@ def record(run):
         last = {"value_error": 1e-15}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
     return {"id": run.id, "spec": spec, "metrics": {"last": last}, "curves": curves, **origin}
-
-
-def markdown(path):
-    lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
-    head, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    return [dict(zip(head, row, strict=True)) for row in rows[1:]]
 
 
 @pytest.fixture(scope="module")
