@@ -16,7 +16,7 @@ from shared.records.summary import (
     equations,
     not_run,
     over_seeds,
-    planned_rows,
+    planned_metrics,
     stand_ins,
     with_text,
     write_csv,
@@ -28,6 +28,11 @@ FINDERS = {"": "dsd", "local_softmax_": "local softmax", "amplitude_": "amplitud
 OURS, THEIRS = "simulated_holograms", "wbc_holograms_synthetic"  # simulated here, and by the authors
 STAINED, REAL = "wbc_stained", "wbc_holograms"
 LEGEND = "Mean ± standard deviation over seeds (their number); a seed draws its own subjects, detector and classifier."
+METRICS = (
+    *("class_accuracy", "entropy", "proportion_entropy", "train_s"),
+    *(f"accuracy_{name}" for name in CLASSES),
+    *(f"{start}{end}" for start in ("error", "constant_error") for end in ("", *(f"_{name}" for name in CLASSES))),
+)
 CONSTANT = "mean of the training subjects"  # for all test subjects, without a look at them
 AVERAGE = {"accuracy": "class_accuracy", "error": "error"}  # what a table's row `average` is
 
@@ -138,12 +143,15 @@ def write(tier: str, results: Path) -> None:
     simulated = [run for run in learned if run.spec["simulated"]]
     others = [run for run in runs if run.spec["loss"] == "csc"]
 
+    read = planned_metrics(runs, folder / "runs", METRICS)
+
     def rows_of(some: list[Run], metrics) -> dict[str, pandas.DataFrame]:
-        return {m: planned_rows(some, folder / "runs", m) for m in metrics}
+        ids = {run.id for run in some}
+        return {m: read[m][read[m]["id"].isin(ids)] for m in metrics}
 
     def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str, used=runs) -> None:
         standing_in = stand_ins(pandas.DataFrame([run.spec for run in used]))
-        missing = not_run(planned_rows(used, folder / "runs"))
+        missing = not_run(rows_of(used, ["error"])["error"])
         write_csv(table, folder / f"{name}.csv")
         write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {standing_in}", missing])
 

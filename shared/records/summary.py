@@ -16,7 +16,12 @@ NOT_RUN, FAILED = "NOT RUN", "FAILED"
 
 
 def planned_rows(runs: Iterable[Run], folder: Path, metric: str = "accuracy") -> pandas.DataFrame:
-    """The tidy rows of one metric of every planned run, in the order of the plan.
+    """`planned_metrics` of one metric."""
+    return planned_metrics(runs, folder, [metric])[metric]
+
+
+def planned_metrics(runs: Iterable[Run], folder: Path, metrics: Iterable[str]) -> dict[str, pandas.DataFrame]:
+    """{metric: its tidy rows of every planned run, in the order of the plan}, the records read once.
 
     A run without a record keeps a row under every selection rule, its value empty and its `status` NOT RUN or FAILED;
     `why` says what the index knows of the reason.
@@ -24,6 +29,10 @@ def planned_rows(runs: Iterable[Run], folder: Path, metric: str = "accuracy") ->
     runs = list(runs)
     index = store.read_index(folder) or {}
     rows = store.tidy(store.read(folder))
+    return {metric: _of_metric(runs, folder, index, rows, metric) for metric in metrics}
+
+
+def _of_metric(runs: list[Run], folder: Path, index: dict, rows: pandas.DataFrame, metric: str) -> pandas.DataFrame:
     recorded = set(rows["id"]) if len(rows) else set()
     found = rows[rows.metric == metric].assign(status="done", why="") if len(rows) else rows
     missing = []
