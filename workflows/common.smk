@@ -8,7 +8,7 @@ from snakemake.utils import validate
 
 from shared.datasets.absent import OPTIONAL, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES
-from shared.records import ConfigError, default_tier, load_tier, sources, specs, tiers
+from shared.records import ConfigError, default_tier, load_tier, papers_of, sources, specs, tiers
 from shared.records.config import check_keys, read_yaml
 from shared.records.store import write_text
 from shared.records.sweep import missing_records, outlook, runs_to_try_again
@@ -23,7 +23,7 @@ except ConfigError as error:
 
 RESULTS = f"results/{TIER.tier}"
 
-PAPERS = sorted(path.parent.name for path in Path(workflow.basedir, "papers").glob("*/claims.yaml"))
+PAPERS = papers_of(TIER)
 
 # paper: {"figures": {name: title}, "tables": names with csv and md, "curves": names with csv only}; see papers.smk.
 MADE = {}

@@ -52,7 +52,11 @@ def _papers(options, papers):
     for folder in [options.results / options.tier / name for name in options.paper or [""]]:
         if not folder.is_dir():
             raise InputError(f"no results folder {folder}: run the tier first, or give another with --results")
-    return options.paper or known
+    of_tier = records.load_tier(options.tier).papers or known
+    for name in options.paper:
+        if name not in of_tier:
+            raise InputError(f"tier {options.tier} is of {', '.join(of_tier)} alone, not of {name}")
+    return options.paper or [name for name in known if name in of_tier]
 
 
 if __name__ == "__main__":

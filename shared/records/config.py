@@ -30,7 +30,7 @@ class Tier:
 
     tier : its name. says : one line for people. device : cpu, cuda or auto. runs_at_once : "cores" (one run on each
     core) or "auto" (as many on one accelerator as pay) or a number. adopt : keep records whose spec is still asked for
-    although the code has changed since; the comparison then says so.
+    although the code has changed since; the comparison then says so. papers : the only ones it is of; all unless told.
     """
 
     tier: str
@@ -38,6 +38,7 @@ class Tier:
     device: str = "auto"
     runs_at_once: str | int = "auto"
     adopt: bool = False
+    papers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,20 @@ def load_tier(tier: str, root: Path | None = None) -> Tier:
     require_keys(content, ("tier", "says"), str(path))
     if content["tier"] != tier:
         raise ConfigError(f"{path}: `tier` says {content['tier']!r}; it must be {tier!r}, the name of the file")
-    return Tier(**content)
+    papers = content.get("papers", [])
+    known = _papers(root)
+    if not isinstance(papers, list) or not set(papers) <= set(known):
+        raise ConfigError(f"{path}: `papers` says {papers!r}; it must list some of {', '.join(known)}")
+    return Tier(**{**content, "papers": tuple(papers)})
+
+
+def papers_of(tier: Tier, root: Path | None = None) -> list[str]:
+    """The papers that a tier is of, sorted."""
+    return [paper for paper in _papers(root) if not tier.papers or paper in tier.papers]
+
+
+def _papers(root: Path | None) -> list[str]:
+    return sorted(path.parent.name for path in ((root or repository()) / "papers").glob("*/claims.yaml"))
 
 
 def _values(section: dict, known: Iterable[str] | None, where: str) -> dict:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from shared.records import store
 from shared.records.code import code_hash
-from shared.records.config import ConfigError, Run, Tier, default_tier, load_tier, repository
+from shared.records.config import ConfigError, Run, Tier, default_tier, load_tier, papers_of, repository
 from shared.records.workers import Hand, Pool
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
@@ -136,8 +136,7 @@ def outlook(tier: Tier) -> str:
     Runs that could not be made the last time are counted apart.
     """
     todo, seconds, lacking = 0, 0.0, 0
-    for path in sorted((repository() / "papers").glob("*/plan.py")):
-        paper = path.parent.name
+    for paper in papers_of(tier, repository()):
         folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
         waiting, estimate = _waiting(plan(paper, tier.tier), tier, folder, code)
         index = store.read_index(folder) or {}
@@ -274,6 +273,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         tier = load_tier(args.tier)
+        if tier.papers and args.paper not in tier.papers:
+            raise ConfigError(f"tier {tier.tier} is of {', '.join(tier.papers)} alone, not of {args.paper}")
         folder = args.records or runs_folder(args.paper, tier.tier)
         failed = sweep(
             args.paper,

@@ -8,7 +8,18 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from shared.records import ConfigError, Run, config, default_tier, load_tier, read_config, repository, specs, tiers
+from shared.records import (
+    ConfigError,
+    Run,
+    config,
+    default_tier,
+    load_tier,
+    papers_of,
+    read_config,
+    repository,
+    specs,
+    tiers,
+)
 
 TIER = {"tier": "tiny", "says": "for a test"}
 PAPER = {
@@ -67,11 +78,11 @@ def test_every_tier_of_the_repository_loads_and_goes_by_the_name_of_its_file(tie
 def test_every_tier_of_every_paper_has_runs_with_distinct_ids(tier):
     from shared.records.sweep import plan
 
-    for path in (repository() / "papers").glob("*/plan.py"):
-        runs = plan(path.parent.name, tier)
+    for paper in papers_of(load_tier(tier)):
+        runs = plan(paper, tier)
         assert runs and len({run.id for run in runs}) == len(runs)
         for run in runs:
-            assert run.id.startswith(f"{path.parent.name}/{run.spec['dataset']}/") and run.seconds > 0
+            assert run.id.startswith(f"{paper}/{run.spec['dataset']}/") and run.seconds > 0
             assert re.fullmatch(r"[\w./+-]+", run.id) and run.id.endswith(f"seed{run.spec['seed']}")
 
 
@@ -122,6 +133,15 @@ def test_a_copied_tier_file_that_still_names_the_old_tier_is_refused(root):
     """Its records would land in the results of the tier it was copied from."""
     write(root, {**TIER, "tier": "gpu"}, PAPER)
     with pytest.raises(ConfigError, match=r"tiny\.yaml.*gpu"):
+        load_tier("tiny", root)
+
+
+def test_a_tier_of_some_papers_names_papers_there_are(root):
+    (root / "papers" / "toy" / "claims.yaml").write_text("[]\n")
+    write(root, {**TIER, "papers": ["toy"]}, PAPER)
+    assert papers_of(load_tier("tiny", root), root) == ["toy"]
+    write(root, {**TIER, "papers": ["tyo"]}, PAPER)
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: `papers` says \['tyo'\]; it must list some of toy"):
         load_tier("tiny", root)
 
 

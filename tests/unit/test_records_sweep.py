@@ -123,7 +123,7 @@ def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monke
 
 def test_the_outlook_leaves_out_what_lacked_its_dataset_the_last_time(tmp_path, monkeypatch):
     (tmp_path / "papers" / "toy").mkdir(parents=True)
-    (tmp_path / "papers" / "toy" / "plan.py").touch()
+    (tmp_path / "papers" / "toy" / "claims.yaml").touch()
     runs = [a_run(seed, seconds=100.0) for seed in range(3)]
     monkeypatch.setattr(sweep, "repository", lambda: tmp_path)
     monkeypatch.setattr(sweep, "code_hash", lambda module: "new")

@@ -1,0 +1,160 @@
+"""One-to-one matching of what was found with what is there: as many pairs within a limit as can be, the closest such.
+
+Candidate pairs come as sparse triples (rows, columns, cost). They fall apart into connected components, most of them of
+a single detection or a single object; only the others need the Hungarian algorithm, so hundreds of thousands of points
+can be matched exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+
+def pairs_within(
+    found: np.ndarray,
+    true: np.ndarray,
+    radius: float,
+    size: int | None = None,
+    images: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of a point of `found` (F, 2) and one of `true` (T, 2) of the same image, at most `radius` apart.
+
+    Parameters
+    ----------
+    radius : in the points' unit, included.
+    size : side of periodic images; None if they do not wrap around.
+    images : the image's number of each point, (F,) and (T,); None if all are of one.
+
+    Returns
+    -------
+    rows, columns : (P,) int64 places in `found` and in `true`.
+    distance : (P,) float64.
+
+    Raises
+    ------
+    ValueError
+        If a point is not finite (its row is named) or `radius` is negative or not finite.
+    """
+    if not (math.isfinite(radius) and radius >= 0):
+        raise ValueError(f"radius is {radius} where a number that is not negative is needed")
+    trees = []
+    for name, points, image in zip(("found", "true"), (found, true), images or (0, 0), strict=True):
+        if not np.isfinite(points).all():
+            row = int(np.argwhere(~np.isfinite(points))[0, 0])
+            raise ValueError(f"point {row} of `{name}` is {points[row].tolist()}; leave it out or correct it")
+        places = np.asarray(points, float).reshape(-1, 2)
+        if size is not None:
+            places = places % size
+            places[places >= size] = 0  # a negative place so small that it is rounded up to `size`
+        # Images lie apart along a third axis, that one tree holds them all.
+        apart = np.broadcast_to(np.asarray(image) * (4 * radius + 1), len(places))
+        trees.append(cKDTree(np.column_stack([places, apart]), boxsize=None if size is None else (size, size, 0)))
+    if not (len(found) and len(true)):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    # The tree proposes a little too much: whether the border counts in is for the points' own precision to say.
+    reach = radius + 1e-5 * (1 + radius) + 1e-6 * max(np.abs(found).max(), np.abs(true).max())
+    near = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
+    rows, columns = near["i"].astype(np.int64), near["j"].astype(np.int64)
+    apart = np.abs(found[rows] - true[columns]).astype(float)
+    if size is not None:
+        apart = np.minimum(apart % size, -apart % size)
+    distance = np.hypot(apart[:, 0], apart[:, 1])
+    kept = distance <= radius
+    return rows[kept], columns[kept], distance[kept]
+
+
+def assign(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, n_rows: int) -> np.ndarray:
+    """As many of the candidate pairs as can be, no row and no column twice, of the least total cost among such.
+
+    Parameters
+    ----------
+    rows, columns : (P,) of the candidate pairs, each pair once.
+    cost : (P,) finite, e.g. distances or 1 - IoU.
+    n_rows : number of rows, also of those without a candidate.
+
+    Returns
+    -------
+    (n_rows,) int64 column of each row, or -1.
+    """
+    partner = np.full(n_rows, -1)
+    if not len(rows):
+        return partner
+    row_names, row = np.unique(rows, return_inverse=True)
+    column_names, column = np.unique(columns, return_inverse=True)
+    n, total = len(row_names), len(row_names) + len(column_names)
+    graph = coo_array((np.ones(len(row), bool), (row, n + column)), shape=(total, total))
+    component = connected_components(graph, directed=False)[1]
+    sides = np.stack([np.bincount(part, minlength=component.max() + 1) for part in (component[:n], component[n:])])
+    order = np.lexsort([cost, component[row]])
+    starts = np.flatnonzero(np.diff(component[row][order], prepend=-1))
+    for edges in np.split(order, starts[1:]):
+        r, c, price = row[edges], column[edges], cost[edges]
+        if sides[:, component[r[0]]].min() == 1:  # one pair at most: the cheapest comes first
+            partner[row_names[r[0]]] = column_names[c[0]]
+            continue
+        (ours, r), (theirs, c) = np.unique(r, return_inverse=True), np.unique(c, return_inverse=True)
+        # A pair is worth more than all costs together: first how many, then how cheap.
+        worth = np.zeros((len(ours), len(theirs)))
+        worth[r, c] = (np.ptp(price) + 1) * (1 + min(worth.shape)) + price.min() - price
+        r, c = linear_sum_assignment(worth, maximize=True)
+        kept = worth[r, c] > 0
+        partner[row_names[ours[r[kept]]]] = column_names[theirs[c[kept]]]
+    return partner
+
+
+def match(found: np.ndarray, true: np.ndarray, radius: float, size: int | None = None) -> np.ndarray:
+    """The point of `true` (T, 2) of each of `found` (F, 2), one to one: as many pairs as can be, the closest such.
+
+    Returns
+    -------
+    (F,) int64 row of `true`, or -1 where none is left within `radius`. For `size` and errors see `pairs_within`.
+    """
+    return assign(*pairs_within(found, true, radius, size), len(found))
+
+
+def gains(rows: np.ndarray, columns: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Which rows make the largest matching larger by one as they are added in `order`, (n,) bool by place in `order`.
+
+    The cumulative sum is the number of pairs that `assign` makes of the first k rows, for all k at once: rows that can
+    be matched together are a matroid, in which no row ever has to be taken back.
+
+    Parameters
+    ----------
+    rows, columns : (P,) of the candidate pairs. order : (n,) all rows, each once.
+    """
+    by_row = np.argsort(rows, kind="stable")
+    ends = np.searchsorted(rows[by_row], np.arange(len(order) + 1))
+    candidates = columns[by_row].tolist()
+    owner: dict[int, int] = {}  # row of each matched column
+    closed: set[int] = set()  # columns from which no free one can be reached any more
+    gained = np.zeros(len(order), bool)
+    for k, start in enumerate(order.tolist()):
+        came: dict[int, int] = {}  # row from which each column was reached
+        partner: dict[int, int] = {}  # column given up by each row reached
+        queue = [start]
+        for row in queue:
+            for column in candidates[ends[row] : ends[row + 1]]:
+                if column in came or column in closed:
+                    continue
+                came[column] = row
+                if column in owner:
+                    partner[owner[column]] = column
+                    queue.append(owner[column])
+                    continue
+                while column is not None:  # along the path, each row takes the column it was reached by
+                    row = came[column]
+                    owner[column] = row
+                    column = partner.get(row)
+                gained[k] = True
+                break
+            if gained[k]:
+                break
+        if not gained[k]:
+            closed.update(came)
+    return gained
