@@ -6,7 +6,7 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.utils import validate
 
-from shared.datasets.absent import OPTIONAL, forget_untrue, is_prepared, note_on
+from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES
 from shared.records import ConfigError, default_tier, load_tier, papers_of, sources, specs, tiers
 from shared.records.config import check_keys, read_yaml
@@ -62,7 +62,8 @@ def gone(paper):
     As a parameter the list would change back after training, and ask for one training more.
     """
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
-    ready = [name for name in OPTIONAL if is_prepared(name)]
+    names = {spec["dataset"] for spec in specs(paper, TIER.tier)}
+    ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]
     lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready)
     if lost or not note.exists():
         index = Path(workflow.basedir, RESULTS, paper, "runs/index.csv")

@@ -20,6 +20,12 @@ def is_prepared(name: str) -> bool:
     return True
 
 
+def at_hand(name: str) -> bool:
+    """Whether a dataset that runs look for themselves, one that is no recipe, has a folder: prepared or in a mirror."""
+    folders = [data_root(), *([Path(mirror)] if (mirror := os.environ.get("LLP_MIRROR")) else [])]
+    return any((folder / name).is_dir() for folder in folders)
+
+
 def note_on(name: str, features: bool = False) -> str:
     """Where in the repository the note on a dataset, or on its cached features, lies."""
     return f".work/data/{'features/' if features else ''}{name}.txt"

@@ -89,23 +89,34 @@ def assign(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, n_rows: int)
     column_names, column = np.unique(columns, return_inverse=True)
     n, total = len(row_names), len(row_names) + len(column_names)
     graph = coo_array((np.ones(len(row), bool), (row, n + column)), shape=(total, total))
-    component = connected_components(graph, directed=False)[1]
-    sides = np.stack([np.bincount(part, minlength=component.max() + 1) for part in (component[:n], component[n:])])
+    n_components, component = connected_components(graph, directed=False)
+    n_ours, row_place = _places(component[:n], n_components)
+    n_theirs, column_place = _places(component[n:], n_components)
     order = np.lexsort([cost, component[row]])
-    starts = np.flatnonzero(np.diff(component[row][order], prepend=-1))
-    for edges in np.split(order, starts[1:]):
+    row, column, cost = row[order], column[order], cost[order]
+    starts = np.searchsorted(component[row], np.arange(n_components + 1))
+    alone = np.minimum(n_ours, n_theirs) == 1  # one pair at most: the cheapest, which comes first
+    first = starts[:-1][alone]
+    partner[row_names[row[first]]] = column_names[column[first]]
+    for k in np.flatnonzero(~alone):
+        edges = slice(starts[k], starts[k + 1])
         r, c, price = row[edges], column[edges], cost[edges]
-        if sides[:, component[r[0]]].min() == 1:  # one pair at most: the cheapest comes first
-            partner[row_names[r[0]]] = column_names[c[0]]
-            continue
-        (ours, r), (theirs, c) = np.unique(r, return_inverse=True), np.unique(c, return_inverse=True)
+        table = np.full((n_ours[k], n_theirs[k]), -1)  # of the edges
+        table[row_place[r], column_place[c]] = np.arange(len(r))
         # A pair is worth more than all costs together: first how many, then how cheap.
-        worth = np.zeros((len(ours), len(theirs)))
-        worth[r, c] = (np.ptp(price) + 1) * (1 + min(worth.shape)) + price.min() - price
-        r, c = linear_sum_assignment(worth, maximize=True)
-        kept = worth[r, c] > 0
-        partner[row_names[ours[r[kept]]]] = column_names[theirs[c[kept]]]
+        worth = np.append((price[-1] - price[0] + 1) * (1 + min(table.shape)) + price[0] - price, 0)[table]
+        pairs = table[linear_sum_assignment(worth, maximize=True)]
+        pairs = pairs[pairs >= 0]
+        partner[row_names[r[pairs]]] = column_names[c[pairs]]
     return partner
+
+
+def _places(component: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Members of each component, and the place of each member among those of its own."""
+    size = np.bincount(component, minlength=n_components)
+    place = np.empty(len(component), np.int64)
+    place[np.argsort(component, kind="stable")] = np.arange(len(component)) - np.repeat(size.cumsum() - size, size)
+    return size, place
 
 
 def match(found: np.ndarray, true: np.ndarray, radius: float, size: int | None = None) -> np.ndarray:

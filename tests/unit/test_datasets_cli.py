@@ -177,3 +177,16 @@ def test_dvc_repro_push_pull(tmp_path):
     assert load("digits", repo / "data").n_classes == 10
     assert "paper" not in dvc("status", "data/dvc.yaml:digits")
     assert run("git", "status", "--short") == ""
+
+
+def test_a_folder_in_the_mirror_or_beside_the_prepared_data_is_at_hand(tmp_path, monkeypatch):
+    """Runs that were NOT RUN for want of it are then tried again, by Snakemake too."""
+    monkeypatch.setenv("LLP_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("LLP_MIRROR", raising=False)
+    assert not absent.at_hand("tissue")
+    (tmp_path / "mirror" / "tissue").mkdir(parents=True)
+    assert not absent.at_hand("tissue")
+    monkeypatch.setenv("LLP_MIRROR", str(tmp_path / "mirror"))
+    assert absent.at_hand("tissue")
+    (tmp_path / "data" / "prepared").mkdir(parents=True)
+    assert absent.at_hand("prepared")
