@@ -13,6 +13,7 @@ include: "workflows/rot.smk"
 include: "workflows/mle_llp.smk"
 include: "workflows/plot.smk"
 include: "workflows/vp_dsd.smk"
+include: "workflows/ece.smk"
 include: "workflows/papers.smk"
 include: "workflows/report.smk"
 

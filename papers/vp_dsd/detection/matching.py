@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from papers.vp_dsd.detection.method import Detections
 from papers.vp_dsd.imaging.holograms import Cells
+from shared.training.matching import assign, gains, pairs_within
 
 
 def match(found: Detections, cells: Cells, radius: float, size: int | None = None) -> np.ndarray:
     """The cell of each detection, one to one: as many pairs within `radius` as can be, the closest such pairs.
-
-    Hungarian matching image by image, on a dense table of distances: made for hundreds of cells an image.
 
     Parameters
     ----------
@@ -29,24 +27,16 @@ def match(found: Detections, cells: Cells, radius: float, size: int | None = Non
     ValueError
         If the two are not about the same number of images.
     """
+    return assign(*_candidates(found, cells, radius, size), len(found.centres))
+
+
+def _candidates(found: Detections, cells: Cells, radius: float, size: int | None) -> tuple[np.ndarray, ...]:
     if len(found.offsets) != len(cells.offsets):
         raise ValueError(
             f"detections of {len(found.offsets) - 1} images cannot be matched with cells of {len(cells.offsets) - 1}"
         )
-    pairs = np.full(len(found.centres), -1)
-    for image in range(len(found.offsets) - 1):
-        ours = slice(*found.offsets[image : image + 2])
-        theirs = slice(*cells.offsets[image : image + 2])
-        apart = np.abs(found.centres[ours, None] - cells.centres[None, theirs]).astype(float)
-        if size is not None:
-            apart = np.minimum(apart % size, -apart % size)
-        distance = np.hypot(apart[..., 0], apart[..., 1])
-        # A pair within the radius is worth more than all distances together: first how many, then how close.
-        worth = np.where(distance <= radius, (radius + 1) * (1 + min(distance.shape)) - distance, 0)
-        row, column = linear_sum_assignment(worth, maximize=True)
-        near = distance[row, column] <= radius
-        pairs[ours][row[near]] = cells.offsets[image] + column[near]
-    return pairs
+    images = tuple(np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets)) for points in (found, cells))
+    return pairs_within(found.centres, cells.centres, radius, size, images)
 
 
 def true_labels(pairs: np.ndarray, cells: Cells) -> np.ndarray:
@@ -80,8 +70,8 @@ def best_threshold(found: Detections, cells: Cells, radius: float, size: int | N
     if not len(found.scores):
         raise ValueError("no detection to choose a threshold from; lower the threshold of the candidates")
     thresholds = np.unique(np.quantile(found.scores, np.linspace(0, 1, steps, endpoint=False), method="lower"))
-    f1 = [
-        scores(match(kept, cells, radius, size), len(cells.centres))["f1"]
-        for kept in (found.above(threshold) for threshold in thresholds)
-    ]
-    return float(thresholds[int(np.argmax(f1))])
+    order = np.argsort(-found.scores, kind="stable")
+    rows, columns, _ = _candidates(found, cells, radius, size)
+    right = np.concatenate([[0], gains(rows, columns, order).cumsum()])
+    n_found = np.searchsorted(-found.scores[order], -thresholds, side="right")
+    return float(thresholds[int(np.argmax(2 * right[n_found] / (n_found + len(cells.centres))))])

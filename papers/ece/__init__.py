@@ -1,0 +1,1 @@
+"""Sparse-shot learning with exclusive cross-entropy (Panteli et al. 2021)."""

@@ -1,0 +1,1 @@
+"""Images whose objects are localised: official releases, one prepared layout, splits and annotation subsets."""

@@ -1,0 +1,197 @@
+"""Reading the files of releases: images of a bounded size, label images, .mat, ImageScope XML, masks in plain text."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from scipy import ndimage
+
+from shared.datasets.catalogue import DatasetError
+
+PIXELS = 2**25  # that an image may have
+BYTES = 2**28  # that a file may have
+FORMATS = ("PNG", "TIFF", "BMP", "JPEG")
+TOUCHING = np.ones((3, 3), int)  # pixels that share a corner are connected
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 of an RGB image; an opaque fourth channel is dropped.
+
+    Raises
+    ------
+    DatasetError
+        If it is not readable, too large, not RGB, transparent or of 16 bits a channel.
+    """
+    mode, pixels = _decoded(path)
+    if mode == "RGBA" and (pixels[..., 3] == 255).all():
+        mode, pixels = "RGB", np.ascontiguousarray(pixels[..., :3])
+    if mode != "RGB":
+        raise DatasetError(f"{path} is of mode {mode} where opaque RGB is needed; convert it")
+    return pixels
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """(H, W) int32 of a label image: 0 = none, else the number of the object.
+
+    An 8-bit file has no more than 255 numbers, so it is refused where it uses the last and some number marks several
+    unconnected parts: it was cut to 8 bits, or it is a binary mask. A file of 16 bits is taken as it is.
+    """
+    mode, pixels = _decoded(path)
+    if mode not in ("L", "I;16", "I"):
+        raise DatasetError(f"{path} is of mode {mode} where a grey label image of 16 bits is needed")
+    label = pixels.astype(np.int32)
+    if mode == "L" and label.max(initial=0) == 255:
+        used = np.unique(label[label > 0]).tolist()
+        parts = sum(ndimage.label(label == number, TOUCHING)[1] for number in used)
+        if parts > len(used):
+            raise DatasetError(
+                f"{path} has 8 bits, and its {len(used)} numbers up to 255 mark {parts} separate parts: objects were "
+                "lost in 8 bits or never numbered; save the label image with 16 bits, each object its own number"
+            )
+    return label
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) int32 of a mask that is binary, its connected components then being the objects, or a label image."""
+    mode, pixels = _decoded(path)
+    if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all():
+        mode, pixels = "L", pixels[..., 0]
+    if mode == "1" or (mode in ("L", "P", "I;16", "I") and len(np.unique(pixels[pixels > 0])) <= 1):
+        return ndimage.label(pixels > 0, TOUCHING)[0].astype(np.int32)
+    return read_labels(path)
+
+
+def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+    """The named numeric arrays of a MATLAB file up to version 7; nothing in it is run.
+
+    Raises
+    ------
+    DatasetError
+        If it is of version 7.3, not readable, or an array is missing or not of numbers.
+    """
+    from scipy.io import loadmat
+
+    content = _content(path)
+    if content.startswith(b"MATLAB 7.3") or content[:8] == b"\x89HDF\r\n\x1a\n":
+        raise DatasetError(f"{path} is a MATLAB file of version 7.3, which is not read; save it with -v7")
+    try:
+        found = loadmat(io.BytesIO(content), variable_names=names)
+    except Exception as error:  # damaged files make the reader raise almost anything
+        raise DatasetError(f"{path} is not a readable MATLAB file ({error}); replace it") from error
+    for name in names:
+        if name not in found or not isinstance(found[name], np.ndarray) or found[name].dtype.kind not in "biuf":
+            raise DatasetError(f"{path} has no numeric array {name!r}; it is not the official file")
+    return [found[name] for name in names]
+
+
+def read_points(path: Path, name: str) -> np.ndarray:
+    """(k, 2) float32 of the x, y pairs ``name`` of a MATLAB file, as row, column."""
+    (points,) = read_mat(path, (name,))
+    if points.size and (points.ndim != 2 or points.shape[1] != 2):
+        raise DatasetError(f"{path}: {name} has the shape {points.shape} where pairs x, y are expected")
+    return points.reshape(-1, 2)[:, ::-1].astype(np.float32)
+
+
+def read_text_mask(path: Path) -> np.ndarray:
+    """(H, W) int32 of a mask in plain text: width and height, then the number of each pixel, row after row."""
+    try:
+        width, height, *numbers = map(int, _content(path).split())
+    except ValueError as error:
+        raise DatasetError(f"{path} is not a mask of whole numbers ({error}); replace it") from error
+    if width < 1 or height < 1 or width * height != len(numbers):
+        raise DatasetError(f"{path} says {width}x{height} pixels and holds {len(numbers)}; replace it")
+    return np.array(numbers, np.int32).reshape(height, width)
+
+
+def read_regions(path: Path) -> list[np.ndarray]:
+    """The regions of an Aperio ImageScope file, (k, 2) float64 corners each, row and column.
+
+    Raises
+    ------
+    DatasetError
+        If it is not such a file, a coordinate is no number, or it declares a document type (entities could expand).
+    """
+    content = _content(path)
+    if re.search(rb"<!\s*(DOCTYPE|ENTITY)", content, re.IGNORECASE) or b"\0" in content:  # no UTF-16 past the search
+        raise DatasetError(f"{path} declares a document type or is not UTF-8; no ImageScope file does, it is refused")
+    try:
+        root = ElementTree.fromstring(content)
+        regions = [
+            [(float(vertex.get("Y", "nan")), float(vertex.get("X", "nan"))) for vertex in region.iter("Vertex")]
+            for region in root.iter("Region")
+        ]
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DatasetError(f"{path} is not a readable ImageScope file ({error}); replace it") from error
+    corners = [np.array(region, np.float64).reshape(-1, 2) for region in regions]
+    if not all(np.isfinite(region).all() for region in corners):
+        raise DatasetError(f"{path}: a Vertex has no number for X or Y; replace the file")
+    return corners
+
+
+def filled(regions: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """(H, W) int32: region i, filled by the even-odd rule at the middles of pixels, has the number i + 1.
+
+    A pixel in several regions belongs to the first of them, as in the release's own MATLAB code.
+    """
+    label = np.zeros(size, np.int32)
+    for number, corners in enumerate(regions, 1):
+        if len(corners) < 3:
+            continue
+        top, left = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+        bottom, right = np.minimum(np.ceil(corners.max(0)), size).astype(int)
+        if top >= bottom or left >= right:
+            continue
+        window = label[top:bottom, left:right]
+        window[(window == 0) & _inside(corners, top, bottom, left, right)] = number
+    return label
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts img2 before img10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _inside(corners: np.ndarray, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    rows, columns = np.arange(top, bottom) + 0.5, np.arange(left, right) + 0.5
+    (y0, x0), (y1, x1) = corners.T, np.roll(corners, -1, 0).T
+    crosses = (y0[:, None] <= rows) != (y1[:, None] <= rows)  # (edges, rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = x0[:, None] + (rows - y0[:, None]) * ((x1 - x0) / (y1 - y0))[:, None]
+    return ((columns < at[..., None]) & crosses[..., None]).sum(0) % 2 == 1
+
+
+def _decoded(path: Path) -> tuple[str, np.ndarray]:
+    """Mode and pixels of an image file."""
+    from PIL import Image
+
+    content = _content(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > PIXELS:
+                raise DatasetError(f"{path} has {image.width}x{image.height} pixels, more than {PIXELS}; cut it")
+            if image.mode in ("RGB", "RGBA") and _bits(image, content) > 8:  # which Pillow would silently cut to 8
+                raise DatasetError(f"{path} has {_bits(image, content)} bits a channel where 8 are needed; convert it")
+            return image.mode, np.asarray(image)
+    except DatasetError:
+        raise
+    except Exception as error:  # damaged files make the decoders raise almost anything
+        raise DatasetError(f"{path} is not a readable image ({error}); replace it") from error
+
+
+def _bits(image, content: bytes) -> int:
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,)))
+    return content[24] if image.format == "PNG" else 8
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > BYTES:
+            raise DatasetError(f"{path} has more than {BYTES} bytes; it is not of a release")
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} is not readable ({error.strerror}); complete the set") from error

@@ -1,0 +1,253 @@
+"""Images whose objects are localised by a label image, or by their centres alone.
+
+All geometry is in pixels with (0, 0) the upper left corner of the first pixel, whose middle is (.5, .5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from shared.datasets.catalogue import DatasetError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Localised:
+    """n images with M objects.
+
+    name : of the set. names : of the images. groups : slide or patient of each image; no group is in two splits.
+    official : "train", "validation" or "test" of each image where the release says so, else None.
+    images : (H, W, 3) uint8 each; sizes may differ.
+    labels : (H, W) int32 each, the number of the object at a pixel, from 1 within the image, 0 = none; None where
+        only centres or boxes are known.
+    offsets : (n + 1,) int64; the objects of image i are rows offsets[i]:offsets[i + 1] of what follows.
+    numbers : (M,) int64, the object's number in its label image. centres : (M, 2) float32, row and column.
+    boxes : (M, 4) float32, top, left, bottom and right (half-open) within the image; of no area where unknown.
+    classes : (M,) int64, places in class_names. simulated : stands in for real images.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    official: tuple[str, ...] | None
+    images: tuple[np.ndarray, ...]
+    labels: tuple[np.ndarray, ...] | None
+    offsets: np.ndarray
+    numbers: np.ndarray
+    centres: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+    simulated: bool = False
+
+    def sha256(self) -> str:
+        """Hexadecimal digest of all content; hashed once."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        said = (self.name, self.names, self.groups, self.official, self.class_names, self.simulated)
+        digest = hashlib.sha256(repr(said).encode())
+        tables = (self.offsets, self.numbers, self.centres, self.boxes, self.classes)
+        for array in (*self.images, *(self.labels or ()), *tables):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def owners(self) -> np.ndarray:
+        """(M,) int64: the image of each object."""
+        return np.repeat(np.arange(len(self.names)), np.diff(self.offsets))
+
+    def masks(self, i: int, wanted: np.ndarray) -> np.ndarray:
+        """(H, W) bool: the union of those objects of image i that ``wanted`` (M,) bool marks."""
+        rows = slice(self.offsets[i], self.offsets[i + 1])
+        table = np.zeros(self.labels[i].max(initial=0) + 1, bool)
+        table[self.numbers[rows]] = wanted[rows]
+        return table[self.labels[i]]
+
+
+def of_labels(
+    name: str,
+    names: Sequence[str],
+    images: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    *,
+    groups: Sequence[str] | None = None,
+    official: Sequence[str] | None = None,
+    classes: Sequence[np.ndarray] | None = None,
+    class_names: Sequence[str] = ("object",),
+    simulated: bool = False,
+) -> Localised:
+    """Images with their label images; centres are centroids, boxes are tight.
+
+    Parameters
+    ----------
+    images, labels : (H, W, 3) uint8 and (H, W) of whole numbers each.
+    groups : by default each image is a group of its own.
+    classes : the class of each object of each image, (k,) each, by rising number; by default all are of the first.
+
+    Raises
+    ------
+    DatasetError
+        If an image and its label image differ in size, or a label image has negative numbers; it names the image.
+    """
+    labels = [np.asarray(label, np.int32) for label in labels]
+    for image, label, which in zip(images, labels, names, strict=True):
+        if image.shape[:2] != label.shape:
+            raise DatasetError(
+                f"{name}: {which}: the label image has {label.shape} pixels, the image {image.shape[:2]}; "
+                "they must be of one size"
+            )
+        if label.min(initial=0) < 0:
+            raise DatasetError(f"{name}: {which}: the label image holds {label.min()}; number objects from 1")
+    numbers, centres, boxes = zip(*map(objects, labels), strict=True) if len(labels) else ((), (), ())
+    of_image = [np.zeros(len(found), np.int64) for found in numbers] if classes is None else classes
+    for which, found, given in zip(names, numbers, of_image, strict=True):
+        if len(found) != len(given):
+            raise DatasetError(f"{name}: {which} has {len(found)} objects but {len(given)} classes")
+    return Localised(
+        name=name,
+        names=tuple(names),
+        groups=tuple(names if groups is None else groups),
+        official=None if official is None else tuple(official),
+        images=tuple(images),
+        labels=tuple(labels),
+        offsets=offsets([len(found) for found in numbers]),
+        numbers=_joined(numbers, (), np.int64),
+        centres=_joined(centres, (2,), np.float32),
+        boxes=_joined(boxes, (4,), np.float32),
+        classes=_joined(of_image, (), np.int64),
+        class_names=tuple(class_names),
+        simulated=simulated,
+    )
+
+
+def objects(label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers (k,) int64 rising, centroids (k, 2) float32 and boxes (k, 4) float32 of a label image's objects."""
+    found = [(number, place) for number, place in enumerate(find_objects(label), 1) if place]
+    numbers = np.array([number for number, _ in found], np.int64)
+    boxes = np.array([(r.start, c.start, r.stop, c.stop) for _, (r, c) in found], np.float32).reshape(-1, 4)
+    flat = label.ravel()
+    foreground = np.flatnonzero(flat != 0)
+    at, (rows, columns) = flat[foreground], np.divmod(foreground, label.shape[1])
+    areas = np.bincount(at)[numbers]
+    centres = [np.bincount(at, places + 0.5)[numbers] / areas for places in (rows, columns)]
+    return numbers, np.stack(centres, 1).astype(np.float32), boxes
+
+
+def scaled(data: Localised, factor: int) -> Localised:
+    """Every image reduced by a whole factor: block averages, every ``factor``-th label, geometry divided.
+
+    Rows and columns that do not fill a block are cut off, and with them the objects that leave no pixel in the label
+    image (without label images: those whose centre is cut off). Numbers stay, so `origins` finds an object again.
+    """
+    if factor < 1 or factor != int(factor):
+        raise ValueError(f"the scale is {factor} where a whole number from 1 is needed")
+    if factor == 1:
+        return data
+    images = tuple(_block_means(image, factor) for image in data.images)
+    sizes = np.array([image.shape[:2] for image in images], np.float32).reshape(-1, 2)
+    limits = np.repeat(sizes, np.diff(data.offsets), 0)
+    labels = None
+    if data.labels is None:
+        kept = (data.centres / factor < limits).all(1)
+    else:
+        cut = [label[: h * factor : factor, : w * factor : factor] for label, (h, w) in _with_sizes(data, images)]
+        labels = tuple(np.ascontiguousarray(label) for label in cut)
+        kept = np.concatenate([_present(data, i, label) for i, label in enumerate(labels)] or [np.zeros(0, bool)])
+    limits = limits[kept]
+    counts = [kept[start:end].sum() for start, end in zip(data.offsets[:-1], data.offsets[1:], strict=True)]
+    return replace(
+        data,
+        images=images,
+        labels=labels,
+        offsets=offsets(counts),
+        numbers=data.numbers[kept],
+        centres=np.minimum(data.centres[kept] / np.float32(factor), limits),
+        boxes=np.minimum(data.boxes[kept] / np.float32(factor), np.tile(limits, 2)),
+        classes=data.classes[kept],
+    )
+
+
+def with_discs(data: Localised, radius: float) -> Localised:
+    """A set known by centres, with discs as label images and squares of side 2 ``radius``, within the image, as boxes.
+
+    A pixel belongs to the nearest centre within ``radius``, of equally near ones to the first. An object whose centre
+    is another's has no pixel, and stays.
+    """
+    if not radius > 0:
+        raise ValueError(f"the radius of discs is {radius} where a positive number of pixels is needed")
+    labels = []
+    boxes = np.empty((len(data.centres), 4), np.float32)
+    for i, image in enumerate(data.images):
+        rows = slice(data.offsets[i], data.offsets[i + 1])
+        size = np.array(image.shape[:2], np.float32)
+        boxes[rows, :2] = np.maximum(data.centres[rows] - radius, 0)
+        boxes[rows, 2:] = np.minimum(data.centres[rows] + radius, size)
+        labels.append(_discs(data.centres[rows], data.numbers[rows], radius, image.shape[:2]))
+    return replace(data, labels=tuple(labels), boxes=boxes)
+
+
+def origins(part: Localised, whole: Localised) -> np.ndarray:
+    """(M,) int64: the row in ``whole`` of each object of ``part``, found by image name and number (see `scaled`)."""
+    known = {key: row for row, key in enumerate(keys(whole))}
+    return np.array([known[key] for key in keys(part)], np.int64)
+
+
+def keys(data: Localised) -> list[tuple[str, int]]:
+    """(image name, number) of each of the M objects."""
+    return [(data.names[i], number) for i, number in zip(data.owners().tolist(), data.numbers.tolist(), strict=True)]
+
+
+def offsets(counts: Sequence[int]) -> np.ndarray:
+    """(n + 1,) int64 of the counts of n images."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _discs(centres: np.ndarray, numbers: np.ndarray, radius: float, size: tuple[int, int]) -> np.ndarray:
+    label = np.zeros(size, np.int32)
+    nearest = np.full(size, np.inf, np.float32)
+    starts = np.maximum(np.floor(centres - radius), 0).astype(int)
+    stops = np.ceil(centres + radius).astype(int)
+    for (row, column), (top, left), (bottom, right), number in zip(centres, starts, stops, numbers, strict=True):
+        window = np.s_[top:bottom, left:right]
+        height, width = label[window].shape
+        down = np.arange(top, top + height, dtype=np.float32)[:, None] + np.float32(0.5) - row
+        across = np.arange(left, left + width, dtype=np.float32) + np.float32(0.5) - column
+        distance = down**2 + across**2
+        mine = (distance <= radius**2) & (distance < nearest[window])
+        label[window][mine] = number
+        nearest[window][mine] = distance[mine]
+    return label
+
+
+def _block_means(image: np.ndarray, factor: int) -> np.ndarray:
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    if not height or not width:
+        raise ValueError(f"an image of {image.shape[0]}x{image.shape[1]} pixels cannot be reduced {factor} times")
+    image = image[: height * factor, : width * factor]
+    sums = np.zeros((height, width, 3), np.uint32)
+    for place in np.ndindex(factor, factor):
+        sums += image[place[0] :: factor, place[1] :: factor]
+    return ((sums + factor**2 // 2) // factor**2).astype(np.uint8)
+
+
+def _with_sizes(data: Localised, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    return [(label, image.shape[:2]) for label, image in zip(data.labels, images, strict=True)]
+
+
+def _present(data: Localised, i: int, label: np.ndarray) -> np.ndarray:
+    """(k,) bool: which objects of image i have a pixel in ``label``."""
+    numbers = data.numbers[data.offsets[i] : data.offsets[i + 1]]
+    return np.bincount(label.ravel(), minlength=numbers.max(initial=0) + 1)[numbers] > 0
+
+
+def _joined(parts: Sequence[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros((0, *shape), dtype), *parts]).astype(dtype)

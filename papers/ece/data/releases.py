@@ -1,0 +1,384 @@
+"""The official releases of the paper's public sets (Section 4.1), unpacked into the mirror folder.
+
+Layouts verified on copies of the files or of the authors' notes: TNBC, MoNuSeg's regions, the masks of CPM15, the
+points of CRCHisto, the arrays of CoNSeP. Not verified on the releases themselves: CPM17, WBC-NuClick (folders as in
+code that reads it), and whether ImageScope counts from the corner of a pixel, as taken here, or from its middle. One
+copy of CPM15 has the masks of image04 and image05 swapped, which their sizes tell. The private TIL set has no loader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from papers.ece.data import files
+from papers.ece.data.localised import Localised, objects, of_labels, offsets
+from shared.datasets.catalogue import DatasetError, say
+
+CONSEP = (
+    "miscellaneous",
+    "inflammatory",
+    "healthy epithelial",
+    "malignant epithelial",
+    "fibroblast",
+    "muscle",
+    "endothelial",
+)
+CRCHISTO = ("epithelial", "fibroblast", "inflammatory", "others")
+SAME_NUCLEUS = 12.0  # pixels; classes come with points of their own, 22,362 of 22,444 equal to a detection
+TNBC_SLIDES = 11  # later versions of the release add slides of other tissue
+KUMAR = {  # patients of the 16 training and the 14 test images (Kumar et al. 2017, Table I)
+    "train": "A7-A13E A7-A13F AR-A1AK AR-A1AS HE-7128 HE-7129 HE-7130 B0-5711 18-5592 38-6178 49-4488 50-5931 "
+    "G9-6336 G9-6348 G9-6356 G9-6363",
+    "test": "E2-A1B5 E2-A14V B0-5710 B0-5698 21-5784 21-5786 CH-5767 G9-6362 DK-A2I6 G2-A2EK AY-A8YK NH-A8F7 "
+    "KB-A93J RD-A8N9",
+}
+
+Found = tuple[str, str, np.ndarray, np.ndarray]  # name, official split, image, label image
+
+
+@dataclass(frozen=True)
+class Release:
+    """A set: where to get it, its terms, what its objects are, and how a folder of the mirror is read.
+
+    folders : further names in the mirror, without blanks. group : the slide or patient of an image, from its name.
+    read : reads the official release from (folder, name of the set, this). finish : is applied to either layout.
+    """
+
+    page: str = ""
+    terms: str = ""
+    what: str = "object"
+    folders: tuple[str, ...] = ()
+    group: Callable[[str], str] = str
+    read: Callable[[Path, str, Release], Localised] | None = None
+    finish: Callable[[Localised], Localised] = lambda data: data
+
+    @property
+    def advice(self) -> str:
+        """What to do to have the set."""
+        layout = "laid out as papers/ece/data/prepared.py says"
+        if not self.page:
+            return f"put it into LLP_MIRROR under its name, {layout}"
+        return f"get it from {self.page}, unpack it into LLP_MIRROR under its name (or put a copy there, {layout})"
+
+
+def read_tnbc(place: Path, name: str, release: Release) -> Localised:
+    """Slide_XX/XX_Y.png beside GT_XX/XX_Y.png: binary masks whose connected components are the nuclei."""
+    found, left_out = [], 0
+    for path in _files(place, "Slide_*/*.png"):
+        if int(re.sub(r"\D", "", path.parent.name) or 0) > TNBC_SLIDES:
+            left_out += 1
+            continue
+        mask = path.parent.with_name(path.parent.name.replace("Slide", "GT")) / path.name
+        found.append((path.stem, "train", files.read_image(path), files.read_mask(mask)))
+    for mask in _files(place, "GT_*/*.png"):
+        image = mask.parent.with_name(mask.parent.name.replace("GT", "Slide")) / mask.name
+        if not image.is_file():
+            raise DatasetError(f"{mask} has no image {image}; complete the release")
+    if left_out:
+        say(f"{name}: {left_out} images of slides above {TNBC_SLIDES} are left out")
+    return _of(found, place, name, release, "Slide_*/*.png")
+
+
+def read_regions(place: Path, name: str, release: Release) -> Localised:
+    """*.tif with regions in *.xml of the same name, at any depth; what lies below a folder ``*test*`` is for test."""
+    if not any(_files(place, "*.xml")):
+        return read_maps(place, name, release)
+    images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
+    found, empty = [], 0
+    for path in _files(place, "*.xml"):
+        if path.stem not in images:
+            raise DatasetError(f"{path} has no image {path.stem}.tif; complete the release")
+        image, regions = files.read_image(images.pop(path.stem)), files.read_regions(path)
+        label = files.filled(regions, image.shape[:2])
+        empty += len(regions) - len(np.unique(label[label > 0]))
+        found.append((path.stem, _official(path, place), image, label))
+    if images:
+        raise DatasetError(f"{next(iter(images.values()))} has no regions in a .xml of its name; complete the release")
+    if empty:
+        say(f"{name}: {empty} regions without a pixel of their own are left out")
+    return _of(found, place, name, release, "*.xml")
+
+
+def read_masks_of_text(place: Path, name: str, release: Release) -> Localised:
+    """imageXX.png beside imageXX_mask.txt, as its authors' README says; or the layout of `read_maps`."""
+    masks = list(_files(place, "*_mask.txt"))
+    if not masks:
+        return read_maps(place, name, release)
+    found = []
+    images = [path.with_name(path.name.replace("_mask.txt", ".png")) for path in masks]
+    for path, image in zip(masks, images, strict=True):
+        label = files.read_text_mask(path)
+        found.append((image.stem, _official(path, place), files.read_image(image), label))
+    _all_read(_files(place, "image*[0-9].png"), images)
+    return _of(found, place, name, release, "*_mask.txt")
+
+
+def read_maps(place: Path, name: str, release: Release) -> Localised:
+    """Images/ beside Labels/*.mat with `inst_map`, in folders such as Train and Test (HoVer-Net's layout)."""
+    found = [(which, official, image, label) for which, official, image, label, _ in _maps(place)]
+    return _of(found, place, name, release, "Labels/*.mat")
+
+
+def read_consep(place: Path, name: str, release: Release) -> Localised:
+    """As `read_maps`, with `type_map`: a nucleus has the type that most of its pixels have."""
+    found, classes = [], []
+    for which, official, image, label, path in _maps(place):
+        types = _whole(files.read_mat(path, ("type_map",))[0], path, "type_map", label.shape)
+        found.append((which, official, image, label))
+        classes.append(_types(types, label, path))
+    return _of(found, place, name, release, "Labels/*.mat", classes=classes, class_names=CONSEP)
+
+
+def read_crchisto(place: Path, name: str, release: Release) -> Localised:
+    """imgN/imgN.bmp with imgN_detection.mat, and imgN_<class>.mat for nuclei whose class is known; or points.npz.
+
+    ``points.npz`` beside images/imgN.png holds the same pairs x, y under imgN_detection and so on.
+    """
+    archive = place / "points.npz"
+    paths = list(_files(place, "images/img*.png" if archive.is_file() else "img*_detection.mat"))
+    if not paths:
+        raise DatasetError(f"{place} has no img*_detection.mat; {release.advice}")
+    points = _archived(archive) if archive.is_file() else _of_matlab(place)
+    names = sorted((path.stem.removesuffix("_detection") for path in paths), key=files.natural)
+    where = {path.stem.removesuffix("_detection"): path for path in paths}
+    images, centres, classes = [], [], []
+    for which in names:
+        path = where[which]
+        images.append(files.read_image(path if path.suffix == ".png" else path.with_name(f"{which}.bmp")))
+        found = points(f"{which}_detection")
+        outside = found[((found < 0) | (found > images[-1].shape[:2])).any(1)]
+        if len(outside):
+            raise DatasetError(f"{path}: the centre {tuple(outside[0].tolist())} is outside the image")
+        centres.append(found)
+        classes.append(_given(found, [points(f"{which}_{kind}") for kind in CRCHISTO], path))
+    joined = np.concatenate(centres)
+    return Localised(
+        name=name,
+        names=tuple(names),
+        groups=tuple(map(release.group, names)),
+        official=None,
+        images=tuple(images),
+        labels=None,
+        offsets=offsets([len(found) for found in centres]),
+        numbers=np.concatenate([np.arange(1, len(found) + 1) for found in centres]),
+        centres=joined,
+        boxes=np.tile(joined, 2),
+        classes=np.concatenate(classes),
+        class_names=(*CRCHISTO, "unknown"),
+    )
+
+
+def read_nuclick(place: Path, name: str, release: Release) -> Localised:
+    """{Train,Validation}/images/X.png with masks/X_mask.png; the 250 validation images are our test set."""
+    found, used = [], []
+    for path in _files(place, "masks/*_mask.png"):
+        image = path.parent.with_name("images") / path.name.replace("_mask.png", ".png")
+        official = "test" if path.parent.parent.name.lower().startswith("val") else "train"
+        found.append((image.stem, official, files.read_image(image), files.read_mask(path)))
+        used.append(image)
+    _all_read(_files(place, "images/*.png"), used)
+    return _of(found, place, name, release, "masks/*_mask.png")
+
+
+def thirty(data: Localised) -> Localised:
+    """The 30 images of Kumar et al. with their split, 16 for training and 14 for test, from them or from MoNuSeg's."""
+    official = {f"TCGA-{who}": split for split, patients in KUMAR.items() for who in patients.split()}
+    kept = [i for i, group in enumerate(data.groups) if group in official]
+    missing = sorted(set(official) - {data.groups[i] for i in kept})
+    if missing:
+        raise DatasetError(f"{data.name} has no image of {', '.join(missing)}; complete the release")
+    names, groups, images, labels = (
+        [of[i] for i in kept] for of in (data.names, data.groups, data.images, data.labels)
+    )
+    splits = [official[group] for group in groups]
+    return of_labels(data.name, names, images, labels, groups=groups, official=splits, class_names=data.class_names)
+
+
+def patient(name: str) -> str:
+    """The patient in the name of an image from The Cancer Genome Atlas; else the name."""
+    found = re.search(r"TCGA-\w\w-\w{4}", name)
+    return found[0] if found else name
+
+
+def _maps(place: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, Path]]:
+    used = []
+    for path in _files(place, "Labels/*.mat"):
+        beside = sorted(path.parent.with_name("Images").glob(f"{path.stem}.*"))
+        if not beside:
+            raise DatasetError(f"{path} has no image of its name in {path.parent.with_name('Images')}")
+        image = files.read_image(beside[0])
+        used.append(beside[0])
+        label = _whole(files.read_mat(path, ("inst_map",))[0], path, "inst_map", image.shape[:2])
+        yield path.stem, _official(path, place), image, label, path
+    _all_read(_files(place, "Images/*"), used)
+
+
+def _whole(values: np.ndarray, path: Path, name: str, size: tuple[int, int]) -> np.ndarray:
+    if values.shape != size or (values != np.round(values)).any() or values.min(initial=0) < 0:
+        raise DatasetError(f"{path}: {name} of shape {values.shape} is no map of whole numbers of {size} pixels")
+    return values.astype(np.int32)
+
+
+def _types(types: np.ndarray, label: np.ndarray, path: Path) -> np.ndarray:
+    """(k,) int64: the type of most pixels of each object, from 0."""
+    numbers = objects(label)[0]
+    count = len(CONSEP) + 1
+    if types.max(initial=0) >= count:
+        raise DatasetError(f"{path}: type_map holds {types.max()} where 0 to {count - 1} are expected")
+    votes = np.bincount(label.ravel() * count + types.ravel(), minlength=(label.max(initial=0) + 1) * count)
+    votes = votes.reshape(-1, count)[numbers]
+    untyped = numbers[votes[:, 1:].sum(1) == 0]
+    if len(untyped):
+        raise DatasetError(f"{path}: object {untyped[0]} has no type in type_map; it is not the official file")
+    return votes[:, 1:].argmax(1)
+
+
+def _given(centres: np.ndarray, of_class: list[np.ndarray], path: Path) -> np.ndarray:
+    """(k,) int64 classes of detections, each from one point with a class at most; far points are left out."""
+    result = np.full(len(centres), len(of_class))
+    points = np.concatenate(of_class)
+    kinds = np.repeat(np.arange(len(of_class)), [len(found) for found in of_class])
+    distances = cdist(points, centres)
+    rows, columns = linear_sum_assignment(np.minimum(distances, SAME_NUCLEUS))
+    near = distances[rows, columns] < SAME_NUCLEUS
+    result[columns[near]] = kinds[rows[near]]
+    if near.sum() < len(points):
+        say(f"{path}: {len(points) - near.sum()} of {len(points)} classes are of no detected nucleus; left out")
+    return result
+
+
+def _archived(path: Path) -> Callable[[str], np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = {key: archive[key].reshape(-1, 2)[:, ::-1].astype(np.float32) for key in archive}
+    except Exception as error:  # damaged archives make the readers raise almost anything
+        raise DatasetError(f"{path} is not a readable archive of points ({error}); replace it") from error
+
+    def points(key: str) -> np.ndarray:
+        if key not in found:
+            raise DatasetError(f"{path} has no {key}; complete the set")
+        return found[key]
+
+    return points
+
+
+def _of_matlab(place: Path) -> Callable[[str], np.ndarray]:
+    paths = {path.stem: path for path in _files(place, "img*_*.mat")}
+
+    def points(key: str) -> np.ndarray:
+        if key not in paths:
+            raise DatasetError(f"{place} has no {key}.mat; complete the release")
+        return files.read_points(paths[key], "detection")
+
+    return points
+
+
+def _of(found: list[Found], place: Path, name: str, release: Release, pattern: str, **classes) -> Localised:
+    if not found:
+        raise DatasetError(f"{place} has no {pattern}; {release.advice}")
+    names, official, images, labels = zip(*found, strict=True)
+    if len(set(names)) < len(names):  # as in CPM17, whose splits both start with image_00
+        names = [f"{split}_{which}" for which, split in zip(names, official, strict=True)]
+    twice = next((which for which in names if names.count(which) > 1), None)
+    if twice:
+        raise DatasetError(f"{place} has image {twice!r} twice; leave one")
+    return of_labels(
+        name,
+        names,
+        images,
+        labels,
+        groups=[release.group(which) for which in names],
+        official=official if len(set(official)) > 1 else None,
+        **{"class_names": (release.what,), **classes},
+    )
+
+
+def _files(place: Path, pattern: str) -> Iterator[Path]:
+    """Files of a pattern at any depth, in natural order; hidden ones, which archives from a Mac bring, are skipped."""
+    found = (path for path in place.rglob(pattern) if not path.name.startswith(".") and path.is_file())
+    return iter(sorted(found, key=lambda path: files.natural(str(path))))
+
+
+def _all_read(images: Iterator[Path], used: list[Path]) -> None:
+    known = set(used)
+    alone = next((image for image in images if image not in known), None)
+    if alone:
+        raise DatasetError(f"{alone} has no label image; complete the release")
+
+
+def _official(path: Path, place: Path) -> str:
+    return "test" if any("test" in part.lower() for part in path.relative_to(place).parts[:-1]) else "train"
+
+
+CHALLENGES = "the challenges on Computational Precision Medicine at MICCAI 2015 and 2017"
+WARWICK = "https://warwick.ac.uk/fac/cross_fac/tia/data"
+OWN = Release()
+RELEASES = {
+    "tnbc": Release(
+        "https://doi.org/10.5281/zenodo.1175282",
+        "see the page; cite Naylor et al. (2018), IEEE Trans. Med. Imaging 38",
+        "nucleus",
+        ("TNBC_NucleiSegmentation", "TNBC"),
+        lambda name: name.split("_")[0],
+        read_tnbc,
+    ),
+    "monuseg": Release(
+        "https://monuseg.grand-challenge.org/Data/",
+        "see the page; cite Kumar et al. (2017), IEEE Trans. Med. Imaging 36, and Kumar et al. (2020), ibid. 39",
+        "nucleus",
+        ("MoNuSeg",),
+        patient,
+        read_regions,
+    ),
+    "kumar": Release(
+        "https://monuseg.grand-challenge.org/Data/ (its training data are these 30 images)",
+        "see the page; cite Kumar et al. (2017), IEEE Trans. Med. Imaging 36",
+        "nucleus",
+        ("Kumar", "monuseg", "MoNuSeg"),
+        patient,
+        read_regions,
+        thirty,
+    ),
+    "cpm15": Release(
+        CHALLENGES,
+        "see the challenge; cite Vu et al. (2019), Front. Bioeng. Biotechnol. 7",
+        "nucleus",
+        ("CPM15", "CPM_15"),
+        read=read_masks_of_text,
+    ),
+    "cpm17": Release(
+        CHALLENGES,
+        "see the challenge; cite Vu et al. (2019), Front. Bioeng. Biotechnol. 7",
+        "nucleus",
+        ("CPM17", "CPM_17"),
+        read=read_masks_of_text,
+    ),
+    "consep": Release(
+        f"{WARWICK}/hovernet/",
+        "see the page; cite Graham et al. (2019), Med. Image Anal. 58",
+        "nucleus",
+        ("CoNSeP",),
+        read=read_consep,
+    ),
+    "crchisto": Release(
+        f"{WARWICK}/crchistolabelednucleihe/",
+        "research only; cite Sirinukunwattana et al. (2016), IEEE Trans. Med. Imaging 35",
+        "nucleus",
+        ("CRCHistoPhenotypes_2016_04_28",),
+        read=read_crchisto,
+    ),
+    "wbc_nuclick": Release(
+        f"{WARWICK}/nuclick/",
+        "see the page; cite Koohbanani et al. (2020), Med. Image Anal. 65",
+        "white blood cell",
+        ("Hemato_Data", "NuClick"),
+        read=read_nuclick,
+    ),
+}

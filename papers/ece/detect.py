@@ -1,0 +1,207 @@
+"""Detection with few annotations (Section 4.4): one run of Tables 1 to 3 and of Figures 3 and 5."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from papers.ece import metrics
+from papers.ece.criteria import criterion_of
+from papers.ece.detection.criterion import AnchorTerms
+from papers.ece.detection.method import OVERLAP, Detector, boxes_of
+from papers.ece.detection.network import Network
+from papers.ece.material import Material, material_of
+from shared.bags import Bags
+from shared.datasets import DatasetError
+from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
+
+CONFIDENT = 0.5  # what counts as a detection where no threshold is chosen
+
+
+def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """Learn from the annotated objects of the training images, judge on all objects of the test images.
+
+    Among the metrics, `boxes` are those learned from in the end, pseudo-labels of weak supervision included.
+
+    Raises
+    ------
+    DatasetError
+        From `material_of` and `boxes_of`, and for early-learning regularisation, which is not defined here.
+    """
+    if spec["loss"] == "elr":
+        raise DatasetError("early-learning regularisation remembers predictions by pixel: no detection of it; use weak")
+    material = material_of(spec)
+    data, train = material.data, material.numbers(0)
+    images, given = [data.images[i] for i in train], boxes_of(data, material.annotated)
+    boxes, seconds = [given[i] for i in train], 0.0
+    rounds = spec["rounds"] if spec["loss"] == "weak" else 0
+    for number in range(rounds):
+        done = pseudo_labels(spec, images, boxes, number, device, session)
+        if done is None:
+            return None
+        boxes, seconds = done[0], seconds + done[1]
+    trained = fit_detector(spec, images, boxes, rounds, device, session)
+    if trained is None:
+        return None
+    for number in range(rounds if session.get("checkpoint") else 0):
+        _kept(session, number).unlink(missing_ok=True)
+    method, fitted = trained
+    seconds = round(seconds + fitted["train_s"], 3)
+    last, oracle, found = measure(method, material, spec["match_radius"])
+    kept = fitted["curves"]["train_kept"]
+    last |= {"kept": float(np.mean(kept[-math.ceil(len(kept) / 6) :])), "train_s": seconds}
+    last["boxes"] = sum(map(len, boxes))
+    curves = fitted["curves"]
+    if spec.get("shown"):
+        curves = {**curves, "shown": corner(material, found, spec["shown"])}
+    return {
+        "metrics": {"last": last, "oracle": oracle},
+        "curves": curves,
+        "data": {spec["dataset"]: data.sha256()},
+        "cost": {"train_s": seconds},
+        "says": f"F1 {last['f1']:.3f}, {last['f1_tuned']:.3f} at {last['threshold']:.2f}",
+    }
+
+
+def measure(detector: Detector, material: Material, radius: float) -> tuple[dict, dict, metrics.Found]:
+    """(metrics, those at the threshold best on test images, detections in the test images).
+
+    `f1` counts detections with p >= .5; the threshold of `f1_tuned` is the best on the complete labels of the
+    validation images, and its detections are judged at half and double the radius and by IoU as well. `f1_everything`
+    is that of detections on a grid with the spacing `radius`.
+    """
+    data, target = material.data, material.target
+    validation, test = material.numbers(1), material.numbers(2)
+    held, found = (detector.found([data.images[i] for i in numbers]) for numbers in (validation, test))
+    threshold, _ = metrics.best_threshold(held, data, validation, target, radius)
+    sure, tuned = found.above(CONFIDENT), found.above(threshold)
+
+    def judged(some: metrics.Found, wanted: np.ndarray = target, **limit) -> dict[str, float]:
+        return metrics.scores(some, data, test, wanted, **({"radius": radius} | limit))
+
+    last = judged(sure)
+    last |= {f"{name}_tuned": value for name, value in judged(tuned).items()} | {"threshold": threshold}
+    last |= metrics.radius_sensitivity(tuned, data, test, target, radius)
+    last["f1_iou"] = judged(tuned, iou=0.5)["f1"]
+    in_test = np.isin(np.repeat(np.arange(len(data.names)), np.diff(data.offsets)), test)
+    last["found_share"] = len(sure.scores) / max(int((target & in_test).sum()), 1)
+    last["f1_everything"] = judged(metrics.everything(data, test, radius))["f1"]
+    last["f1_nothing"] = judged(metrics.nothing(len(test)))["f1"]
+    if (~target & in_test).any():
+        last["recall_others"] = judged(tuned, ~target)["recall"]
+        last["exclusive_recall"] = metrics.exclusive_recall(last["recall_tuned"], last["recall_others"])
+    best, f1 = metrics.best_threshold(found, data, test, target, radius)
+    return last, {"f1": f1, "threshold": best}, found
+
+
+def corner(material: Material, found: metrics.Found, side: int) -> dict[str, list]:
+    """The upper left corner of the first test image, the boxes in it and those found with `CONFIDENT`.
+
+    Boxes are top, left, bottom, right of what has its centre in the corner.
+    """
+    data, number = material.data, material.numbers(2)[0]
+    rows = np.arange(*data.offsets[number : number + 2])
+    rows = rows[material.target[rows]]
+    ours = slice(0, found.offsets[1])
+    sure = found.scores[ours] >= CONFIDENT
+    panels = {"image": data.images[number][:side, :side].tolist()}
+    for name, boxes in (("true", data.boxes[rows]), ("found", found.boxes[ours][sure])):
+        inside = ((boxes[:, :2] + boxes[:, 2:]) / 2 < side).all(1)
+        panels[name] = np.round(boxes[inside].astype(float), 1).tolist()
+    return panels
+
+
+def fit_detector(
+    spec: dict,
+    images: list[np.ndarray],
+    boxes: list[np.ndarray],
+    number: int,
+    device: torch.device,
+    session: dict,
+) -> tuple[Detector, dict] | None:
+    """A new detector trained on boxes (k, 4) of the training images; `number` of the round of weak supervision.
+
+    Returns
+    -------
+    (method, what `fit` returns), or None if the deadline came first. The number of updates is that of the spec to
+    within half an epoch.
+    """
+    n, batch, rate = len(images), spec["batch"], spec["learning_rate"]
+    per_epoch = math.ceil(n / batch)
+    epochs = max(1, round(spec["steps"] / per_epoch))
+    seed = axis_seed(spec["seed"], "detector", number)
+    seed_torch(seed, device)
+    terms = AnchorTerms(criterion_of(spec))
+    network = Network(spec["detector"], spec["detector_width"], terms).to(device)
+    method = Detector(network, rate, images, boxes, spec["crop"], epochs * per_epoch)
+    fitted = fit(
+        method,
+        Inputs(np.arange(n)[:, None], device),
+        Bags(np.arange(n), np.arange(n + 1), np.ones((n, 1))),
+        epochs=epochs,
+        bags_per_batch=batch,
+        schedule=Schedule(spec["lr_schedule"], rate),
+        seed=seed,
+        evaluate=lambda method: {},
+        **session,
+    )
+    return None if fitted is None else (method, fitted)
+
+
+def with_pseudo_boxes(boxes: list[np.ndarray], found: metrics.Found, tau: float) -> list[np.ndarray]:
+    """The boxes (k, 4) of each image and, after them, those found with p > tau that are none of them (Section 4.2).
+
+    A box is another object if its IoU with all that are known is below `OVERLAP`. p is ultralytics' score, learned to
+    be the probability of an object times the overlap of its box: it is seldom near 1.
+    """
+    grown = []
+    for known, start, end in zip(boxes, found.offsets[:-1], found.offsets[1:], strict=True):
+        new = found.boxes[start:end][found.scores[start:end] > tau]
+        shared = np.minimum(new[:, None, 2:], known[:, 2:]) - np.maximum(new[:, None, :2], known[:, :2])
+        shared = shared.clip(0).prod(2)
+        areas = [(some[:, 2:] - some[:, :2]).prod(1) for some in (new, known)]
+        iou = shared / (areas[0][:, None] + areas[1] - shared)
+        grown.append(np.concatenate([known, new[(iou < OVERLAP).all(1)]]))
+    return grown
+
+
+def pseudo_labels(
+    spec: dict,
+    images: list[np.ndarray],
+    boxes: list[np.ndarray],
+    number: int,
+    device: torch.device,
+    session: dict,
+) -> tuple[list[np.ndarray], float] | None:
+    """A round of weak supervision: train from scratch, then add what is found in the training images to the boxes.
+
+    Returns
+    -------
+    (boxes, seconds of training), or None if the deadline came first. They are kept beside the checkpoint until the run
+    is done.
+    """
+    own, kept = dict(session), _kept(session, number)
+    if kept:
+        own |= {"checkpoint": kept.with_suffix(".part.pt"), "key": f"{session.get('key', '')}/{number}"}
+        done = checkpoint.load(kept, own["key"])
+        if done:
+            return [some.numpy() for some in done["boxes"]], done["train_s"]
+    trained = fit_detector(spec, images, boxes, number, device, own)
+    if trained is None:
+        return None
+    method, fitted = trained
+    boxes = with_pseudo_boxes(boxes, method.found(images), spec["tau"])
+    if kept:
+        state = {"boxes": [torch.from_numpy(some) for some in boxes], "train_s": fitted["train_s"]}
+        checkpoint.save(kept, {"key": own["key"], **state})
+        own["checkpoint"].unlink(missing_ok=True)
+    return boxes, fitted["train_s"]
+
+
+def _kept(session: dict, number: int) -> Path | None:
+    """Where a round's boxes are kept; None where the session keeps no checkpoint."""
+    path = session.get("checkpoint")
+    return Path(path).with_suffix(f".round{number}.pt") if path else None

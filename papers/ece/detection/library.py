@@ -1,0 +1,45 @@
+"""What this package takes of ultralytics, imported so that nothing else of the process changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+__all__ = ["DEFAULT_CFG", "DetectionModel", "non_max_suppression", "v8DetectionLoss"]
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """An import in here writes no settings, asks no network and says nothing.
+
+    On import ultralytics writes a settings file into the user's home, looks whether it is online, logs to standard
+    output, sets environment variables, print options and warning filters, and replaces `torch.save` by one that tries
+    four times. The settings go to a folder that is gone afterwards, the rest is put back.
+    """
+    environment, save = dict(os.environ), torch.save
+    with (
+        tempfile.TemporaryDirectory(prefix="ultralytics-") as folder,
+        warnings.catch_warnings(),
+        np.printoptions(),
+    ):
+        os.environ.update(YOLO_CONFIG_DIR=folder, YOLO_OFFLINE="true", YOLO_VERBOSE="false", YOLO_AUTOINSTALL="false")
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(environment)
+            torch.save = save
+            torch.set_printoptions(profile="default")
+
+
+with _aside():
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils import DEFAULT_CFG
+    from ultralytics.utils.loss import v8DetectionLoss
+    from ultralytics.utils.nms import non_max_suppression

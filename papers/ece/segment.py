@@ -1,0 +1,180 @@
+"""One run of segmentation, from a spec to its numbers (Figure 4, Tables 1 and 2; the README of the authors' code)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from papers.ece import metrics
+from papers.ece.criteria import criterion_of
+from papers.ece.loss import foreground
+from papers.ece.material import Material, material_of
+from papers.ece.segmentation.method import Segmenter, predict_map
+from shared.bags import Bags
+from shared.datasets import DatasetError
+from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
+
+POINTS = 24  # of a curve, about; an epoch of the loop then goes over the images several times
+
+
+def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
+    """Learn from the annotated objects of the training images, judge on all objects of the test images.
+
+    Raises
+    ------
+    DatasetError
+        When a training image is smaller than a crop; from `material_of`, also where no object is annotated.
+    ValueError
+        When weak supervision has a tau that no prediction can exceed.
+    """
+    highest = float(foreground(torch.tensor([[-1e3, 1e3]]), spec["head"]))
+    if spec["loss"] == "weak" and spec["tau"] >= highest:
+        raise ValueError(f"tau {spec['tau']} is never exceeded: p ends at {highest:.3f} with head {spec['head']!r}")
+    material = material_of(spec)
+    train = material.numbers(0)
+    for i in train:
+        if min(size := material.data.images[i].shape[:2]) < spec["crop"]:
+            where = f"{spec['dataset']}: {material.data.names[i]} has {size[0]} x {size[1]} pixels"
+            raise DatasetError(f"{where}, less than a crop of {spec['crop']}: set `crop` or `scale` lower")
+    masks = [material.data.masks(i, material.annotated) for i in train]
+    seconds, rounds = 0.0, spec["rounds"] if spec["loss"] == "weak" else 0
+    for number in range(rounds):
+        done = pseudo_labels(spec, material, masks, number, device, session)
+        if done is None:
+            return None
+        masks, seconds = done[0], seconds + done[1]
+    trained = fit_network(spec, material, masks, rounds, device, session)
+    if trained is None:
+        return None
+    for number in range(rounds if session.get("checkpoint") else 0):
+        _kept(session, number).unlink(missing_ok=True)
+    method, fitted = trained
+    seconds = round(seconds + fitted["train_s"], 3)
+    found, shown = measure(method, material, spec)
+    kept = fitted["curves"]["train_kept"]
+    found["last"] |= {"kept": float(np.mean(kept[-max(1, len(kept) // 6) :])), "train_s": seconds}
+    return {
+        "metrics": found,
+        "curves": fitted["curves"] | shown,
+        "data": {spec["dataset"]: material.data.sha256()},
+        "cost": {"train_s": seconds},
+        "says": f"DICE {found['last']['dice']:.3f}",
+    }
+
+
+def fit_network(
+    spec: dict, material: Material, masks: list[np.ndarray], number: int, device: torch.device, session: dict
+) -> tuple[Segmenter, dict] | None:
+    """A new network trained on masks (H, W) bool of the training images; `number` of the round of weak supervision.
+
+    Returns
+    -------
+    (method, what `fit` returns), or None if the deadline came first. The number of updates is that of the spec to
+    within half an epoch of the loop.
+    """
+    from papers.ece.segmentation.network import unet  # seconds, which only runs that train pay
+
+    images = [material.data.images[i] for i in material.numbers(0)]
+    times = max(1, spec["steps"] * spec["batch"] // (POINTS * len(images)))
+    crops = np.tile(np.arange(len(images)), times)
+    per_epoch = -(-len(crops) // spec["batch"])
+    epochs = max(1, round(spec["steps"] / per_epoch))
+    seed_torch(axis_seed(spec["seed"], "segmenter", number), device)
+    network = unet(spec["encoder"], spec["encoder_depth"], spec["width"])
+    network = network.to(device, memory_format=torch.channels_last)
+    method = Segmenter(
+        network,
+        torch.optim.Adam(network.parameters(), spec["learning_rate"], fused=True),
+        criterion_of(spec),
+        images,
+        masks,
+        spec["crop"],
+        epochs * per_epoch,
+        (spec["elr_beta"], spec["elr_lambda"]) if spec["loss"] == "elr" else None,
+    )
+    fitted = fit(
+        method,
+        Inputs(np.arange(len(images))[:, None], device),
+        Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
+        epochs=epochs,
+        bags_per_batch=spec["batch"],
+        schedule=Schedule(spec["lr_schedule"], spec["learning_rate"]),
+        seed=axis_seed(spec["seed"], "segmenter", number),
+        evaluate=lambda method: {},
+        **session,
+    )
+    return None if fitted is None else (method, fitted)
+
+
+def pseudo_labels(
+    spec: dict, material: Material, masks: list[np.ndarray], number: int, device: torch.device, session: dict
+) -> tuple[list[np.ndarray], float] | None:
+    """A round of weak supervision (Section 4.2): train, then add the pixels with p > tau to the masks.
+
+    Returns
+    -------
+    (masks, seconds of training), or None if the deadline came first. They are kept beside the checkpoint until the run
+    is done.
+    """
+    own, kept = dict(session), _kept(session, number)
+    if kept:
+        own["checkpoint"], own["key"] = kept.with_suffix(".part.pt"), f"{session.get('key', '')}/{number}"
+        done = checkpoint.load(kept, own["key"])
+        if done:
+            return [mask.numpy() for mask in done["masks"]], done["train_s"]
+    trained = fit_network(spec, material, masks, number, device, own)
+    if trained is None:
+        return None
+    method, fitted = trained
+    images = [material.data.images[i] for i in material.numbers(0)]
+    maps = predict_map(method, images, 2 ** spec["encoder_depth"])
+    masks = [mask | (p > spec["tau"]) for mask, p in zip(masks, maps, strict=True)]
+    if kept:
+        state = {"masks": [torch.from_numpy(mask) for mask in masks], "train_s": fitted["train_s"]}
+        checkpoint.save(kept, {"key": own["key"], **state})
+        own["checkpoint"].unlink(missing_ok=True)
+    return masks, fitted["train_s"]
+
+
+def measure(method: Segmenter, material: Material, spec: dict) -> tuple[dict, dict]:
+    """(metrics by selection rule, curves: a corner of the first test image for Figure 3 where the spec asks for one).
+
+    "last" is the network after its last update, at p >= .5 (argmax) and at the threshold of best mean DICE on the
+    complete labels of the validation images, which a user of sparse labels would not have; "oracle" takes the best
+    threshold on the test images themselves.
+    """
+    maps, truth = {}, {}
+    for split in (1, 2):
+        numbers = material.numbers(split)
+        maps[split] = predict_map(method, [material.data.images[i] for i in numbers], 2 ** spec["encoder_depth"])
+        truth[split] = [material.data.masks(i, material.target) for i in numbers]
+    threshold, _ = metrics.tuned_dice(maps[1], truth[1])
+    predicted = [p >= 0.5 for p in maps[2]]
+    everything = [np.ones_like(mask) for mask in truth[2]]
+    last = {
+        "dice": metrics.dice_per_image(predicted, truth[2]),
+        "dice_batch": metrics.dice_batch(predicted, truth[2]),
+        "dice_tuned": metrics.dice_per_image([p >= threshold for p in maps[2]], truth[2]),
+        "threshold": threshold,
+        "positive_share": _share(predicted),
+        "true_share": _share(truth[2]),
+        "dice_everything": metrics.dice_per_image(everything, truth[2]),
+        "dice_nothing": metrics.dice_per_image([~mask for mask in everything], truth[2]),
+    }
+    curves = {}
+    if side := spec.get("shown"):
+        corner = np.s_[:side, :side]
+        percent = np.round(100 * maps[2][0]).astype(int)
+        panels = {"image": material.data.images[material.numbers(2)[0]], "true": 100 * truth[2][0], "found": percent}
+        curves["shown"] = {name: panel[corner].tolist() for name, panel in panels.items()}
+    return {"last": last, "oracle": {"dice": metrics.tuned_dice(maps[2], truth[2])[1]}}, curves
+
+
+def _kept(session: dict, number: int) -> Path | None:
+    return Path(session["checkpoint"]).with_suffix(f".round{number}.pt") if session.get("checkpoint") else None
+
+
+def _share(masks: list[np.ndarray]) -> float:
+    return float(sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks))

@@ -1,0 +1,1 @@
+"""Segmentation: the network and the method that trains it on crops."""

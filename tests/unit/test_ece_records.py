@@ -1,0 +1,147 @@
+"""From records to the tables and figures of ECE: cells the paper reports, trivial predictors, NOT RUN."""
+
+import pandas
+import pytest
+
+from papers.ece import figures, tables
+from papers.ece.plan import keys_of, method, plan
+from shared.comparison import reported
+from shared.records import ConfigError, specs, store
+from shared.records.summary import planned_metrics
+from tests.reading import markdown
+
+SMOKE = plan("smoke")
+MISSING = "ece/tissue_sim/segmentation/huber/"
+PAPER = {"sampling": False, "confidence": "foreground"}
+METRICS = ("dice", "f1_tuned", "exclusive_recall")
+
+
+def record(run):
+    spec, seed = run.spec, run.spec["seed"]
+    curves, oracle = {}, {}
+    if spec["loss"] == "equations":
+        last = {"identity_value": 1e-16}
+    elif spec["task"] == "segmentation":
+        last = {"dice": 0.5 + seed / 10, "dice_tuned": 0.6, "dice_batch": 0.4, "positive_share": 0.1, "train_s": 1.0}
+        last |= {"dice_everything": 0.25, "dice_nothing": 0.0}
+        oracle = {"dice": 0.7}
+    else:
+        last = dict.fromkeys(("f1", "f1_tuned", "precision", "recall", "found_share", "f1_half", "f1_double"), 0.5)
+        last |= {"f1_iou": 0.3, "f1_everything": 0.1, "f1_nothing": 0.0, "recall_tuned": 0.8, "recall_others": 0.25}
+        last |= {"exclusive_recall": 0.6, "train_s": 1.0}
+        oracle = {"f1": 0.55}
+    if spec.get("shown"):
+        found = [[0, 80], [90, 10]] if spec["task"] == "segmentation" else [[0.5, 0.5, 1.5, 2.0]]
+        curves = {"shown": {"image": [[[1, 2, 3], [4, 5, 6]]] * 2, "true": found, "found": found}}
+    origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
+    return {"id": run.id, "spec": spec, "metrics": {"last": last, "oracle": oracle}, "curves": curves, **origin}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Everything of tier smoke but the segmentation by Huber loss."""
+    root = tmp_path_factory.mktemp("results")
+    runs = root / "smoke/ece/runs"
+    for run in SMOKE:
+        if not run.id.startswith(MISSING):
+            store.write(runs, record(run))
+    store.write_index(runs, [run.id for run in SMOKE])
+    tables.write("smoke", root)
+    return root / "smoke/ece"
+
+
+def rows_of(path, measure):
+    return {row["method"]: row for row in markdown(path) if row["measure"] == measure}
+
+
+def test_each_measure_has_a_row_for_every_method_and_a_column_for_every_fraction(made):
+    rows = rows_of(made / "segmentation.md", "DICE")
+    assert rows["ece-code"]["30 %"] == rows["ce"]["100 %"] == "0.55 ± 0.07 (2)"
+    assert rows["huber"]["30 %"] == "NOT RUN" and rows["huber"]["100 %"] == ""
+    tuned = rows_of(made / "segmentation.md", "DICE, threshold chosen on validation")
+    assert tuned["ce"]["30 %"] == "0.60 ± 0.00 (2)"
+
+
+def test_thresholds_chosen_on_the_test_set_stand_under_the_word_oracle_alone(made):
+    rows = rows_of(made / "segmentation.md", "DICE, best threshold on test (oracle)")
+    assert rows["ce"]["30 %"] == "0.70 ± 0.00 (2)"
+    assert "0.70" not in "".join(line for line in (made / "segmentation.md").open() if "oracle" not in line)
+
+
+def test_trivial_predictors_stand_beside_the_methods(made):
+    rows = rows_of(made / "segmentation.md", "DICE")
+    assert rows["everything positive"]["30 %"] == "0.25 ± 0.00 (2)"
+    assert rows["nothing positive"]["30 %"] == "0.00 ± 0.00 (2)"
+    assert rows_of(made / "detection.md", "F1")["everything positive"]["100 %"] == "0.10 ± 0.00 (2)"
+
+
+def test_every_table_of_simulated_tissue_says_so(made):
+    for name in ("table1", "table2", "table3", "segmentation", "detection", "matching"):
+        assert "tissue_sim is simulated" in (made / f"{name}.md").read_text(), name
+
+
+def test_cells_are_those_the_paper_reports():
+    """A cell that is spelt differently would read NOT RUN for ever."""
+    runs = [run for run in plan("quick") if run.spec["loss"] != "equations"]
+    rows = pandas.concat(planned_metrics(runs, tables.Path("nowhere"), METRICS).values())
+    names = ["table", "row", "column", "metric"]
+    found = set(tables.cells(rows)[names].itertuples(index=False, name=None))
+    asked = {(c.table, c.row, c.column, c.metric) for c in reported.read(tables.Path("papers/ece/reported.csv"))}
+    assert asked <= found
+
+
+def test_real_tnbc_takes_the_place_of_simulated_tissue():
+    rows = pandas.DataFrame(
+        {"dataset": name, "task": "segmentation", "method": "ce", "metric": "dice", "selection": "last", "seed": 0}
+        | {"value": value, "id": name, "fraction": 0.3}
+        for name, value in (("tissue_sim", 0.2), ("tnbc", 0.1))
+    )
+    assert tables.cells(rows).query("table == 'readme'").value.tolist() == [0.1]
+    missing = rows.assign(value=[0.2, float("nan")])
+    assert tables.cells(missing).query("table == 'readme'").value.tolist() == [0.2]
+
+
+def test_figures_are_drawn_with_and_without_records(made, tmp_path):
+    figures.make("smoke", made.parents[1])
+    for name in ("fig3", "fig4", "fig5"):
+        assert (made / f"{name}.svg").stat().st_size > 1000
+    (tmp_path / "smoke/ece/runs").mkdir(parents=True)
+    tables.write("smoke", tmp_path)
+    figures.make("smoke", tmp_path)
+    for name in ("fig3", "fig4", "fig5"):
+        assert "NOT RUN" in (tmp_path / f"smoke/ece/{name}.svg").read_text(), name
+
+
+def test_a_spec_holds_what_its_run_reads_and_nothing_else():
+    """What it does not read must not make its records outdated."""
+    by_method = {(run.spec.get("task"), run.spec["method"]): set(run.spec) for run in SMOKE}
+    assert "alpha" in by_method["segmentation", "ece-code"] and "alpha" not in by_method["segmentation", "ce"]
+    assert "match_radius" in by_method["detection", "ce"] and "match_radius" not in by_method["segmentation", "ce"]
+    assert "likeness" in by_method["segmentation", "ce"] and "scale" not in by_method["segmentation", "ce"]
+    assert set(by_method[None, "equations"]) == {"paper", "dataset", "loss", "seed", "method"}
+
+
+@pytest.mark.parametrize(
+    ("switches", "name"),
+    [
+        ({}, "ece-code"),
+        ({"sampling": False}, "ece-code-no_sampling"),
+        ({"confidence": "foreground"}, "ece-code-foreground"),
+        ({**PAPER, "schedule": "sigmoid"}, "ece-sigmoid"),
+        ({**PAPER, "schedule": "sigmoid", "focal": False}, "ece-sigmoid-no_focal"),
+        ({**PAPER, "schedule": "fixed", "rho": 0.75}, "ece-fixed0.75"),
+        ({"loss": "weak", "tau": 0.5}, "weak0.5"),
+    ],
+)
+def test_names_tell_the_variants_of_the_loss_apart(switches, name):
+    assert method({**specs("ece", "paper")[1], "loss": "ece", **switches}) == name
+
+
+def test_the_splits_follow_the_seeds():
+    by_seed = {run.spec["seed"]: run.spec["split"] for run in plan("tnbc-cpu") if run.spec["loss"] == "ce"}
+    assert by_seed == {seed: seed % 3 for seed in range(9)}
+
+
+def test_a_task_that_is_none_is_refused():
+    with pytest.raises((ConfigError, KeyError), match="counting"):
+        keys_of({**specs("ece", "smoke")[1], "task": "counting"})
