@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import OVERLAP, Detector, boxes_of
 from papers.ece.detection.network import Network
 from papers.ece.material import Material, material_of
+from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
 from shared.datasets import DatasetError
-from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
+from shared.training import Inputs, Schedule, axis_seed, fit, seed_torch
 
 CONFIDENT = 0.5  # what counts as a detection where no threshold is chosen
 
@@ -36,20 +36,17 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
     material = material_of(spec)
     data, train = material.data, material.numbers(0)
     images, given = [data.images[i] for i in train], boxes_of(data, material.annotated)
-    boxes, seconds = [given[i] for i in train], 0.0
-    rounds = spec["rounds"] if spec["loss"] == "weak" else 0
-    for number in range(rounds):
-        done = pseudo_labels(spec, images, boxes, number, device, session)
-        if done is None:
-            return None
-        boxes, seconds = done[0], seconds + done[1]
-    trained = fit_detector(spec, images, boxes, rounds, device, session)
-    if trained is None:
+    done = trained(
+        rounds_of(spec),
+        [given[i] for i in train],
+        lambda boxes, number, own: fit_detector(spec, images, boxes, number, device, own),
+        lambda boxes, method: with_pseudo_boxes(boxes, method.found(images), spec["tau"]),
+        session,
+    )
+    if done is None:
         return None
-    for number in range(rounds if session.get("checkpoint") else 0):
-        _kept(session, number).unlink(missing_ok=True)
-    method, fitted = trained
-    seconds = round(seconds + fitted["train_s"], 3)
+    method, fitted, boxes, seconds = done
+    seconds = round(seconds, 3)
     last, oracle, found = measure(method, material, spec["match_radius"])
     kept = fitted["curves"]["train_kept"]
     last |= {"kept": float(np.mean(kept[-math.ceil(len(kept) / 6) :])), "train_s": seconds}
@@ -166,42 +163,3 @@ def with_pseudo_boxes(boxes: list[np.ndarray], found: metrics.Found, tau: float)
         iou = shared / (areas[0][:, None] + areas[1] - shared)
         grown.append(np.concatenate([known, new[(iou < OVERLAP).all(1)]]))
     return grown
-
-
-def pseudo_labels(
-    spec: dict,
-    images: list[np.ndarray],
-    boxes: list[np.ndarray],
-    number: int,
-    device: torch.device,
-    session: dict,
-) -> tuple[list[np.ndarray], float] | None:
-    """A round of weak supervision: train from scratch, then add what is found in the training images to the boxes.
-
-    Returns
-    -------
-    (boxes, seconds of training), or None if the deadline came first. They are kept beside the checkpoint until the run
-    is done.
-    """
-    own, kept = dict(session), _kept(session, number)
-    if kept:
-        own |= {"checkpoint": kept.with_suffix(".part.pt"), "key": f"{session.get('key', '')}/{number}"}
-        done = checkpoint.load(kept, own["key"])
-        if done:
-            return [some.numpy() for some in done["boxes"]], done["train_s"]
-    trained = fit_detector(spec, images, boxes, number, device, own)
-    if trained is None:
-        return None
-    method, fitted = trained
-    boxes = with_pseudo_boxes(boxes, method.found(images), spec["tau"])
-    if kept:
-        state = {"boxes": [torch.from_numpy(some) for some in boxes], "train_s": fitted["train_s"]}
-        checkpoint.save(kept, {"key": own["key"], **state})
-        own["checkpoint"].unlink(missing_ok=True)
-    return boxes, fitted["train_s"]
-
-
-def _kept(session: dict, number: int) -> Path | None:
-    """Where a round's boxes are kept; None where the session keeps no checkpoint."""
-    path = session.get("checkpoint")
-    return Path(path).with_suffix(f".round{number}.pt") if path else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -12,9 +10,10 @@ from papers.ece.criteria import criterion_of
 from papers.ece.loss import foreground
 from papers.ece.material import Material, material_of
 from papers.ece.segmentation.method import Segmenter, predict_map
+from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
 from shared.datasets import DatasetError
-from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
+from shared.training import Inputs, Schedule, axis_seed, fit, seed_torch
 
 POINTS = 24  # of a curve, about; an epoch of the loop then goes over the images several times
 
@@ -38,20 +37,17 @@ def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
         if min(size := material.data.images[i].shape[:2]) < spec["crop"]:
             where = f"{spec['dataset']}: {material.data.names[i]} has {size[0]} x {size[1]} pixels"
             raise DatasetError(f"{where}, less than a crop of {spec['crop']}: set `crop` or `scale` lower")
-    masks = [material.data.masks(i, material.annotated) for i in train]
-    seconds, rounds = 0.0, spec["rounds"] if spec["loss"] == "weak" else 0
-    for number in range(rounds):
-        done = pseudo_labels(spec, material, masks, number, device, session)
-        if done is None:
-            return None
-        masks, seconds = done[0], seconds + done[1]
-    trained = fit_network(spec, material, masks, rounds, device, session)
-    if trained is None:
+    done = trained(
+        rounds_of(spec),
+        [material.data.masks(i, material.annotated) for i in train],
+        lambda masks, number, own: fit_network(spec, material, masks, number, device, own),
+        lambda masks, method: with_pseudo_labels(masks, method, material, spec),
+        session,
+    )
+    if done is None:
         return None
-    for number in range(rounds if session.get("checkpoint") else 0):
-        _kept(session, number).unlink(missing_ok=True)
-    method, fitted = trained
-    seconds = round(seconds + fitted["train_s"], 3)
+    method, fitted, _, seconds = done
+    seconds = round(seconds, 3)
     found, shown = measure(method, material, spec)
     kept = fitted["curves"]["train_kept"]
     found["last"] |= {"kept": float(np.mean(kept[-max(1, len(kept) // 6) :])), "train_s": seconds}
@@ -108,34 +104,10 @@ def fit_network(
     return None if fitted is None else (method, fitted)
 
 
-def pseudo_labels(
-    spec: dict, material: Material, masks: list[np.ndarray], number: int, device: torch.device, session: dict
-) -> tuple[list[np.ndarray], float] | None:
-    """A round of weak supervision (Section 4.2): train, then add the pixels with p > tau to the masks.
-
-    Returns
-    -------
-    (masks, seconds of training), or None if the deadline came first. They are kept beside the checkpoint until the run
-    is done.
-    """
-    own, kept = dict(session), _kept(session, number)
-    if kept:
-        own["checkpoint"], own["key"] = kept.with_suffix(".part.pt"), f"{session.get('key', '')}/{number}"
-        done = checkpoint.load(kept, own["key"])
-        if done:
-            return [mask.numpy() for mask in done["masks"]], done["train_s"]
-    trained = fit_network(spec, material, masks, number, device, own)
-    if trained is None:
-        return None
-    method, fitted = trained
-    images = [material.data.images[i] for i in material.numbers(0)]
-    maps = predict_map(method, images, 2 ** spec["encoder_depth"])
-    masks = [mask | (p > spec["tau"]) for mask, p in zip(masks, maps, strict=True)]
-    if kept:
-        state = {"masks": [torch.from_numpy(mask) for mask in masks], "train_s": fitted["train_s"]}
-        checkpoint.save(kept, {"key": own["key"], **state})
-        own["checkpoint"].unlink(missing_ok=True)
-    return masks, fitted["train_s"]
+def with_pseudo_labels(masks: list[np.ndarray], method: Segmenter, material: Material, spec: dict) -> list[np.ndarray]:
+    """The masks of the training images and, of weak supervision, the pixels with p > tau (Section 4.2)."""
+    maps = predict_map(method, [material.data.images[i] for i in material.numbers(0)], 2 ** spec["encoder_depth"])
+    return [mask | (p > spec["tau"]) for mask, p in zip(masks, maps, strict=True)]
 
 
 def measure(method: Segmenter, material: Material, spec: dict) -> tuple[dict, dict]:
@@ -170,10 +142,6 @@ def measure(method: Segmenter, material: Material, spec: dict) -> tuple[dict, di
         panels = {"image": material.data.images[material.numbers(2)[0]], "true": 100 * truth[2][0], "found": percent}
         curves["shown"] = {name: panel[corner].tolist() for name, panel in panels.items()}
     return {"last": last, "oracle": {"dice": metrics.tuned_dice(maps[2], truth[2])[1]}}, curves
-
-
-def _kept(session: dict, number: int) -> Path | None:
-    return Path(session["checkpoint"]).with_suffix(f".round{number}.pt") if session.get("checkpoint") else None
 
 
 def _share(masks: list[np.ndarray]) -> float:

@@ -1,0 +1,67 @@
+"""Weak supervision (Section 4.2): train, take confident predictions for annotations, train again from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.training import checkpoint
+
+Labels = list[np.ndarray]  # of each training image: a mask, or boxes
+
+
+def rounds_of(spec: dict) -> int:
+    """How many times the labels grow; none unless the loss is "weak"."""
+    return spec["rounds"] if spec["loss"] == "weak" else 0
+
+
+def trained(
+    rounds: int,
+    labels: Labels,
+    fit_round: Callable[[Labels, int, dict], tuple | None],
+    grown: Callable[[Labels, object], Labels],
+    session: dict,
+) -> tuple[object, dict, Labels, float] | None:
+    """Train once, after `rounds` trainings whose confident predictions have joined the labels.
+
+    What a round yields is kept beside the session's checkpoint until the last training is done, so that a stopped run
+    goes on where it was.
+
+    Parameters
+    ----------
+    fit_round : of (labels, number of the round, session): a new (method, what `fit` returns); None at the deadline.
+    grown : of (labels, method): the labels with what the method has found.
+
+    Returns
+    -------
+    (method, what `fit` returned, labels learned from, seconds of all trainings), or None if the deadline came first.
+    """
+    seconds = 0.0
+    for number in range(rounds):
+        own, kept, done = dict(session), _kept(session, number), None
+        if kept:
+            own |= {"checkpoint": kept.with_suffix(".part.pt"), "key": f"{session.get('key', '')}/{number}"}
+            done = checkpoint.load(kept, own["key"])
+        if done is None:
+            fitted = fit_round(labels, number, own)
+            if fitted is None:
+                return None
+            labels = grown(labels, fitted[0])
+            done = {"labels": [torch.from_numpy(some) for some in labels], "train_s": fitted[1]["train_s"]}
+            if kept:
+                checkpoint.save(kept, {"key": own["key"], **done})
+                own["checkpoint"].unlink(missing_ok=True)
+        labels, seconds = [some.numpy() for some in done["labels"]], seconds + done["train_s"]
+    fitted = fit_round(labels, rounds, session)
+    if fitted is None:
+        return None
+    for number in range(rounds if session.get("checkpoint") else 0):
+        _kept(session, number).unlink(missing_ok=True)
+    return *fitted, labels, seconds + fitted[1]["train_s"]
+
+
+def _kept(session: dict, number: int) -> Path | None:
+    return Path(session["checkpoint"]).with_suffix(f".round{number}.pt") if session.get("checkpoint") else None
