@@ -9,10 +9,11 @@ import torch
 
 from papers.ece import metrics
 from papers.ece.criteria import criterion_of
+from papers.ece.data.localised import UNKNOWN
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import OVERLAP, Detector, boxes_of
 from papers.ece.detection.network import Network
-from papers.ece.material import Material, material_of
+from papers.ece.material import Material, material_of, updates
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
 from shared.datasets import DatasetError
@@ -24,7 +25,7 @@ CONFIDENT = 0.5  # what counts as a detection where no threshold is chosen
 def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
     """Learn from the annotated objects of the training images, judge on all objects of the test images.
 
-    Among the metrics, `boxes` are those learned from in the end, pseudo-labels of weak supervision included.
+    Of weak supervision, `pseudo_labels` is the number of boxes it has added for each annotated one.
 
     Raises
     ------
@@ -50,7 +51,8 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
     last, oracle, found = measure(method, material, spec["match_radius"])
     kept = fitted["curves"]["train_kept"]
     last |= {"kept": float(np.mean(kept[-math.ceil(len(kept) / 6) :])), "train_s": seconds}
-    last["boxes"] = sum(map(len, boxes))
+    if spec["loss"] == "weak":
+        last["pseudo_labels"] = sum(map(len, boxes)) / int(material.annotated.sum()) - 1
     curves = fitted["curves"]
     if spec.get("shown"):
         curves = {**curves, "shown": corner(material, found, spec["shown"])}
@@ -58,6 +60,7 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
         "metrics": {"last": last, "oracle": oracle},
         "curves": curves,
         "data": {spec["dataset"]: data.sha256()},
+        "bags": material.seen,
         "cost": {"train_s": seconds},
         "says": f"F1 {last['f1']:.3f}, {last['f1_tuned']:.3f} at {last['threshold']:.2f}",
     }
@@ -83,13 +86,18 @@ def measure(detector: Detector, material: Material, radius: float) -> tuple[dict
     last |= {f"{name}_tuned": value for name, value in judged(tuned).items()} | {"threshold": threshold}
     last |= metrics.radius_sensitivity(tuned, data, test, target, radius)
     last["f1_iou"] = judged(tuned, iou=0.5)["f1"]
-    in_test = np.isin(np.repeat(np.arange(len(data.names)), np.diff(data.offsets)), test)
+    in_test = (material.splits == 2)[data.owners()]
     last["found_share"] = len(sure.scores) / max(int((target & in_test).sum()), 1)
-    last["f1_everything"] = judged(metrics.everything(data, test, radius))["f1"]
-    last["f1_nothing"] = judged(metrics.nothing(len(test)))["f1"]
-    if (~target & in_test).any():
-        last["recall_others"] = judged(tuned, ~target)["recall"]
-        last["exclusive_recall"] = metrics.exclusive_recall(last["recall_tuned"], last["recall_others"])
+    trivial = {"": tuned, "_everything": metrics.everything(data, test, radius), "_nothing": metrics.nothing(len(test))}
+    known = np.array([name != UNKNOWN for name in data.class_names])
+    others = ~target & known[data.classes]
+    for name, some in trivial.items():
+        if name:
+            last[f"f1{name}"] = judged(some)["f1"]
+        if (others & in_test).any():
+            recall_others = judged(some, others)["recall"]
+            last[f"recall_others{name}"] = recall_others
+            last[f"exclusive_recall{name}"] = metrics.exclusive_recall(judged(some)["recall"], recall_others)
     best, f1 = metrics.best_threshold(found, data, test, target, radius)
     return last, {"f1": f1, "threshold": best}, found
 
@@ -128,7 +136,7 @@ def fit_detector(
     """
     n, batch, rate = len(images), spec["batch"], spec["learning_rate"]
     per_epoch = math.ceil(n / batch)
-    epochs = max(1, round(spec["steps"] / per_epoch))
+    epochs = max(1, round(updates(spec, n) / per_epoch))
     seed = axis_seed(spec["seed"], "detector", number)
     seed_torch(seed, device)
     terms = AnchorTerms(criterion_of(spec))

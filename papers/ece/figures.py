@@ -14,10 +14,9 @@ from shared.records.summary import command, stand_ins
 
 LINES = {
     "ce": "cross-entropy",
+    "ce-logit": "cross-entropy, plain logits",
     "focal": "focal",
     "huber": "Huber",
-    "weak0.5": "weak supervision",
-    "elr": "early-learning regularisation",
     "ece-code": "ECE, official code",
     "ece-code-no_sampling": "ECE, official code, no sampling",
     "ece-sigmoid": "ECE, Table 2",
@@ -107,7 +106,7 @@ def _outline(axis, found: np.ndarray, task: str, colour: str) -> None:
 
 def _array(table: pandas.DataFrame, panel: str) -> np.ndarray:
     lines = table[table.panel == panel].sort_values("row")["values"]
-    return np.array([np.fromstring(line, sep=" ") for line in lines])
+    return np.array([np.fromstring(line, sep=" ") for line in lines if line])
 
 
 def make(tier: str, results: Path) -> None:
@@ -119,7 +118,7 @@ def make(tier: str, results: Path) -> None:
     drawings = {
         "fig3": ("fig3", corners),
         "fig4": ("segmentation", by_fraction({"dice": "DICE", "dice_tuned": f"DICE, {tuned}"})),
-        "fig5": ("detection", by_fraction({"f1": "F1", "f1_tuned": f"F1, {tuned}"})),
+        "fig5": ("detection", by_fraction({"f1_tuned": f"F1, {tuned}", "f1": "F1 at one half"})),
     }
     for name, (table, draw) in drawings.items():
         # The empty method of Figure 3's truth is a name, not a missing number.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +34,11 @@ class Material:
         """(k,) int64 image numbers of a split."""
         return np.flatnonzero(self.splits == split)
 
+    @property
+    def seen(self) -> dict[str, int | str]:
+        """How many objects are annotated, and the hash of which, for a record."""
+        return {"annotated": int(self.annotated.sum()), "sha256": hashlib.sha256(self.annotated.tobytes()).hexdigest()}
+
 
 def material_of(spec: dict) -> Material:
     """The material of a run's spec.
@@ -41,7 +49,8 @@ def material_of(spec: dict) -> Material:
     Raises
     ------
     DatasetError
-        If the data cannot be had, have no class `target`, or no training object is annotated.
+        If the data cannot be had, have no class `target`, no training object is annotated, or a training image is
+        smaller than a crop.
     """
     name = spec["dataset"]
     if name == SIMULATED:
@@ -56,14 +65,28 @@ def material_of(spec: dict) -> Material:
     splits = subsets.splits(whole, spec.get("split", 0))
     seen = target[whole.classes] & (splits == subsets.TRAIN)[whole.owners()]
     # Objects may vanish at a coarser scale; subsets are of the set as released.
-    entry = subsets.entry(whole.offsets, seen, spec["seed"])[origins(data, whole)]
-    annotated = subsets.annotated(entry, spec["fraction"])
+    entry = subsets.entry(whole.offsets, seen, spec["seed"])
+    if spec.get("subset"):
+        entry = np.where(seen, subsets.read_subset(Path(spec["subset"]), whole), np.inf)
+    annotated = subsets.annotated(entry[origins(data, whole)], spec["fraction"])
     if not annotated.any():
         raise DatasetError(
             f"{name}: of the objects of its {(splits == subsets.TRAIN).sum()} training images none is annotated at "
             f"fraction {spec['fraction']}; raise it"
         )
+    for i in np.flatnonzero(splits == subsets.TRAIN):
+        height, width = data.images[i].shape[:2]
+        if min(height, width) < spec["crop"]:
+            raise DatasetError(
+                f"{name}: {data.names[i]} has {height} x {width} pixels, less than a crop of {spec['crop']}: set "
+                "`crop` or `scale` lower"
+            )
     return Material(data, splits, target[data.classes], annotated)
+
+
+def updates(spec: dict, n_images: int) -> int:
+    """How many updates a run makes: its `steps`, or where they are 0, as many as `nominal_epochs` over the images."""
+    return spec["steps"] or spec["nominal_epochs"] * math.ceil(n_images / spec["batch"])
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ TISSUE = (
     *("others_least", "others_most", "radius_least", "radius_most", "likeness", "debris", "stain_spread", "blur"),
     *("noise",),
 )
-TRAINING = ("crop", "batch", "steps", "learning_rate", "lr_schedule")
+TRAINING = ("crop", "batch", "steps", "nominal_epochs", "learning_rate", "lr_schedule")
 NETWORK = {
     "segmentation": ("encoder", "encoder_depth", "width", "head"),
     "detection": ("detector", "detector_width", "match_radius"),
@@ -25,8 +25,9 @@ LOSSES = {
     "weak": ("tau", "rounds"),
     "elr": ("elr_beta", "elr_lambda"),
     "constant": ("weight",),
-    "ece": ("schedule", "rho", "beta", "nominal_epochs", "sampling", "confidence", "focal", "alpha", "gamma"),
+    "ece": ("schedule", "rho", "beta", "sampling", "confidence", "focal", "alpha", "gamma"),
 }
+YOLLO = "YOLLO's layers are not public: a small network of ultralytics stands in"
 SHOWN = ("ce", "ece", "constant")  # in Figure 3, at 30 %
 
 
@@ -42,15 +43,20 @@ def keys_of(spec: dict) -> set[str]:
     read = {*ALWAYS, *TRAINING, *NETWORK[spec["task"]], *LOSSES[spec["loss"]]}
     read |= set(TISSUE if spec["dataset"] == SIMULATED else RELEASE)
     drawn = spec["seed"] == 0 and spec["fraction"] == 0.3 and spec["loss"] in SHOWN
-    return read | ({"shown"} if drawn else set())
+    return read | ({"shown"} if drawn else set()) | ({"subset"} if spec["subset"] else set())
 
 
 def method(spec: dict) -> str:
-    """What a table calls a run: its loss and the switches that distinguish its variants.
+    """What a table calls a run: its loss, the switches that distinguish its variants, and a head other than the code's.
 
     ``ece-code`` is the official code's schedule with background sampling, ``ece-sigmoid`` the paper's best schedule
     without; a switch that departs from these two is named after it.
     """
+    name = _variant(spec)
+    return f"{name}-logit" if spec["task"] == "segmentation" and spec["head"] == "logit" else name
+
+
+def _variant(spec: dict) -> str:
     loss = spec["loss"]
     if loss == "weak":
         return f"weak{spec['tau']:g}"
@@ -71,6 +77,8 @@ def _run(spec: dict) -> Run:
         spec = {key: spec[key] for key in keys_of(spec)}
         return Run(f"ece/random/equations/seed{spec['seed']}", spec | {"method": "equations"}, seconds)
     spec["split"] = spec["seed"] % splits
+    if spec["task"] == "detection":
+        spec["stand_in"] = "; ".join(text for text in (spec["stand_in"], YOLLO) if text)
     spec = {key: value for key, value in spec.items() if key in keys_of(spec)}
     spec |= {"method": method(spec), "simulated": spec["dataset"] == SIMULATED}
     if spec["loss"] == "weak":

@@ -8,11 +8,10 @@ import torch
 from papers.ece import metrics
 from papers.ece.criteria import criterion_of
 from papers.ece.loss import foreground
-from papers.ece.material import Material, material_of
+from papers.ece.material import Material, material_of, updates
 from papers.ece.segmentation.method import Segmenter, predict_map
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
-from shared.datasets import DatasetError
 from shared.training import Inputs, Schedule, axis_seed, fit, seed_torch
 
 POINTS = 24  # of a curve, about; an epoch of the loop then goes over the images several times
@@ -21,10 +20,12 @@ POINTS = 24  # of a curve, about; an epoch of the loop then goes over the images
 def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
     """Learn from the annotated objects of the training images, judge on all objects of the test images.
 
+    Of weak supervision, `pseudo_labels` is the number of pixels it has added for each annotated one.
+
     Raises
     ------
     DatasetError
-        When a training image is smaller than a crop; from `material_of`, also where no object is annotated.
+        From `material_of`, also where no object is annotated.
     ValueError
         When weak supervision has a tau that no prediction can exceed.
     """
@@ -33,28 +34,29 @@ def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
         raise ValueError(f"tau {spec['tau']} is never exceeded: p ends at {highest:.3f} with head {spec['head']!r}")
     material = material_of(spec)
     train = material.numbers(0)
-    for i in train:
-        if min(size := material.data.images[i].shape[:2]) < spec["crop"]:
-            where = f"{spec['dataset']}: {material.data.names[i]} has {size[0]} x {size[1]} pixels"
-            raise DatasetError(f"{where}, less than a crop of {spec['crop']}: set `crop` or `scale` lower")
+    given = [material.data.masks(i, material.annotated) for i in train]
     done = trained(
         rounds_of(spec),
-        [material.data.masks(i, material.annotated) for i in train],
+        given,
         lambda masks, number, own: fit_network(spec, material, masks, number, device, own),
         lambda masks, method: with_pseudo_labels(masks, method, material, spec),
         session,
     )
     if done is None:
         return None
-    method, fitted, _, seconds = done
+    method, fitted, masks, seconds = done
     seconds = round(seconds, 3)
     found, shown = measure(method, material, spec)
     kept = fitted["curves"]["train_kept"]
     found["last"] |= {"kept": float(np.mean(kept[-max(1, len(kept) // 6) :])), "train_s": seconds}
+    if spec["loss"] == "weak":
+        pixels = [sum(int(mask.sum()) for mask in some) for some in (given, masks)]
+        found["last"]["pseudo_labels"] = pixels[1] / pixels[0] - 1
     return {
         "metrics": found,
         "curves": fitted["curves"] | shown,
         "data": {spec["dataset"]: material.data.sha256()},
+        "bags": material.seen,
         "cost": {"train_s": seconds},
         "says": f"DICE {found['last']['dice']:.3f}",
     }
@@ -73,10 +75,11 @@ def fit_network(
     from papers.ece.segmentation.network import unet  # seconds, which only runs that train pay
 
     images = [material.data.images[i] for i in material.numbers(0)]
-    times = max(1, spec["steps"] * spec["batch"] // (POINTS * len(images)))
+    steps = updates(spec, len(images))
+    times = max(1, steps * spec["batch"] // (POINTS * len(images)))
     crops = np.tile(np.arange(len(images)), times)
     per_epoch = -(-len(crops) // spec["batch"])
-    epochs = max(1, round(spec["steps"] / per_epoch))
+    epochs = max(1, round(steps / per_epoch))
     seed_torch(axis_seed(spec["seed"], "segmenter", number), device)
     network = unet(spec["encoder"], spec["encoder_depth"], spec["width"])
     network = network.to(device, memory_format=torch.channels_last)

@@ -234,7 +234,7 @@ def test_each_round_learns_from_scratch_and_from_more_boxes(made, monkeypatch):
     assert len(given) == 3 and numbers[0] == 2 * 6 and numbers[0] < numbers[1]
     for earlier, later in pairwise(given):
         assert all(np.array_equal(old, new[: len(old)]) for old, new in zip(earlier, later, strict=True))
-    assert result["metrics"]["last"]["boxes"] == numbers[2]
+    assert result["metrics"]["last"]["pseudo_labels"] == numbers[2] / numbers[0] - 1
 
 
 # ----------------------------------------------------------------------------------------------------------- whole run
@@ -244,10 +244,12 @@ def test_a_run_reports_every_metric_and_only_what_was_annotated_is_learned(made,
     result = detect({**SPEC, "shown": 30}, CPU, {})
     last, oracle = result["metrics"]["last"], result["metrics"]["oracle"]
     expected = {"f1", "precision", "recall", "f1_tuned", "precision_tuned", "recall_tuned", "threshold", "f1_half"}
-    expected |= {"f1_double", "f1_iou", "found_share", "f1_everything", "f1_nothing", "kept", "train_s", "boxes"}
-    assert set(last) == expected | {"exclusive_recall", "recall_others"}
+    expected |= {"f1_double", "f1_iou", "found_share", "f1_everything", "f1_nothing", "kept", "train_s"}
+    of_others = {f"{m}{end}" for m in ("exclusive_recall", "recall_others") for end in ("", "_everything", "_nothing")}
+    assert set(last) == expected | of_others
+    assert last["recall_others_everything"] == 1 and last["exclusive_recall_nothing"] == 0
     assert last["f1_nothing"] == 0 < last["f1_everything"] < 1 and oracle["f1"] >= last["f1_tuned"]
-    assert last["boxes"] == 12 and last["kept"] == 1
+    assert result["bags"]["annotated"] == 12 and last["kept"] == 1
     assert result["data"] == {"made": made.data.sha256()}
     shown = result["curves"]["shown"]
     assert np.shape(shown["image"]) == (30, 30, 3)

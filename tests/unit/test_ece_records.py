@@ -11,7 +11,7 @@ from shared.records.summary import planned_metrics
 from tests.reading import markdown
 
 SMOKE = plan("smoke")
-MISSING = "ece/tissue_sim/segmentation/huber/"
+MISSING = "ece/tissue_sim/segmentation/huber-logit/"
 PAPER = {"sampling": False, "confidence": "foreground"}
 METRICS = ("dice", "f1_tuned", "exclusive_recall")
 
@@ -28,7 +28,8 @@ def record(run):
     else:
         last = dict.fromkeys(("f1", "f1_tuned", "precision", "recall", "found_share", "f1_half", "f1_double"), 0.5)
         last |= {"f1_iou": 0.3, "f1_everything": 0.1, "f1_nothing": 0.0, "recall_tuned": 0.8, "recall_others": 0.25}
-        last |= {"exclusive_recall": 0.6, "train_s": 1.0}
+        last |= {"exclusive_recall": 0.6, "train_s": 1.0, "kept": 1.0}
+        last |= {"pseudo_labels": 0.2} if spec["loss"] == "weak" else {}
         oracle = {"f1": 0.55}
     if spec.get("shown"):
         found = [[0, 80], [90, 10]] if spec["task"] == "segmentation" else [[0.5, 0.5, 1.5, 2.0]]
@@ -57,7 +58,7 @@ def rows_of(path, measure):
 def test_each_measure_has_a_row_for_every_method_and_a_column_for_every_fraction(made):
     rows = rows_of(made / "segmentation.md", "DICE")
     assert rows["ece-code"]["30 %"] == rows["ce"]["100 %"] == "0.55 ± 0.07 (2)"
-    assert rows["huber"]["30 %"] == "NOT RUN" and rows["huber"]["100 %"] == ""
+    assert rows["huber-logit"]["30 %"] == "NOT RUN" and rows["huber-logit"]["100 %"] == ""
     tuned = rows_of(made / "segmentation.md", "DICE, threshold chosen on validation")
     assert tuned["ce"]["30 %"] == "0.60 ± 0.00 (2)"
 
@@ -72,7 +73,33 @@ def test_trivial_predictors_stand_beside_the_methods(made):
     rows = rows_of(made / "segmentation.md", "DICE")
     assert rows["everything positive"]["30 %"] == "0.25 ± 0.00 (2)"
     assert rows["nothing positive"]["30 %"] == "0.00 ± 0.00 (2)"
-    assert rows_of(made / "detection.md", "F1")["everything positive"]["100 %"] == "0.10 ± 0.00 (2)"
+    assert (
+        rows_of(made / "detection.md", "F1 at a confidence of one half")["everything positive"]["100 %"]
+        == "0.10 ± 0.00 (2)"
+    )
+
+
+def test_pseudo_labels_are_said_of_weak_supervision_alone(made):
+    assert set(rows_of(made / "table1.md", "pseudo-labels per annotation")) == {"weak0.75"}
+
+
+def test_a_class_of_a_real_set_is_a_set_of_its_own():
+    rows = pandas.DataFrame(
+        {"dataset": ["crchisto", "crchisto", "tissue_sim"], "target": ["inflammatory", "", "target"]}
+    )
+    assert tables.labelled(rows).dataset.tolist() == ["crchisto: inflammatory", "crchisto", "tissue_sim"]
+
+
+def test_a_method_that_found_nothing_has_its_place_in_figure_3():
+    spec = {"dataset": "d", "task": "detection"}
+    panels = {"image": [[[1, 2, 3]]], "true": [[0, 0, 1, 1]]}
+    made = [
+        {"spec": {**spec, "method": m}, "curves": {"shown": {**panels, "found": f}}}
+        for m, f in (("ce", []), ("constant", [[0, 0, 1, 2]]))
+    ]
+    table = tables.shown(made)
+    assert table[table.panel == "found"].set_index("method")["values"].to_dict() == {"ce": "", "constant": "0 0 1 2"}
+    assert (table.panel == "true").sum() == 1
 
 
 def test_every_table_of_simulated_tissue_says_so(made):
@@ -93,7 +120,7 @@ def test_cells_are_those_the_paper_reports():
 def test_real_tnbc_takes_the_place_of_simulated_tissue():
     rows = pandas.DataFrame(
         {"dataset": name, "task": "segmentation", "method": "ce", "metric": "dice", "selection": "last", "seed": 0}
-        | {"value": value, "id": name, "fraction": 0.3}
+        | {"value": value, "id": name, "fraction": 0.3, "target": ""}
         for name, value in (("tissue_sim", 0.2), ("tnbc", 0.1))
     )
     assert tables.cells(rows).query("table == 'readme'").value.tolist() == [0.1]
@@ -116,6 +143,9 @@ def test_a_spec_holds_what_its_run_reads_and_nothing_else():
     """What it does not read must not make its records outdated."""
     by_method = {(run.spec.get("task"), run.spec["method"]): set(run.spec) for run in SMOKE}
     assert "alpha" in by_method["segmentation", "ece-code"] and "alpha" not in by_method["segmentation", "ce"]
+    assert "subset" not in by_method["segmentation", "ce"] and "subset" in keys_of(
+        {**specs("ece", "paper")[1], "subset": "mine.csv"}
+    )
     assert "match_radius" in by_method["detection", "ce"] and "match_radius" not in by_method["segmentation", "ce"]
     assert "likeness" in by_method["segmentation", "ce"] and "scale" not in by_method["segmentation", "ce"]
     assert set(by_method[None, "equations"]) == {"paper", "dataset", "loss", "seed", "method"}
@@ -131,6 +161,8 @@ def test_a_spec_holds_what_its_run_reads_and_nothing_else():
         ({**PAPER, "schedule": "sigmoid", "focal": False}, "ece-sigmoid-no_focal"),
         ({**PAPER, "schedule": "fixed", "rho": 0.75}, "ece-fixed0.75"),
         ({"loss": "weak", "tau": 0.5}, "weak0.5"),
+        ({"loss": "ce", "head": "logit"}, "ce-logit"),
+        ({"loss": "ce", "head": "logit", "task": "detection"}, "ce"),
     ],
 )
 def test_names_tell_the_variants_of_the_loss_apart(switches, name):
@@ -138,7 +170,7 @@ def test_names_tell_the_variants_of_the_loss_apart(switches, name):
 
 
 def test_the_splits_follow_the_seeds():
-    by_seed = {run.spec["seed"]: run.spec["split"] for run in plan("tnbc-cpu") if run.spec["loss"] == "ce"}
+    by_seed = {run.spec["seed"]: run.spec["split"] for run in plan("tnbc-cpu") if run.spec["method"] == "ce"}
     assert by_seed == {seed: seed % 3 for seed in range(9)}
 
 

@@ -13,7 +13,6 @@ from papers.ece.data.localised import of_labels
 from papers.ece.material import Material
 from papers.ece.segment import segment
 from papers.ece.segmentation.method import Segmenter, predict_map
-from shared.datasets import DatasetError
 from shared.methods import Batch
 from shared.training import seed_torch
 
@@ -298,11 +297,6 @@ def test_a_deadline_that_has_passed_leaves_nothing(made):
 def test_a_tau_that_the_squashed_head_never_reaches_is_refused(made):
     with pytest.raises(ValueError, match=r"tau 0.75 is never exceeded: p ends at 0.731"):
         segment({**WEAK, "tau": 0.75, "head": "sigmoid"}, CPU, {})
-
-
-def test_an_image_smaller_than_a_crop_is_named(made):
-    with pytest.raises(DatasetError, match="made: image0 has 24 x 30 pixels, less than a crop of 25"):
-        segment({**SPEC, "loss": "ce", "crop": 25}, CPU, {})
 
 
 def test_a_diverged_run_is_refused(made):

@@ -175,7 +175,7 @@ def _decoded(path: Path) -> tuple[str, np.ndarray]:
                 raise DatasetError(f"{path} has {image.width}x{image.height} pixels, more than {PIXELS}; cut it")
             if image.mode in ("RGB", "RGBA") and _bits(image, content) > 8:  # which Pillow would silently cut to 8
                 raise DatasetError(f"{path} has {_bits(image, content)} bits a channel where 8 are needed; convert it")
-            return image.mode, np.asarray(image)
+            return image.mode, np.array(image)
     except DatasetError:
         raise
     except Exception as error:  # damaged files make the decoders raise almost anything

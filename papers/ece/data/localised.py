@@ -15,6 +15,7 @@ from scipy.ndimage import find_objects
 
 from shared.datasets.catalogue import DatasetError
 
+UNKNOWN = "unknown"  # class of objects whose class nobody gave
 SPLITS = ("train", "validation", "test")
 
 
@@ -68,7 +69,8 @@ class Localised:
     def masks(self, i: int, wanted: np.ndarray) -> np.ndarray:
         """(H, W) bool: the union of those objects of image i that ``wanted`` (M,) bool marks."""
         rows = slice(self.offsets[i], self.offsets[i + 1])
-        table = np.zeros(self.labels[i].max(initial=0) + 1, bool)
+        # Not every object has a pixel: of two at one place, the second has none.
+        table = np.zeros(max(self.labels[i].max(initial=0), self.numbers[rows].max(initial=0)) + 1, bool)
         table[self.numbers[rows]] = wanted[rows]
         return table[self.labels[i]]
 
@@ -177,7 +179,7 @@ def scaled(data: Localised, factor: int) -> Localised:
 
 
 def with_discs(data: Localised, radius: float) -> Localised:
-    """A set known by centres, with discs as label images and squares of side 2 ``radius``, within the image, as boxes.
+    """A set known by centres, with discs as label images and, where it knows no box, squares of side 2 ``radius``.
 
     A pixel belongs to the nearest centre within ``radius``, of equally near ones to the first. An object whose centre
     is another's has no pixel, and stays.
@@ -191,6 +193,8 @@ def with_discs(data: Localised, radius: float) -> Localised:
         size = np.array(image.shape[:2], np.float32)
         boxes[rows, :2] = np.maximum(data.centres[rows] - radius, 0)
         boxes[rows, 2:] = np.minimum(data.centres[rows] + radius, size)
+        given = (data.boxes[rows, :2] < data.boxes[rows, 2:]).all(1, keepdims=True)
+        boxes[rows] = np.where(given, data.boxes[rows], boxes[rows])
         labels.append(_discs(data.centres[rows], data.numbers[rows], radius, image.shape[:2]))
     return replace(data, labels=tuple(labels), boxes=boxes)
 

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from papers.ece.data import files
-from papers.ece.data.localised import Localised, objects, of_labels, offsets
+from papers.ece.data.localised import UNKNOWN, Localised, objects, of_labels, offsets
 from shared.datasets.catalogue import DatasetError, say
 
 CONSEP = (
@@ -171,7 +171,7 @@ def read_crchisto(place: Path, name: str, release: Release) -> Localised:
         centres=joined,
         boxes=np.tile(joined, 2),
         classes=np.concatenate(classes),
-        class_names=(*CRCHISTO, "unknown"),
+        class_names=(*CRCHISTO, UNKNOWN),
     )
 
 

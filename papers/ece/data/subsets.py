@@ -21,16 +21,19 @@ from shared.datasets.catalogue import DatasetError
 from shared.training.seeds import axis_seed
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
-SHARES = {TEST: 0.2, VALIDATION: 0.14}  # of the images, as near as whole groups come
+FOLDS = 5
 TOLERANCE = 1e-9
 COLUMNS = ("image", "number", "row", "column", "class", "entry")
 
 
 def splits(data: Localised, number: int) -> np.ndarray:
-    """The split of each image by group, of its own for each number; (n,) int64, 0 train, 1 validation, 2 test.
+    """The split of each image, (n,) int64: 0 train, 1 validation, 2 test; no group is in two.
 
-    Where the release says which images are for test (and validation), it is obeyed; what it leaves open is dealt from
-    the official training images.
+    The groups are dealt to `FOLDS` folds, or one each if they are fewer, of about as many images. Fold ``number mod
+    FOLDS`` is for test, the next for validation: the first `FOLDS` numbers have no test image in common, then the
+    groups are dealt anew.
+
+    Where the release says which images are for test (and validation), it is obeyed; the folds are of what it leaves.
 
     Raises
     ------
@@ -38,21 +41,25 @@ def splits(data: Localised, number: int) -> np.ndarray:
         If a group is in two official splits, or too few groups leave a split empty.
     """
     groups, of = np.unique(data.groups, return_inverse=True)
-    order = np.random.Generator(np.random.PCG64(axis_seed(number, "split"))).permutation(len(groups))
-    members = {str(groups[group]): np.flatnonzero(of == group).tolist() for group in order}
     official = data.official or ("train",) * len(data.names)
     result = np.array([SPLITS.index(split) for split in official], np.int64)
-    for group, images in members.items():
-        if len(set(result[images])) > 1:
-            said = ", ".join(sorted({official[i] for i in images}))
-            raise DatasetError(f"{data.name}: group {group!r} is in the official splits {said}; a group must be in one")
-    for split, share in SHARES.items():
-        if not (result == split).any():
-            result[_dealt([m for m in members.values() if result[m[0]] == TRAIN], share * len(result))] = split
+    for group, name in enumerate(groups.tolist()):
+        if len(set(result[of == group])) > 1:
+            said = ", ".join(sorted({official[i] for i in np.flatnonzero(of == group)}))
+            raise DatasetError(f"{data.name}: group {name!r} is in the official splits {said}; a group must be in one")
+    open_to_choice = np.flatnonzero(result == TRAIN)
+    count = max(1, min(FOLDS, len(set(of[open_to_choice]))))
+    deal, fold = divmod(number, count)
+    folds = _dealt(of, open_to_choice, count, deal)
+    given = set(result.tolist())
+    for split in (TEST, VALIDATION):
+        if split not in given:
+            result[folds == fold] = split
+            fold = (fold + 1) % count
     for split, name in enumerate(SPLITS):
         if not (result == split).any():
             raise DatasetError(
-                f"{data.name}: {len(data.names)} images in {len(members)} groups leave none for {name}; add groups"
+                f"{data.name}: {len(data.names)} images in {len(groups)} groups leave none for {name}; add groups"
             )
     return result
 
@@ -142,11 +149,21 @@ def read_subset(path: Path, data: Localised) -> np.ndarray:
     return result
 
 
-def _dealt(groups: list[list[int]], wanted: float) -> list[int]:
-    """Images of the first groups, at least of one, that together come nearest to the wanted number."""
-    totals = np.cumsum([len(images) for images in groups])
-    count = int(np.argmin(np.abs(totals - wanted))) + 1 if groups else 0
-    return [i for images in groups[:count] for i in images]
+def _dealt(of: np.ndarray, images: np.ndarray, count: int, deal: int) -> np.ndarray:
+    """(n,) int64: the fold of each of the `images`, -1 of others; the largest groups first, each to the emptiest fold.
+
+    of : (n,) the group of each image. Groups of one size, and folds of one size, come in an order drawn from `deal`.
+    """
+    generator = np.random.Generator(np.random.PCG64(axis_seed(deal, "split")))
+    sizes = np.bincount(of[images], minlength=of.max(initial=-1) + 1)
+    order = np.lexsort((generator.random(len(sizes)), -sizes))
+    folds, filled = np.full(len(of), -1), np.zeros(count, int)
+    first = generator.permutation(count)
+    for group in order[sizes[order] > 0]:
+        fold = first[np.argmin(filled[first])]
+        folds[images[of[images] == group]] = fold
+        filled[fold] += sizes[group]
+    return folds
 
 
 def _number(text: str | None) -> float:

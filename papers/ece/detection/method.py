@@ -19,7 +19,7 @@ from shared.methods import Batch
 
 FLOOR = 0.01  # the least probability of a detection: below any threshold that could be chosen
 OVERLAP = 0.5  # IoU from which two boxes are taken for one object
-MOST = 1000  # detections an image
+MOST = 4000  # detections an image
 
 
 def boxes_of(data: Localised, wanted: np.ndarray) -> list[np.ndarray]:
