@@ -54,6 +54,7 @@ EXCLUSIVE = {
     ("exclusive_recall", "last"): "exclusive recall",
     ("recall_tuned", "last"): "recall",
     ("recall_others", "last"): "recall of the other classes",
+    ("found_share", "last"): "detections per object at one half",
 }
 TRIVIAL = {"everything": "everything positive", "nothing": "nothing positive"}
 SAME = {"f1_tuned": "f1"}  # trivial predictors have no threshold

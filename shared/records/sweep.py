@@ -107,7 +107,7 @@ def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
     alike: dict[tuple, list[float]] = {}
 
     def kind(spec: dict) -> tuple:
-        return tuple(spec.get(key) for key in ("dataset", "network", "loss", "epochs"))
+        return tuple(spec.get(key) for key in ("dataset", "task", "network", "loss", "epochs"))
 
     for path in folder.rglob("*.json"):
         record = store.load(path)
