@@ -85,8 +85,11 @@ def corners(table: pandas.DataFrame, note: str):
             plotting.not_run(line[0])
             continue
         image = _array(own, "image").reshape(own.panel.eq("image").sum(), -1, 3).astype(np.uint8)
-        for axis, method in zip(line, ["", *(m for m in methods if m in set(own.method))], strict=False):
-            axis.imshow(image)
+        shown = ["", *(method for method in methods if method in set(own.method))]
+        for axis in line[len(shown) :]:
+            axis.axis("off")
+        for axis, method in zip(line, shown, strict=False):
+            axis.imshow(image, interpolation="none")  # else a vector graphic would hold it magnified
             panel, colour = ("found", "cyan") if method else ("true", "yellow")
             _outline(axis, _array(own[own.method == method], panel), task, colour)
             axis.set_title(LINES.get(method, "truth"), fontsize=7)

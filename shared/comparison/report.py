@@ -165,7 +165,8 @@ def caveats(rows):
     said = set()
     for key, words in (("stand_in", "a stand-in: {}"), ("deviation", "deviates from the paper: {}")):
         if key in rows:
-            said |= {words.format(v) for v in rows[key].dropna().unique() if isinstance(v, str) and v}
+            texts = (text for text in rows[key].dropna().unique() if isinstance(text, str))
+            said |= {words.format(part) for text in texts for part in text.split("; ") if part}
     if "simulated" in rows:
         simulated = rows[rows["simulated"].isin([True])]
         names = sorted(simulated["dataset"].dropna().unique()) if "dataset" in simulated else []

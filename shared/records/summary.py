@@ -74,7 +74,8 @@ def with_text(table: pandas.DataFrame, column: str = "accuracy") -> pandas.DataF
 
 def stand_ins(rows: pandas.DataFrame) -> str:
     """One sentence that names every stand-in and simulated dataset the rows use; empty if there are none."""
-    said = [text for text in rows["stand_in"].dropna().unique() if text] if "stand_in" in rows else []
+    texts = rows["stand_in"].dropna().unique() if "stand_in" in rows else []
+    said = list(dict.fromkeys(text for several in texts for text in several.split("; ") if text))
     if "simulated" in rows:
         said += [f"{name} is simulated" for name in rows.dataset[rows.simulated.eq(True)].unique()]
     return f"Stand-ins: {'; '.join(said)}." if said else ""
