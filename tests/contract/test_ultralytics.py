@@ -17,13 +17,13 @@ from papers.ece.detection.network import MOMENTUM, PRIOR, Network, yollo_stand_i
 ROOT = Path(__file__).parents[2]
 QUIET = """
 import os, pathlib, socket, sys, warnings
-import numpy as np, torch
+import numpy as np, PIL.Image, torch
 import papers.ece.criteria, papers.ece.metrics, papers.ece.windows
 asked = []
 socket.getaddrinfo = lambda *args, **more: asked.append(args)
 socket.socket.connect = lambda *args: asked.append(args)
 state = lambda: (dict(os.environ), np.get_printoptions(), repr(torch.rand(3, 90, generator=torch.manual_seed(0))),
-                 torch.save, list(warnings.filters), torch.get_num_threads())
+                 torch.save, PIL.Image.open, list(warnings.filters), torch.get_num_threads())
 before = state()
 from papers.ece.detection.network import Network
 from papers.ece.detection.criterion import AnchorTerms

@@ -3,7 +3,8 @@
 Layouts verified on copies of the files or of the authors' notes: TNBC, MoNuSeg's regions, the masks of CPM15, the
 points of CRCHisto, the arrays of CoNSeP. Not verified on the releases themselves: CPM17, WBC-NuClick (folders as in
 code that reads it), and whether ImageScope counts from the corner of a pixel, as taken here, or from its middle. One
-copy of CPM15 has the masks of image04 and image05 swapped, which their sizes tell. The private TIL set has no loader.
+copy of CPM15 has the masks of image04 and image05 swapped, which their sizes tell. TIL is private: of it only the
+prepared layout can be read.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Release:
         """What to do to have the set."""
         layout = "laid out as papers/ece/data/prepared.py says"
         if not self.page:
-            return f"put it into LLP_MIRROR under its name, {layout}"
+            known = f"it is {self.terms}; a copy goes" if self.terms else "put it"
+            return f"{known} into LLP_MIRROR under its name, {layout}"
         return f"get it from {self.page}, unpack it into LLP_MIRROR under its name (or put a copy there, {layout})"
 
 
@@ -381,4 +383,5 @@ RELEASES = {
         ("Hemato_Data", "NuClick"),
         read=read_nuclick,
     ),
+    "til": Release(terms="private to the authors of the paper and was never released", what="cell"),
 }

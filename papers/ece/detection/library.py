@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from PIL import Image
 
 __all__ = ["DEFAULT_CFG", "DetectionModel", "non_max_suppression", "v8DetectionLoss"]
 
@@ -20,9 +21,10 @@ def _aside() -> Iterator[None]:
 
     On import ultralytics writes a settings file into the user's home, looks whether it is online, logs to standard
     output, sets environment variables, print options and warning filters, and replaces `torch.save` by one that tries
-    four times. The settings go to a folder that is gone afterwards, the rest is put back.
+    four times and `PIL.Image.open` by one that would install a decoder for what it does not know. The settings go to a
+    folder that is gone afterwards, the rest is put back.
     """
-    environment, save = dict(os.environ), torch.save
+    environment, save, opened = dict(os.environ), torch.save, Image.open
     with (
         tempfile.TemporaryDirectory(prefix="ultralytics-") as folder,
         warnings.catch_warnings(),
@@ -34,7 +36,7 @@ def _aside() -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(environment)
-            torch.save = save
+            torch.save, Image.open = save, opened
             torch.set_printoptions(profile="default")
 
 
