@@ -318,5 +318,5 @@ def test_an_image_without_its_mask_is_refused(mirror):
 @pytest.mark.parametrize("name", RELEASES)
 def test_an_empty_folder_says_what_is_missing(mirror, name):
     (mirror / name).mkdir()
-    with pytest.raises(DatasetError, match=rf"mirror/{name} has no .*; (get it from|it is private .* a copy goes into LLP_MIRROR)"):
+    with pytest.raises(DatasetError, match=rf"mirror/{name} has no .*; (get it from|it is private .* a copy goes)"):
         prepared.open(name)
