@@ -119,6 +119,8 @@ def measured(read: dict[str, pandas.DataFrame], runs: list[Run], measures: dict,
                 parts.append(own.assign(metric=metric, method=said))
     rows = pandas.concat(parts, ignore_index=True)
     rows = rows.reindex(columns=dict.fromkeys([*rows.columns, *by]))
+    if "split" in by:  # a whole number, which runs without one have made a float
+        rows = rows.astype({"split": "Int64"})
     return over_seeds(rows, [*by, "metric", "selection"])
 
 
