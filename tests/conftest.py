@@ -23,6 +23,6 @@ def data_root(generated_data, monkeypatch):
     """The same root, as what LLP_DATA names during one test; no paper keeps a dataset of another root."""
     monkeypatch.setenv("LLP_DATA", str(generated_data))
     for name, module in list(sys.modules.items()):
-        if name.startswith("papers.") and hasattr(module, "data_of"):
-            module.data_of.cache_clear()
+        if name.startswith(("papers.", "shared.training")) and hasattr(module, "data_of"):
+            getattr(module.data_of, "cache_clear", lambda: None)()
     return generated_data

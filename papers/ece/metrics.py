@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from papers.ece.data.localised import Localised
-from shared.training.matching import assign, gains, pairs_within
+from shared.points.matching import assign, gains, pairs_within
 
 LEVELS = 1023  # quantiles of the probabilities that are tried as thresholds
 

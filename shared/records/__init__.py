@@ -1,36 +1,5 @@
-"""Run specs, run records and where they came from; tables, figures and verdicts are functions of records alone."""
+"""The record of a run and its store on disk, nothing else."""
 
-from shared.records.code import code_hash, sources
-from shared.records.config import (
-    ConfigError,
-    Run,
-    Tier,
-    default_tier,
-    load_tier,
-    papers_of,
-    read_config,
-    repository,
-    specs,
-    tiers,
-)
-from shared.records.store import read, read_index, record_path, tidy, write
+from shared.records.store import OldRecord, load, read, read_index, record_path, write, write_index, write_text
 
-__all__ = [
-    "ConfigError",
-    "Run",
-    "Tier",
-    "code_hash",
-    "default_tier",
-    "load_tier",
-    "papers_of",
-    "read",
-    "read_config",
-    "read_index",
-    "record_path",
-    "repository",
-    "sources",
-    "specs",
-    "tidy",
-    "tiers",
-    "write",
-]
+__all__ = ["OldRecord", "load", "read", "read_index", "record_path", "write", "write_index", "write_text"]

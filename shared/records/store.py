@@ -11,13 +11,17 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.records.config import ConfigError
+from shared.config.files import ConfigError
 
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA = 1
+SCHEMA = 2
 INDEX = "index.csv"
+
+
+class OldRecord(ConfigError):
+    """A record of an earlier schema."""
 
 
 def record_path(folder: Path, run_id: str) -> Path:
@@ -50,9 +54,10 @@ def load(path: Path) -> dict:
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not a record ({error}); delete it and run again") from None
+        raise ConfigError(f"{path} is not a record ({error}); delete it and train again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ConfigError(f"{path} is not a record of schema {SCHEMA}; delete it and run again")
+        old = isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] < SCHEMA
+        raise (OldRecord if old else ConfigError)(f"{path} is not a record of schema {SCHEMA}; delete it and train again")
     return record
 
 

@@ -64,7 +64,7 @@ def fit(
     checkpoint: Path | None = None,
     checkpoint_every: float = 30.0,
     deadline: float | None = None,
-    report: Callable[[float], None] = lambda fraction: None,
+    report: Callable[[float, dict], None] = lambda fraction, numbers: None,
 ) -> dict | None:
     """Train `method` on `bags` of `inputs`.
 
@@ -76,7 +76,7 @@ def fit(
     key : names the configuration; a checkpoint with another key is not resumed.
     checkpoint : where to keep the state, every `checkpoint_every` seconds; removed by the caller when all is done.
     deadline : `time.time()` at which to save and stop.
-    report : called with the fraction done, after each epoch and checkpoint.
+    report : called with the fraction done and, after each epoch, its numbers for people ({} after a checkpoint).
 
     Returns
     -------
@@ -135,7 +135,7 @@ def fit(
             state["step"] += 1
             if checkpoint and time.time() - saved >= checkpoint_every:
                 save()
-                report((epoch + state["step"] / steps) / epochs)
+                report((epoch + state["step"] / steps) / epochs, {})
         means = {f"train_{name}": float(total) / steps for name, total in state["sums"].items()}
         if not all(np.isfinite(list(means.values()))):
             raise FloatingPointError(f"training diverged in epoch {epoch + 1}: {means}")
@@ -147,5 +147,5 @@ def fit(
         for name, value in {**means, **renewed, **scores}.items():
             state["curves"].setdefault(name, []).append(value)
         state.update(epoch=epoch + 1, step=0, sums={}, renewed=None)
-        report((epoch + 1) / epochs)
+        report((epoch + 1) / epochs, {"epoch": epoch + 1, "epochs": epochs, **means, **scores})
     return {"curves": state["curves"], "train_s": state["train_s"] + time.time() - started}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from shared.training.matching import assign, gains, match, pairs_within
+from shared.points.matching import assign, gains, match, pairs_within
 
 
 def random_of(seed):

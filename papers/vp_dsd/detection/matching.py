@@ -6,7 +6,7 @@ import numpy as np
 
 from papers.vp_dsd.detection.method import Detections
 from papers.vp_dsd.imaging.holograms import Cells
-from shared.training.matching import assign, gains, pairs_within
+from shared.points.matching import assign, gains, pairs_within
 
 
 def match(found: Detections, cells: Cells, radius: float, size: int | None = None) -> np.ndarray:

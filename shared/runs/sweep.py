@@ -1,6 +1,6 @@
 """The time-boxed sweep: runs of a paper that have no record yet, in order of value, several at once.
 
-``python -m shared.records.sweep --tier gpu --paper rot --time-budget 9m --records DIR``
+``python -m shared.runs.sweep --tier gpu --paper rot --time-budget 9m --records DIR``
 
 Needs torch, numpy, scipy and PyYAML only. Killed or out of time, it goes on where it was when called again.
 """
@@ -8,21 +8,22 @@ Needs torch, numpy, scipy and PyYAML only. Killed or out of time, it goes on whe
 from __future__ import annotations
 
 import argparse
-import importlib
+import contextlib
 import os
 import re
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, papers_of, plan, repository, tiers
+from shared.config.tiers import check_paper
 from shared.records import store
-from shared.records.code import code_hash
-from shared.records.config import ConfigError, Run, Tier, default_tier, load_tier, papers_of, repository
-from shared.records.workers import Hand, Pool
+from shared.runs.code import code_hash
+from shared.runs.workers import Hand, Pool
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
@@ -82,38 +83,36 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def plan(paper: str, tier: str) -> list[Run]:
-    """The runs that `papers.<paper>.plan` asks for at a tier."""
-    try:
-        module = importlib.import_module(f"papers.{paper}.plan")
-    except ModuleNotFoundError as error:
-        if error.name and not f"papers.{paper}.plan".startswith(error.name):
-            raise
-        raise ConfigError(f"there is no paper {paper!r}: papers/{paper}/plan.py does not exist") from None
-    return module.plan(tier)
-
-
 def is_current(run: Run, folder: Path, code: str, adopt: bool) -> bool:
     """Whether the record of `run` exists, answers the same spec and, unless adopted, came from the same code."""
     path = store.record_path(folder, run.id)
     if not path.exists():
         return False
-    record = store.load(path)
+    try:
+        record = store.load(path)
+    except store.OldRecord:
+        return False
     return record["spec_hash"] == run.spec_hash and (adopt or record["code"]["hash"] == code)
 
 
 def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
-    """Seconds each run may take: the median of its like among the records at hand, else what its config declares."""
-    alike: dict[tuple, list[float]] = {}
+    """Return the seconds each run may take: the median of its like at hand, else what its config declares.
 
-    def kind(spec: dict) -> tuple:
-        return tuple(spec.get(key) for key in ("dataset", "task", "network", "loss", "epochs"))
-
+    Alike are the seeds of a run, or where none is recorded, the runs of its method on its dataset.
+    """
+    alike: dict[tuple[str, ...], list[float]] = {}
     for path in folder.rglob("*.json"):
-        record = store.load(path)
-        alike.setdefault(kind(record["spec"]), []).append(record["cost"]["wall_s"])
+        with contextlib.suppress(store.OldRecord):
+            record = store.load(path)
+            for like in _kinds(record["id"]):
+                alike.setdefault(like, []).append(record["cost"]["wall_s"])
     known = {like: statistics.median(walls) for like, walls in alike.items()}
-    return {run.id: known.get(kind(run.spec), run.seconds) for run in runs}
+    return {run.id: next((known[k] for k in _kinds(run.id) if k in known), run.seconds) for run in runs}
+
+
+def _kinds(run_id: str) -> tuple[tuple[str, ...], ...]:
+    parts = tuple(run_id.split("/"))
+    return parts[:-1], parts[:3]
 
 
 def missing_records(paper: str, tier: str) -> list[str]:
@@ -127,7 +126,7 @@ def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str
     """Ids that the index gives a reason for not having made, although their dataset is now among `ready`."""
     index = store.read_index(runs_folder(paper, tier)) or {}
     waiting = {i for i, row in index.items() if row["why"]}
-    return [run.id for run in plan(paper, tier) if run.id in waiting and run.spec.get("dataset") in ready]
+    return [run.id for run in plan(paper, tier) if run.id in waiting and run.spec.values().get("dataset") in ready]
 
 
 def outlook(tier: Tier) -> str:
@@ -136,7 +135,7 @@ def outlook(tier: Tier) -> str:
     Runs that could not be made the last time are counted apart.
     """
     todo, seconds, lacking = 0, 0.0, 0
-    for paper in papers_of(tier, repository()):
+    for paper in papers_of(tier.tier):
         folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
         waiting, estimate = _waiting(plan(paper, tier.tier), tier, folder, code)
         index = store.read_index(folder) or {}
@@ -177,8 +176,9 @@ def sweep(
     cores: int | None = None,
     budget: float | None = None,
     only: str | None = None,
+    again: bool = False,
     dry_run: bool = False,
-    say=print,
+    say: Callable[[str], None] = print,
 ) -> int:
     """Bring the records in `folder` up to the plan; returns the number of failed runs.
 
@@ -189,12 +189,13 @@ def sweep(
     ----------
     budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
     only : a regular expression on run ids.
+    again : train anew what has a current record, too.
     """
     deadline = None if budget is None else time.time() + budget
     planned = plan(paper, tier.tier)
     code = code_hash(f"papers.{paper}.train")
     chosen = [run for run in planned if not only or re.search(only, run.id)]
-    todo, seconds = _waiting(chosen, tier, folder, code)
+    todo, seconds = (chosen, estimates(chosen, folder)) if again else _waiting(chosen, tier, folder, code)
     hand = Hand.of(device or tier.device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
@@ -259,42 +260,62 @@ def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:
         say(f"{len(orphans)} records are not in the plan and left out of tables, e.g. {orphans[0]}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m shared.records.sweep", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--paper", required=True)
-    parser.add_argument("--tier", default=default_tier())
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a sweep to a parser."""
+    parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
     parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
     parser.add_argument("--only", type=_pattern, help="regular expression: run only ids that match")
     parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
     parser.add_argument("--cores", type=_count, help="CPU cores to use; all unless told")
+    parser.add_argument("--again", action="store_true", help="train anew what has a record, too")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
-    args = parser.parse_args(argv)
+
+
+def from_options(paper: str, args: argparse.Namespace, only: str | None = None) -> int:
+    """Sweep as the options of `add_options` say; returns 1 if a run failed, else 0."""
+    check_paper(paper)
+    tier = load_tier(args.tier)
+    failed = sweep(
+        paper,
+        tier,
+        args.records or runs_folder(paper, tier.tier),
+        device=args.device,
+        at_once=args.at_once,
+        cores=args.cores,
+        budget=args.time_budget,
+        only=only or args.only,
+        again=args.again,
+        dry_run=args.dry_run,
+        say=say,
+    )
+    return 1 if failed else 0
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal; standard output stays free."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; a ConfigError becomes one line and the status 2, an interrupt a line and 130."""
     try:
-        tier = load_tier(args.tier)
-        if tier.papers and args.paper not in tier.papers:
-            raise ConfigError(f"tier {tier.tier} is of {', '.join(tier.papers)} alone, not of {args.paper}")
-        folder = args.records or runs_folder(args.paper, tier.tier)
-        failed = sweep(
-            args.paper,
-            tier,
-            folder,
-            device=args.device,
-            at_once=args.at_once,
-            cores=args.cores,
-            budget=args.time_budget,
-            only=args.only,
-            dry_run=args.dry_run,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
+        return command()
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
     except KeyboardInterrupt:
-        print("stopped; what was finished is recorded, call again to go on", file=sys.stderr)
+        say("stopped; what was finished is recorded, call again to go on")
         return 130
-    return 1 if failed else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m shared.runs.sweep", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--paper", required=True, help=f"one of {', '.join(papers())}")
+    add_options(parser)
+    args = parser.parse_args(argv)
+    return guarded(lambda: from_options(args.paper, args))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ import subprocess
 import time
 import traceback
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import connection
 from pathlib import Path
 
+from shared.config import ConfigError, Run, repository
 from shared.records import store
-from shared.records.config import ConfigError, Run, repository
-from shared.records.provenance import commit, environment
+from shared.runs.assemble import record_of
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -208,10 +207,10 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             if result is None:
                 send(Event("paused", run.id))
                 continue
-            store.write(folder, _record(run, code, device, wall, result))
+            store.write(folder, record_of(run, code, wall, result))
             (work / f"{run.id}.pt").unlink(missing_ok=True)
             log.unlink(missing_ok=True)
-            send(Event("done", run.id, result.get("says", ""), wall))
+            send(Event("done", run.id, result.says, wall))
         except Exception as error:
             if getattr(error, "not_run", False):
                 log.unlink(missing_ok=True)
@@ -221,11 +220,11 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             send(Event("failed", run.id, str(log), time.time() - started))
 
 
-def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send) -> dict | None:
+def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send):
     """Train one run by its paper's `train`, which resumes only a checkpoint of this spec and this code."""
     train = importlib.import_module(f"papers.{paper}.train").train
 
-    def report(fraction: float) -> None:
+    def report(fraction: float, _numbers: dict) -> None:
         send(Event("progress", run.id, str(fraction)))
 
     return train(
@@ -249,21 +248,4 @@ def reason(error: Exception) -> str:
 
 def _log(run: Run, text: str) -> str:
     """What a failed run leaves: its spec in one line, then what happened."""
-    return f"{json.dumps(run.spec)}\n{text}"
-
-
-def _record(run: Run, code: str, device: str, wall: float, result: dict) -> dict:
-    """A record: what was asked for, what came out, what it took, where it came from."""
-    return {
-        "id": run.id,
-        "spec": run.spec,
-        "spec_hash": run.spec_hash,
-        "code": {"hash": code, **commit()},
-        "data": result.get("data", {}),
-        "bags": result.get("bags", {}),
-        "metrics": result["metrics"],
-        "curves": result.get("curves", {}),
-        "cost": {"wall_s": round(wall, 3), **result["cost"]},
-        "environment": {**environment(), "device": result.get("device", device)},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return f"{json.dumps(run.spec.canonical())}\n{text}"

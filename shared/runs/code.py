@@ -9,24 +9,27 @@ import io
 import tokenize
 from pathlib import Path
 
-from shared.records.config import repository
+from shared.config.files import repository
 
 PACKAGES = ("papers", "shared")
-PINNED = "shared.datasets"  # what it yields is pinned by checksums in every record, so its code need not be
+DATA = "shared.datasets"  # what it yields is pinned by checksums in every record, so its code need not be
+# What carries a spec to a run and its result to disk: it computes nothing, and the record holds what it carried.
+CARRIERS = ("shared.config", "shared.records", "shared.runs")
 
 
-def sources(module: str, root: Path | None = None) -> list[Path]:
-    """The files of `papers` and `shared` that importing `module` runs and that compute something, in sorted order.
+def sources(module: str, root: Path | None = None, carriers: bool = True) -> list[Path]:
+    """Return the files of `papers` and `shared` that importing `module` runs and that compute something, sorted.
 
     Imports inside functions count; those under ``if __name__ == "__main__"`` do not, so that a module's command line
     is not part of what it computes. A package's ``__init__`` that only passes names on is seen through: of
     ``from package import name`` only the module that `name` comes from counts, so that a new module in a package
-    outdates nothing. Nothing is followed from elsewhere into `shared.datasets`.
+    outdates nothing. Nothing is followed from elsewhere into `shared.datasets` nor, unless `carriers`, into what only
+    carries specs and records.
     """
     root = root or repository()
     found: set[Path] = set()
     todo: list[tuple[str, str | None]] = [(module, None)]
-    seen = set(todo)
+    seen, outside = set(todo), (DATA,) if carriers else (DATA, *CARRIERS)
     while todo:
         more: list[tuple[str, str | None]] = []
         for path in _files(*todo.pop(), root, more):
@@ -34,8 +37,8 @@ def sources(module: str, root: Path | None = None) -> list[Path]:
                 found.add(path)
                 more += _imports(path)
         for target in more:
-            pinned = target[0].startswith(PINNED) or f"{target[0]}.{target[1]}".startswith(PINNED)
-            if target not in seen and (module.startswith(PINNED) or not pinned):
+            left = target[0].startswith(outside) or f"{target[0]}.{target[1]}".startswith(outside)
+            if target not in seen and (module.startswith(outside) or not left):
                 seen.add(target)
                 todo.append(target)
     if not found:
@@ -107,10 +110,10 @@ def _imports(path: Path) -> list[tuple[str, str | None]]:
 
 
 def code_hash(module: str, root: Path | None = None) -> str:
-    """Hash of `sources(module)` without comments, docstrings and blank lines; equal on every Python."""
+    """Return a hash of what a module computes with: `sources` without comments, docstrings and blank lines."""
     root = root or repository()
     digest = hashlib.sha256()
-    for path in sources(module, root):
+    for path in sources(module, root, carriers=False):
         digest.update(f"{path.relative_to(root).as_posix()}\n{_bare(path)}\n".encode())
     return digest.hexdigest()[:16]
 

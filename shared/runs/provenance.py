@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
+import re
 import subprocess
 from pathlib import Path
 
-from shared.records.config import repository
+from shared.config.files import repository
 
-PACKAGES = ("torch", "numpy", "scipy", "POT")
+PACKAGES = ("torch", "numpy", "scipy", "POT", "numba")
 
 
 @functools.cache
 def commit(root: Path | None = None) -> dict:
-    """{"commit": its hash or None outside git, "dirty": whether tracked code differed from it}."""
+    """Return {"commit": its hash or None outside git, "dirty": whether tracked code differed from it}."""
 
     def git(*args: str) -> str | None:
         try:
@@ -31,7 +32,7 @@ def commit(root: Path | None = None) -> dict:
 
 @functools.cache
 def environment() -> dict:
-    """Versions and the kind of machine; no host name and no path."""
+    """Return versions and the kind of machine, without a host name and without a path."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -43,4 +44,19 @@ def environment() -> dict:
         **versions,
         "system": platform.system(),
         "machine": platform.machine(),
+        "cpu": processor(),
     }
+
+
+def processor() -> str:
+    """Return the model of the CPU, or the kind of machine where the system does not say."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def numerics() -> dict:
+    """Return what decides on the last digits beside versions: threads, and whether matrix products use TF32."""
+    import torch
+
+    return {"threads": torch.get_num_threads(), "tf32": bool(torch.backends.cuda.matmul.allow_tf32)}

@@ -1,0 +1,29 @@
+"""What is learned from: images of a dataset, in bags drawn from the spec alone (Section 4.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from shared.bags import Bags, fixed_size, permuted, split
+from shared.config import Spec
+from shared.training import Augmentation, axis_seed
+from shared.training import data as shared_data
+
+AUGMENTATION = Augmentation(shift=1, flip=True)  # Section 4.1
+
+
+def data_of(spec: Spec, device: torch.device) -> shared_data.Data:
+    """Return the dataset that a spec names, on a device."""
+    return shared_data.data_of(
+        spec.dataset, device, spec.network == "patch_features", AUGMENTATION if spec.augment else None
+    )
+
+
+def bags_of(spec: Spec, labels: np.ndarray, n_classes: int) -> tuple[Bags, Bags]:
+    """Return (training bags, validation bags), drawn again from the spec alone."""
+    seed = spec.seed
+    bags = fixed_size(labels, n_classes, spec.bag_size, axis_seed(seed, "bags"))
+    if spec.proportions == "permuted":
+        bags = permuted(bags, axis_seed(seed, "permuted"))
+    return split(bags, spec.validation_fraction, axis_seed(seed, "validation"))

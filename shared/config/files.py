@@ -1,0 +1,68 @@
+"""Reading YAML, and refusing what it says by name: the file, the key and the likeliest spelling."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be; the message names the file, the key and what to do."""
+
+
+def repository() -> Path:
+    """Return the root of the checkout this file is in."""
+    return Path(__file__).resolve().parents[2]
+
+
+class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+    """YAML in which a key that is there twice is an error, not a silent loss of the first."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict:
+    """Read a YAML mapping, or raise a ConfigError that names the file and line."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping, not a {type(content).__name__}")
+    return content
+
+
+def likeliest(key: str, known: Iterable[str]) -> str:
+    """Return what a person may have meant by `key`, or all that is known."""
+    known = sorted(map(str, known))
+    close = difflib.get_close_matches(str(key), known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def check_keys(keys: Iterable[str], known: Iterable[str], at: str) -> None:
+    """Refuse a key that is not known, by name and with the likeliest spelling."""
+    known = list(known)
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"{at}: unknown key {key!r}; {likeliest(key, known)}")
+
+
+def require_keys(found: Iterable[str], needed: Iterable[str], at: str) -> None:
+    """Refuse a mapping in which a key was forgotten, by the key's name."""
+    for key in needed:
+        if key not in found:
+            raise ConfigError(f"{at}: the key {key!r} is missing")

@@ -1,0 +1,271 @@
+"""The spec of a run: the values of the sections that hold for it, read by name, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from shared.config.files import ConfigError, likeliest
+
+
+class SpecError(ConfigError, KeyError, AttributeError):
+    """A read of what a spec does not hold, or a value that cannot be set."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a paper's config.yaml.
+
+    Attributes
+    ----------
+    name : its name.
+    keys : the keys whose values stand in it.
+    when : alternatives, each {key: allowed values} or {key: {"not": refused values}}; it holds where one of them does,
+        always if there are none.
+    stage : the name of the shared stage that it configures; empty if there is none.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    when: tuple[Mapping[str, Any], ...] = ()
+    stage: str = ""
+
+    def condition(self) -> str:
+        """Return its condition in words."""
+        return " or ".join(", ".join(f"{k} is {_worded(v)}" for k, v in way.items()) for way in self.when)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sections of a paper, and for the keys that have one, the value that means "as before the key was there"."""
+
+    paper: str
+    sections: tuple[Section, ...]
+    neutral: Mapping[str, Any] = field(default_factory=dict)
+
+    def known(self) -> list[str]:
+        """Return every key."""
+        return [key for section in self.sections for key in section.keys]
+
+    def section_of(self, key: str) -> Section:
+        """Return the section that a key stands in; unknown keys are refused with the likeliest name."""
+        for section in self.sections:
+            if key in section.keys:
+                return section
+        raise SpecError(f"{self.paper}: unknown key {key!r}; {likeliest(key, self.known())}")
+
+    def holding(self, values: Mapping[str, Any]) -> tuple[Section, ...]:
+        """Return the sections that hold for these values; a condition on a key that does not hold is not met."""
+        held: dict[str, Section] = {}
+        while True:
+            keys = {key for section in held.values() for key in section.keys}
+            more = [
+                section
+                for section in self.sections
+                if section.name not in held and (not section.when or any(_met(w, values, keys) for w in section.when))
+            ]
+            if not more:
+                return tuple(section for section in self.sections if section.name in held)
+            held |= {section.name: section for section in more}
+
+
+class Spec:
+    """The whole configuration of one run, immutable; `spec.alpha` reads a value.
+
+    A read of a value that the spec does not hold raises a SpecError that says what holds it, or what was meant. What
+    was read is noted, so that a test can find values nobody reads. `{**spec}` is a plain dictionary.
+
+    Parameters
+    ----------
+    layout : of the paper.
+    values : a value for every key of the layout, also for those that do not hold; `but` stands on them.
+    """
+
+    __slots__ = ("_layout", "_reads", "_sections", "_values", "_view")
+
+    def __init__(self, layout: Layout, values: Mapping[str, Any], _view: str = "", _reads: set[str] | None = None):
+        for key in values:
+            layout.section_of(key)
+        self._layout, self._values, self._view = layout, dict(values), _view
+        held = layout.holding(values)
+        self._sections = tuple(s for s in held if s.stage == _view) if _view else held
+        self._reads = set() if _reads is None else _reads
+
+    def __reduce__(self):
+        return Spec, (self._layout, self._values, self._view)
+
+    @property
+    def paper(self) -> str:
+        """The paper whose run this is."""
+        return self._layout.paper
+
+    @property
+    def unread(self) -> list[str]:
+        """The keys that nobody has read so far."""
+        return [key for key in self if key not in self._reads]
+
+    def __getitem__(self, key: str) -> Any:
+        section = self._layout.section_of(key)
+        if section not in self._sections:
+            if self._view:
+                raise SpecError(f"{self.paper}: the stage {self._view!r} reads {key!r} of the section {section.name!r}")
+            raise SpecError(f"{self.paper}: {key!r} is read only where {section.condition()}, which is not so here")
+        self._reads.add(key)
+        return self._values[key]
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_"):
+            raise AttributeError(key)
+        return self[key]
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if not key.startswith("_"):
+            raise SpecError(f"a spec does not change; spec.but({key}=...) makes another")
+        object.__setattr__(self, key, value)
+
+    def __contains__(self, key: str) -> bool:
+        return self._layout.section_of(key) in self._sections
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for section in self._sections for key in section.keys)
+
+    def __len__(self) -> int:
+        return sum(len(section.keys) for section in self._sections)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and (self.paper, self.values()) == (other.paper, other.values())
+
+    def __hash__(self) -> int:
+        return hash((self.paper, self.hash))
+
+    def __repr__(self) -> str:
+        return f"Spec({self.paper!r}, {self.values()})"
+
+    def keys(self) -> list[str]:
+        """Return the keys it holds."""
+        return list(self)
+
+    def values(self) -> dict[str, Any]:
+        """Return {key: value} of all it holds, which is no reading."""
+        return {key: self._values[key] for key in self}
+
+    def canonical(self) -> dict[str, Any]:
+        """Return {key: value} of what a record keeps and the hash is of: all it holds but neutral values."""
+        neutral = self._layout.neutral
+        return {k: v for k, v in self.values().items() if k not in neutral or neutral[k] != v}
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits of the paper and the canonical values; neutral values change nothing."""
+        text = json.dumps({"paper": self.paper, **self.canonical()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return the values of one section, all of them read: what a dataclass or a function takes as a whole."""
+        for section in self._sections:
+            if section.name == name:
+                return {key: self[key] for key in section.keys}
+        held = [section.name for section in self._sections]
+        raise SpecError(f"{self.paper}: the section {name!r} does not hold; {likeliest(name, held)}")
+
+    def stage(self, name: str) -> Spec:
+        """Return the part that configures a shared stage: all sections of that stage that hold, and no other value."""
+        if name not in (stages := {s.stage for s in self._layout.sections if s.stage}):
+            raise SpecError(f"{self.paper}: no section has the stage {name!r}; {likeliest(name, stages)}")
+        return Spec(self._layout, self._values, name, self._reads)
+
+    def but(self, **changes: Any) -> Spec:
+        """Return the spec with other values; the sections that hold are found anew, the values of new ones are its tier's.
+
+        Raises
+        ------
+        SpecError
+            For an unknown key, a value of another type, and a value that the changed run would not read.
+        """
+        for key, value in changes.items():
+            self._layout.section_of(key)
+            check_type(key, value, self._values[key], self.paper)
+        changed = Spec(self._layout, {**self._values, **changes})
+        for key in changes:
+            if key not in changed:
+                condition = self._layout.section_of(key).condition()
+                raise SpecError(f"{self.paper}: {key} would not be read; it is where {condition}")
+        return changed
+
+    @classmethod
+    def of(cls, spec: Spec | Mapping[str, Any], layout: Layout) -> Spec:
+        """Return a spec as it is, or a spec of a plain mapping that holds its values and no other.
+
+        Raises
+        ------
+        SpecError
+            For an unknown key, a value that the run would not read, and one that is missing, by name.
+        """
+        if isinstance(spec, Spec):
+            if spec.paper != layout.paper:
+                raise SpecError(f"a spec of {spec.paper} was given to {layout.paper}")
+            return spec
+        found = cls(layout, spec)
+        for key in found:
+            if key not in spec:
+                raise SpecError(f"{layout.paper}: the value of {key!r} is missing")
+        for key in spec:
+            if key not in found:
+                condition = layout.section_of(key).condition()
+                raise SpecError(f"{layout.paper}: {key} would not be read; it is where {condition}")
+        return found
+
+
+def check_type(key: str, value: Any, like: Any, at: str) -> None:
+    """Refuse a value of another type than the one in the configuration."""
+    number = (int, float)
+    same = isinstance(value, bool) == isinstance(like, bool) and (
+        isinstance(value, type(like)) or (isinstance(value, number) and isinstance(like, number))
+    )
+    if not same:
+        raise SpecError(f"{at}: {key} must be like {like!r}, a {type(like).__name__}, and not {value!r}")
+
+
+def _met(way: Mapping[str, Any], values: Mapping[str, Any], held: set[str]) -> bool:
+    return all(key in held and key in values and _allows(wanted, values[key]) for key, wanted in way.items())
+
+
+def _allows(wanted: Any, value: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return not _allows(wanted["not"], value)
+    return value in wanted if isinstance(wanted, list) else value == wanted
+
+
+def _worded(wanted: Any) -> str:
+    if isinstance(wanted, Mapping):
+        return f"not {_worded(wanted['not'])}"
+    return " or ".join(map(repr, wanted)) if isinstance(wanted, list) else repr(wanted)
+
+
+def parse_changes(pairs: Iterable[str], spec: Spec) -> dict[str, Any]:
+    """Return {key: value} of ``key=value`` texts as typed in a shell, each of the type that the key has."""
+    found = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign:
+            raise SpecError(f"--set {pair}: write key=value")
+        spec._layout.section_of(key)
+        like, found[key] = spec._values[key], text
+        if not isinstance(like, str):
+            try:
+                found[key] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                raise SpecError(f"--set {pair}: {text!r} is no value") from None
+        if isinstance(like, int | float) and isinstance(found[key], str):
+            with contextlib.suppress(ValueError):
+                found[key] = float(text)  # YAML reads 1e-4 as a text
+    return found

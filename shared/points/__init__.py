@@ -1,0 +1,1 @@
+"""Points in images: matching detections with objects."""

@@ -1,0 +1,132 @@
+"""One run as a program: ``python -m papers.rot.train cifar10/rot/bag64/seed0 --here --set alpha=0.42 --save out.pt``.
+
+With ``--here`` it trains in this process, where `breakpoint()` works, and writes no record; without, the runs of a
+paper that have no record yet are trained by worker processes, as by ``python -m shared.runs.sweep``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import sys
+import time
+from pathlib import Path
+
+from shared.config import ConfigError, Run, find, load_tier, plan
+from shared.config.spec import parse_changes
+from shared.records import store
+from shared.runs.sweep import add_options, duration, from_options, guarded, runs_folder, say
+from shared.runs.workers import Hand
+
+
+def main(paper: str, argv: list[str] | None = None) -> int:
+    """Run the command line of a paper's train.py; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m papers.{paper}.train",
+        description=f"Train runs of {paper}: those of a tier that have no record, or one, here, to look into it.",
+    )
+    parser.add_argument("id", nargs="?", metavar="ID", help="one run; --list names them")
+    parser.add_argument("--list", action="store_true", help="name the runs of the tier, with their state, and stop")
+    parser.add_argument("--here", action="store_true", help="train ID in this process and write no record")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --here: other values")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="with --here: keep the weights in FILE")
+    add_options(parser)
+    args = parser.parse_args(argv)
+    if args.here and not args.id:
+        parser.error("--here needs the ID of a run; --list names them")
+    if not args.here and (args.set or args.save):
+        parser.error("--set and --save are for --here, which writes no record")
+    return guarded(lambda: _command(paper, args))
+
+
+def _command(paper: str, args: argparse.Namespace) -> int:
+    if args.list:
+        return _list(paper, args)
+    if args.here:
+        return _here(find(paper, args.tier, args.id), args)
+    only = f"^{re.escape(find(paper, args.tier, args.id).id)}$" if args.id else None
+    return from_options(paper, args, only)
+
+
+def _list(paper: str, args: argparse.Namespace) -> int:
+    load_tier(args.tier)
+    index = store.read_index(args.records or runs_folder(paper, args.tier)) or {}
+    for run in plan(paper, args.tier):
+        if not args.only or re.search(args.only, run.id):
+            print(f"{run.id}  {index.get(run.id, {}).get('status', 'missing')}")
+    return 0
+
+
+def _here(run: Run, args: argparse.Namespace) -> int:
+    changes = parse_changes(args.set, run.spec)
+    spec = run.spec.but(**changes)
+    if args.save and not args.save.parent.is_dir():
+        raise ConfigError(f"--save {args.save}: there is no folder {args.save.parent}")
+    device = Hand.of(args.device or load_tier(args.tier).device, 1).device
+    say(f"{run.id} on {device}" + "".join(f", {key} = {value!r}" for key, value in changes.items()))
+    train = importlib.import_module(f"papers.{run.spec.paper}.train").train
+    if device == "cpu":
+        _one_thread()
+    started = time.time()
+    try:
+        result = train(spec, device=device, report=_Lines())
+    except Exception as error:
+        if getattr(error, "not_run", False):
+            raise ConfigError(f"NOT RUN: {error}") from None
+        raise
+    say(f"{result.says}, {time.time() - started:.1f} s; no record was written")
+    for selection, metrics in result.metrics.items():
+        for name, value in metrics.items():
+            print(f"{selection:16}{name:28}{_number(value)}")
+    _beside(run, args, result.metrics, bool(changes))
+    if args.save:
+        _save(args.save, run, spec, result)
+    return 0
+
+
+def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) -> None:
+    """Say how what was found compares with the record, where there is one of the same spec."""
+    path = store.record_path(args.records or runs_folder(run.spec.paper, args.tier), run.id)
+    if changed or not path.exists():
+        return
+    recorded = store.load(path)
+    if recorded["spec_hash"] == run.spec_hash:
+        say(f"the record has {'the same' if recorded['metrics'] == metrics else 'other'} metrics: {path}")
+
+
+def _save(path: Path, run: Run, spec, result) -> None:
+    if result.method is None:
+        raise ConfigError(f"{run.id} trains nothing: there are no weights to save")
+    from shared.training import checkpoint
+
+    checkpoint.save(path, {"id": run.id, "spec": spec.values(), "method": result.method.state_dict()})
+    say(f"weights in {path}: torch.load({str(path)!r}, weights_only=True)['method']")
+
+
+def _one_thread() -> None:
+    """One thread, as in a worker: the number of cores does not change the numbers."""
+    import torch
+
+    torch.set_num_threads(1)
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(1)
+
+
+class _Lines:
+    """One line an epoch: how far, the loss, the test measure, the time left."""
+
+    def __init__(self):
+        self.started = time.time()
+
+    def __call__(self, fraction: float, numbers: dict) -> None:
+        if not numbers:
+            return
+        left = (time.time() - self.started) * (1 - fraction) / fraction
+        shown = {k: v for k, v in numbers.items() if k not in ("epoch", "epochs")}
+        text = "  ".join(f"{name} {_number(value)}" for name, value in shown.items())
+        say(f"epoch {numbers['epoch']}/{numbers['epochs']}  {text}  ~{duration(left)} left")
+
+
+def _number(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,76 @@
+"""A prepared dataset as a network reads it: its inputs on a device, its labels, the checksums a record keeps."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from shared import datasets
+from shared.training import features as cached_features
+from shared.training.augmentation import Augmentation
+from shared.training.inputs import Inputs, channel_statistics
+
+SYMMETRIC = "symmetric"  # pixels from -1 to 1, the range of LLP-GAN's generator
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A dataset on a device.
+
+    Attributes
+    ----------
+    train, test : what a network reads.
+    y_train, y_test : (N,) int64 labels.
+    n_classes : K.
+    checksums : {name: sha256} of the dataset and, where these are read, of its cached features.
+    """
+
+    train: Inputs
+    test: Inputs
+    y_train: np.ndarray
+    y_test: np.ndarray
+    n_classes: int
+    checksums: dict[str, str]
+
+
+def arrays_of(name: str, features: bool = False) -> tuple[datasets.Dataset, np.ndarray, np.ndarray, dict[str, str]]:
+    """Return (dataset, training inputs, test inputs, checksums); the inputs are its cached features if asked for."""
+    dataset = datasets.load(name)
+    checksums = {name: dataset.sha256}
+    if not features:
+        return dataset, dataset.x_train, dataset.x_test, checksums
+    cached = cached_features.load(name)
+    return dataset, cached.train, cached.test, checksums | {f"features/{name}": cached.sha256}
+
+
+@functools.lru_cache(maxsize=2)
+def data_of(
+    name: str,
+    device: torch.device,
+    features: bool = False,
+    augment: Augmentation | None = None,
+    scale: str = "standard",
+) -> Data:
+    """Return a dataset on a device, kept for the next run of the same process.
+
+    Parameters
+    ----------
+    features : read its cached features in place of its images.
+    scale : of images, "standard" (mean 0 and deviation 1 of each channel, over the training set) or "symmetric".
+    """
+    dataset, x_train, x_test, checksums = arrays_of(name, features)
+    images = x_train.ndim == 4
+    statistics = scaling(x_train, scale) if images else None
+    train = Inputs(x_train, device, statistics, augment if images else None)
+    test = Inputs(x_test, device, statistics)
+    return Data(train, test, dataset.y_train, dataset.y_test, dataset.n_classes, checksums)
+
+
+def scaling(images: np.ndarray, scale: str):
+    """Return (mean, std) of the channels of (N, H, W, C) images, in pixel units, for "standard" or "symmetric"."""
+    if scale == SYMMETRIC:
+        return [127.5] * images.shape[3], [127.5] * images.shape[3]
+    return channel_statistics(images)

@@ -1,0 +1,131 @@
+"""The rules between config.yaml and a record, over all papers: who reads what, what changes a hash, what is refused."""
+
+import shutil
+
+import pytest
+import yaml
+
+from shared.config import ConfigError, Spec, SpecError, find, papers, plan, read_config, repository
+from shared.runs import one
+
+PAPERS = papers()
+each_paper = pytest.mark.parametrize("paper", PAPERS)
+
+
+def kinds(paper):
+    """One run of each kind at smoke: runs of a kind hold the same keys and are called alike."""
+    found = {}
+    for run in plan(paper, "smoke"):
+        found.setdefault((tuple(run.spec), run.method), run)
+    return list(found.values())
+
+
+def train_of(paper):
+    return __import__(f"papers.{paper}.train", fromlist=["train"]).train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)]
+)
+def test_a_run_reads_what_its_spec_holds(run, data_root, tmp_path):
+    """A value that nobody reads is a knob without effect; a read of another value raises by itself."""
+    spec = Spec(run.spec._layout, run.spec._values)
+    try:
+        train_of(spec.paper)(spec, device="cpu", checkpoint=tmp_path / ".work" / "run.pt", key=f"{spec.hash}-code")
+    except Exception as error:
+        if not getattr(error, "not_run", False):
+            raise
+        pytest.skip(f"NOT RUN: {error}")
+    assert spec.unread == []
+
+
+@each_paper
+def test_a_neutral_value_changes_nothing(paper, tmp_path):
+    """A key added with the value that means "as before" must not train a paper again."""
+    root = repository()
+    (tmp_path / "config").symlink_to(root / "config")
+    shutil.copytree(root / "papers" / paper, tmp_path / "papers" / paper)
+    path = tmp_path / "papers" / paper / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    for section in content["sections"].values():
+        section[f"knob_{len(section)}"] = {"value": 0, "neutral": 0, "source": "assumed: as before"}
+        break
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    for tier in read_config(paper).tiers:
+        before, after = plan(paper, tier), plan(paper, tier, tmp_path)
+        assert [(r.id, r.spec_hash, r.spec.canonical()) for r in after] == [
+            (r.id, r.spec_hash, r.spec.canonical()) for r in before
+        ]
+        assert len(after[0].spec) == len(before[0].spec) + 1
+
+
+@each_paper
+@pytest.mark.parametrize("place", ["sections", "settings", "set", "grid"])
+def test_a_misspelt_key_in_the_file_is_refused(paper, place, tmp_path):
+    """A misspelling that is taken in silence trains the default under the name of the change."""
+    root = repository()
+    (tmp_path / "config").symlink_to(root / "config")
+    shutil.copytree(root / "papers" / paper, tmp_path / "papers" / paper)
+    path = tmp_path / "papers" / paper / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    tier = content["tiers"]["smoke"]
+    entry = {"value": 1, "source": "assumed: a test"}
+    if place == "sections":
+        next(iter(content["sections"].values()))["when"] = {"sede": 0}
+    elif place == "settings":
+        tier.setdefault("settings", {})["sede"] = entry
+    elif place == "set":
+        tier["experiments"][0].setdefault("set", {})["sede"] = entry
+    else:
+        tier["experiments"][0]["grid"]["sede"] = [1]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ConfigError, match=r"unknown key 'sede'; did you mean 'seed'\?"):
+        plan(paper, "smoke", tmp_path)
+
+
+@each_paper
+def test_a_misspelt_key_on_the_command_line_is_refused(paper, capsys):
+    run = plan(paper, "smoke")[-1]
+    assert one.main(paper, [run.id, "--here", "--tier", "smoke", "--set", "sede=1"]) == 2
+    assert "unknown key 'sede'; did you mean 'seed'?" in capsys.readouterr().err
+
+
+@each_paper
+def test_a_misspelt_key_in_a_call_is_refused(paper):
+    run = plan(paper, "smoke")[-1]
+    with pytest.raises(SpecError, match="did you mean 'seed'"):
+        train_of(paper)({**run.spec, "sede": 1}, device="cpu")
+    with pytest.raises(SpecError, match="did you mean 'seed'"):
+        run.spec.but(sede=1)
+
+
+@each_paper
+def test_a_missing_value_in_a_call_is_refused(paper):
+    run = plan(paper, "smoke")[-1]
+    values = run.spec.values()
+    del values["seed"]
+    with pytest.raises(SpecError, match="the value of 'seed' is missing"):
+        train_of(paper)(values, device="cpu")
+
+
+@each_paper
+def test_no_value_is_set_that_no_run_reads(paper):
+    """A setting of a tier or an experiment that none of its runs holds says something that is not so."""
+    config, idle = read_config(paper), []
+    held_somewhere = set()
+    for tier, section in config.tiers.items():
+        runs = plan(paper, tier)
+        held = {key for run in runs for key in run.spec}
+        held_somewhere |= held
+        idle += [f"tiers.{tier}.settings.{key}" for key in section.get("settings") or {} if key not in held]
+    idle += [f"sections: {key}" for key in config.values if key not in held_somewhere]
+    assert not idle, f"papers/{paper}/config.yaml: no run reads {', '.join(idle)}"
+
+
+@each_paper
+def test_a_run_is_found_by_its_id(paper):
+    run = plan(paper, "smoke")[0]
+    assert find(paper, "smoke", run.id) == find(paper, "smoke", run.id.removeprefix(f"{paper}/"))
+    with pytest.raises(ConfigError, match="has no run"):
+        find(paper, "smoke", "no/such/run")
