@@ -9,11 +9,11 @@ import torch
 
 from papers.ece import metrics
 from papers.ece.criteria import criterion_of
-from papers.ece.data.localised import UNKNOWN
+from shared.datasets.localised.localised import UNKNOWN
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import OVERLAP, Detector, boxes_of
 from papers.ece.detection.network import Network
-from papers.ece.material import Material, material_of, updates
+from papers.ece.data import Material, material_of, updates
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
 from shared.datasets import DatasetError

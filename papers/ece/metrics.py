@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from papers.ece.data.localised import Localised
+from shared.datasets.localised.localised import Localised
 from shared.points.matching import assign, gains, pairs_within
 
 LEVELS = 1023  # quantiles of the probabilities that are tried as thresholds

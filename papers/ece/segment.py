@@ -8,7 +8,7 @@ import torch
 from papers.ece import metrics
 from papers.ece.criteria import criterion_of
 from papers.ece.loss import foreground
-from papers.ece.material import Material, material_of, updates
+from papers.ece.data import Material, material_of, updates
 from papers.ece.segmentation.method import Segmenter, predict_map
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags

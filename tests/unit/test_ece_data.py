@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from papers.ece.data import files, prepared
-from papers.ece.data.__main__ import main
-from papers.ece.data.localised import Localised, objects, of_labels, offsets, origins, scaled, with_discs
+from shared.datasets.localised import files, prepared
+from papers.ece.subset_cli import main
+from shared.datasets.localised.localised import Localised, objects, of_labels, offsets, origins, scaled, with_discs
 from shared.datasets.catalogue import DatasetError
 
 SIZES = ((12, 16), (10, 11), (8, 8))

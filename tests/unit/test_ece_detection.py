@@ -9,13 +9,13 @@ from torch import nn
 
 from papers.ece import detect as detecting
 from papers.ece.criteria import Criterion
-from papers.ece.data.localised import of_labels
+from shared.datasets.localised.localised import of_labels
 from papers.ece.detect import corner, detect, with_pseudo_boxes
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import FLOOR, Detector, boxes_of
 from papers.ece.detection.network import Network
 from papers.ece.loss import Annealing
-from papers.ece.material import Material
+from papers.ece.data import Material
 from papers.ece.metrics import Found, scores
 from shared.datasets import DatasetError
 from shared.methods import Batch

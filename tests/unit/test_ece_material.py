@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from papers.ece.data import prepared, subsets
-from papers.ece.data.localised import of_labels
-from papers.ece.material import material_of, updates
+from papers.ece import subsets
+from shared.datasets.localised import prepared
+from shared.datasets.localised.localised import of_labels
+from papers.ece.data import material_of, updates
 from papers.ece.plan import plan
 from shared.datasets import DatasetError
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from papers.ece.data.localised import of_labels
+from shared.datasets.localised.localised import of_labels
 from papers.ece.metrics import (
     Found,
     best_threshold,

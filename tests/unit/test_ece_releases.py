@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from papers.ece.data import files, prepared
-from papers.ece.data.releases import CONSEP, CRCHISTO, KUMAR, RELEASES
+from shared.datasets.localised import files, prepared
+from shared.datasets.localised.releases import CONSEP, CRCHISTO, KUMAR, RELEASES
 from shared.datasets.catalogue import DatasetError
 
 LABEL = np.zeros((9, 14), np.int32)

@@ -9,8 +9,8 @@ from torch import nn
 
 from papers.ece import segment as segmenting
 from papers.ece.criteria import Criterion
-from papers.ece.data.localised import of_labels
-from papers.ece.material import Material
+from shared.datasets.localised.localised import of_labels
+from papers.ece.data import Material
 from papers.ece.segment import segment
 from papers.ece.segmentation.method import Segmenter, predict_map
 from shared.methods import Batch

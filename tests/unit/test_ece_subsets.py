@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from papers.ece.data import subsets
-from papers.ece.data.__main__ import main
-from papers.ece.data.localised import Localised, offsets, scaled
-from papers.ece.data.prepared import write
+from papers.ece import subsets
+from papers.ece.subset_cli import main
+from shared.datasets.localised.localised import Localised, offsets, scaled
+from shared.datasets.localised.prepared import write
 from shared.datasets.catalogue import DatasetError
 
 FRACTIONS = [k / 10 for k in range(1, 11)]

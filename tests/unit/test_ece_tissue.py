@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from papers.ece.data.tissue import VISIBLE, Recipe, simulate
+from papers.ece.tissue import VISIBLE, Recipe, simulate
 
 FEW = Recipe(side=96, train_images=5, validation_images=1, test_images=2, images_per_slide=4)
 

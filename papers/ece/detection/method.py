@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from papers.ece.data.localised import Localised
+from shared.datasets.localised.localised import Localised
 from papers.ece.detection.library import non_max_suppression
 from papers.ece.detection.network import STRIDE, Network
 from papers.ece.metrics import Found

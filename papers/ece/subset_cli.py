@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from papers.ece.data import prepared, subsets
-from papers.ece.data.releases import RELEASES
+from papers.ece import subsets
+from shared.datasets.localised import prepared
+from shared.datasets.localised.releases import RELEASES
 from shared.datasets.catalogue import DatasetError, say
 from shared.datasets.store import data_root
 

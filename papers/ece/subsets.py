@@ -16,7 +16,7 @@ from typing import TextIO
 
 import numpy as np
 
-from papers.ece.data.localised import SPLITS, Localised, keys
+from shared.datasets.localised.localised import SPLITS, Localised, keys
 from shared.datasets.catalogue import DatasetError
 from shared.training.seeds import axis_seed
 

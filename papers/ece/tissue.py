@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from papers.ece.data.localised import Localised, of_labels
+from shared.datasets.localised.localised import Localised, of_labels
 from shared.training import axis_seed
 
 CLASSES = ("target", "look-alike")

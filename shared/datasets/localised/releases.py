@@ -18,8 +18,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from papers.ece.data import files
-from papers.ece.data.localised import UNKNOWN, Localised, objects, of_labels, offsets
+from shared.datasets.localised import files
+from shared.datasets.localised.localised import UNKNOWN, Localised, objects, of_labels, offsets
 from shared.datasets.catalogue import DatasetError, say
 
 CONSEP = (
@@ -63,7 +63,7 @@ class Release:
     @property
     def advice(self) -> str:
         """What to do to have the set."""
-        layout = "laid out as papers/ece/data/prepared.py says"
+        layout = "laid out as shared/datasets/localised/prepared.py says"
         if not self.page:
             known = f"it is {self.terms}; a copy goes" if self.terms else "put it"
             return f"{known} into LLP_MIRROR under its name, {layout}"

@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from papers.ece.data import files
-from papers.ece.data.localised import SPLITS, Localised, keys, objects, of_labels, offsets
-from papers.ece.data.releases import OWN, RELEASES, Release
+from shared.datasets.localised import files
+from shared.datasets.localised.localised import SPLITS, Localised, keys, objects, of_labels, offsets
+from shared.datasets.localised.releases import OWN, RELEASES, Release
 from shared.datasets.catalogue import Absent, DatasetError, Source, say
 from shared.datasets.download import ensure_space, find_in_mirror
 from shared.datasets.store import data_root, lock, recover

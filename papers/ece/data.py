@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from papers.ece.data import prepared, subsets, tissue
-from papers.ece.data.localised import Localised, origins, scaled, with_discs
+from papers.ece import subsets, tissue
+from shared.datasets.localised import prepared
+from shared.datasets.localised.localised import Localised, origins, scaled, with_discs
 from papers.ece.names import SIMULATED
 from shared.datasets import DatasetError
 from shared.training import axis_seed
