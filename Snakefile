@@ -4,18 +4,19 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-report: "workflows/report/workflow.rst"
-
-
 include: "workflows/common.smk"
 include: "workflows/data.smk"
-include: "workflows/rot.smk"
-include: "workflows/mle_llp.smk"
-include: "workflows/plot.smk"
-include: "workflows/vp_dsd.smk"
-include: "workflows/ece.smk"
 include: "workflows/papers.smk"
 include: "workflows/report.smk"
+
+
+report: caption(
+    "workflow",
+    "Every table and figure of this tier, and every number and claim of the papers beside what was reproduced.",
+    "**Reported beside reproduced** holds the verdicts. A folder for each paper holds its figures and tables. What stands in "
+    "for a paper's data or network is named under each figure and table; what was not run is shown as NOT RUN.",
+    BEFORE.records() if BEFORE else "",
+)
 
 
 rule all:
@@ -25,5 +26,7 @@ rule all:
 
 
 onsuccess:
+    after = status(TIER)
     print(f"Results of tier {TIER.tier}: {RESULTS}; all on one page: {RESULTS}/report.html.", file=sys.stderr)
+    print(f"Trained now: {max(0, after.here - BEFORE.here)} runs. {after.records()}", file=sys.stderr)
     print(f"Reported beside reproduced: python -m shared.comparison --tier {TIER.tier}", file=sys.stderr)

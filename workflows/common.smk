@@ -1,4 +1,4 @@
-# Shared by all rules: the tier, the code each one runs, and the first lines a person reads.
+# Shared by all rules: the tier, its papers and what each makes, the code each rule runs, the first lines a person reads.
 import sys
 from pathlib import Path
 
@@ -6,29 +6,34 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.utils import validate
 
+from shared.config import ConfigError, default_tier, load_tier, papers, papers_of, plan, tiers
+from shared.config.complete import lacking
+from shared.config.files import check_keys, read_yaml
+from shared.config.outputs import read_outputs
 from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES
-from shared.records import ConfigError, default_tier, load_tier, papers_of, sources, specs, tiers
-from shared.records.config import check_keys, read_yaml
 from shared.records.store import write_text
-from shared.records.sweep import missing_records, outlook, runs_to_try_again
+from shared.runs.code import sources
+from shared.runs.status import status
+from shared.runs.sweep import missing_records, runs_folder, runs_to_try_again
 
 try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
     validate(config, "../config/schema.yaml")
     TIER = load_tier(config.get("tier") or default_tier())
-    OUTLOOK = outlook(TIER)
+    FORGOTTEN = [sentence for paper in papers() for sentence in lacking(paper)]
+    if FORGOTTEN:
+        raise ConfigError("\n".join(FORGOTTEN))
+    PAPERS = papers_of(TIER.tier)
+    OUTPUTS = {paper: read_outputs(paper) for paper in PAPERS}
+    AGAIN = bool(config.get("again"))
+    BEFORE = status(TIER, AGAIN) if workflow.is_main_process else None
 except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = f"results/{TIER.tier}"
-
-PAPERS = papers_of(TIER)
-
-# paper: {"figures": {name: title}, "tables": names with csv and md, "curves": names with csv only}; see papers.smk.
-MADE = {}
-# What all papers' rules make; the report shows it, and `all` asks for the report.
-PRODUCTS = []
+if AGAIN:
+    os.environ["LLP_AGAIN"] = "1"  # heard by sweeps; as a parameter of the rule it would train once more without it
 
 
 def code(*modules):
@@ -37,13 +42,19 @@ def code(*modules):
     return sorted(str(path.relative_to(workflow.basedir)) for path in files)
 
 
+def computing(module):
+    """The files that a training run computes with, as inputs; what carries specs and records is none of them."""
+    return sorted(str(path.relative_to(workflow.basedir)) for path in sources(module, carriers=False))
+
+
 def data_of(paper):
     """The prepared data a paper's tier trains on, by manifests small enough to be compared by content, not by time.
 
     Of a dataset that may be absent, the note that says whether it is there. Not `ancient`: where such an input is made
     again, Snakemake 9 leaves out all that stands on it.
     """
-    needed = {(spec["dataset"], spec.get("network") == "patch_features") for spec in specs(paper, TIER.tier)}
+    specs = [run.spec.values() for run in plan(paper, TIER.tier)]
+    needed = {(spec["dataset"], spec.get("network") == "patch_features") for spec in specs if "dataset" in spec}
     found = []
     for name, features in sorted(needed):
         if name in OPTIONAL:
@@ -56,26 +67,38 @@ def data_of(paper):
 
 
 def gone(paper):
-    """A file, as an input: it changes when records were deleted since they were made, or could not be made for want of
-    a dataset that is there now, and only then.
+    """A file, as an input: it changes when records were deleted since they were made, could not be made for want of a
+    dataset that is there now, or are to be made again, and only then.
 
     As a parameter the list would change back after training, and ask for one training more.
     """
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
-    names = {spec["dataset"] for spec in specs(paper, TIER.tier)}
+    names = {run.spec.values().get("dataset") for run in plan(paper, TIER.tier)} - {None}
     ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]
-    lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready)
+    lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready) + AGAIN * ["all, again"]
     if lost or not note.exists():
-        index = Path(workflow.basedir, RESULTS, paper, "runs/index.csv")
-        write_text(note, f"{index.stat().st_mtime_ns}\n{lost}\n" if lost else "")
+        index = runs_folder(paper, TIER.tier) / "index.csv"
+        write_text(note, f"{index.stat().st_mtime_ns}\n{lost}\n" if lost and index.exists() else "")
     return str(note.relative_to(workflow.basedir))
 
 
+def caption(name, *paragraphs):
+    """A file with the words that the report shows beside a figure or a page, made from what outputs.yaml says."""
+    path = Path(workflow.basedir, ".work", "report", TIER.tier, f"{name}.rst")
+    text = "\n\n".join(filter(None, paragraphs)) + "\n"
+    if not path.exists() or path.read_text() != text:
+        write_text(path, text)
+    return str(path)
+
+
 if workflow.is_main_process and "--report" not in sys.argv:
+    left_out = [paper for paper in papers() if paper not in PAPERS]
     print(
         f"Tier {TIER.tier}: {TIER.says}.",
-        f"Estimated time: {OUTLOOK}; data that is not there yet comes on top.",
-        f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(tiers())}.",
+        BEFORE.records(),
+        f"To train: {BEFORE.outlook()}; data that is not there yet comes on top.",
+        *([f"Left out, for want of the tier {TIER.tier} in their config.yaml: {', '.join(left_out)}."] if left_out else []),
+        f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(tiers())}. Anew: --config again=true.",
         sep="\n",
         file=sys.stderr,
     )

@@ -1,10 +1,25 @@
-# The rules of every paper: train, tables, figures, tables as a page. MADE says what each one's scripts write.
-for paper, made in MADE.items():
-    if paper not in PAPERS:  # this tier is of others
-        continue
+# The rules of every paper, from its outputs.yaml: NAME, NAME_train, NAME_tables, NAME_figures and NAME_page.
+PRODUCTS = []  # what all of them make; the report shows it, and `all` asks for the report
+
+for paper in papers():
     where = f"{RESULTS}/{paper}"
-    tables = expand(f"{where}/{{name}}.md", name=made["tables"])
-    numbers = expand(f"{where}/{{name}}.csv", name=[*made["curves"], *made["tables"]])
+    if paper not in PAPERS:
+
+        rule:
+            name:
+                paper
+            localrule: True
+            params:
+                said=f"{paper} has no tier {TIER.tier} in its config.yaml: nothing to do",
+                folder=where,
+            shell:
+                "mkdir -p {params.folder}; echo '{params.said}' >&2"
+
+        continue
+    made = OUTPUTS[paper]
+    figures = [figure.name for figure in made.figures]
+    tables = expand(f"{where}/{{name}}.md", name=made.text())
+    numbers = expand(f"{where}/{{name}}.csv", name=made.csv())
 
     rule:
         name:
@@ -13,7 +28,7 @@ for paper, made in MADE.items():
             f"{where}/runs/index.csv",
             tables,
             numbers,
-            expand(f"{where}/{{name}}.{{kind}}", name=made["figures"], kind=["svg", "png"]),
+            expand(f"{where}/{{name}}.{{kind}}", name=figures, kind=["svg", "png"]),
             f"{where}/comparison.csv",
 
     rule:
@@ -21,8 +36,8 @@ for paper, made in MADE.items():
             f"{paper}_train"
         input:
             data_of(paper),
-            plan=[f"papers/{paper}/config.yaml", f"papers/{paper}/plan.py", f"config/{TIER.tier}.yaml"],
-            code=code(f"papers.{paper}.train"),
+            plan=[f"papers/{paper}/config.yaml", f"papers/{paper}/names.py", f"config/{TIER.tier}.yaml"],
+            code=computing(f"papers.{paper}.train"),
             gone=gone(paper),
         output:
             f"{where}/runs/index.csv",
@@ -37,18 +52,21 @@ for paper, made in MADE.items():
             paper=paper,
             tier=TIER.tier,
         shell:
-            "python -m shared.records.sweep --paper {params.paper} --tier {params.tier} --cores {threads} 2>&1 | tee {log}"
+            "python -m shared.runs.sweep --paper {params.paper} --tier {params.tier} --cores {threads} 2>&1 | tee {log}"
 
     rule:
         name:
             f"{paper}_tables"
         input:
             f"{where}/runs/index.csv",
+            outputs=f"papers/{paper}/outputs.yaml",
             code=code(f"papers.{paper}.tables"),
         output:
             tables,
             numbers,
-            f"{where}/metrics.json",
+            f"{where}/notes.json",
+            f"{RESULTS}/metrics/{paper}.json",
+            f"{RESULTS}/plots/{paper}.csv" if made.plot else [],
         log:
             f"{RESULTS}/logs/{paper}_tables.log",
         conda:
@@ -57,21 +75,26 @@ for paper, made in MADE.items():
             module=f"papers.{paper}.tables",
             tier=TIER.tier,
         shell:
-            "python -m {params.module} {params.tier} 2>&1 | tee {log}"
+            "python -m {params.module} --tier {params.tier} 2>&1 | tee {log}"
 
     rule:
         name:
             f"{paper}_figures"
         input:
             numbers,
+            f"{where}/notes.json",
+            outputs=f"papers/{paper}/outputs.yaml",
             code=code(f"papers.{paper}.figures"),
         output:
-            expand(f"{where}/{{name}}.png", name=made["figures"]),
+            expand(f"{where}/{{name}}.png", name=figures),
             [
                 report(
-                    f"{where}/{name}.svg", caption=f"report/{paper}_{name}.rst", category=paper, labels={"what": what}
+                    f"{where}/{figure.name}.svg",
+                    caption=caption(f"{paper}_{figure.name}", figure.caption or figure.title),
+                    category=paper,
+                    labels={"what": figure.title},
                 )
-                for name, what in made["figures"].items()
+                for figure in made.figures
             ],
         log:
             f"{RESULTS}/logs/{paper}_figures.log",
@@ -81,18 +104,18 @@ for paper, made in MADE.items():
             module=f"papers.{paper}.figures",
             tier=TIER.tier,
         shell:
-            "python -m {params.module} {params.tier} 2>&1 | tee {log}"
+            "python -m {params.module} --tier {params.tier} 2>&1 | tee {log}"
 
     rule:
         name:
             f"{paper}_page"
         input:
             tables,
-            code=code("shared.records.page"),
+            code=code("shared.tables.page"),
         output:
             report(
                 f"{where}/tables.html",
-                caption=f"report/{paper}_tables.rst",
+                caption=caption(f"{paper}_tables", f"The tables of {paper}: {'; '.join(t.title for t in made.tables if t.text)}."),
                 category=paper,
                 labels={"what": "Tables"},
             ),
@@ -103,7 +126,7 @@ for paper, made in MADE.items():
         params:
             tables=tables,
         shell:
-            "python -m shared.records.page {output} {params.tables} 2>&1 | tee {log}"
+            "python -m shared.tables.page {output} {params.tables} 2>&1 | tee {log}"
 
     PRODUCTS += [[f"{where}/runs/index.csv", tables, numbers, f"{where}/comparison.csv", f"{where}/tables.html"]]
-    PRODUCTS += [expand(f"{where}/{{name}}.{{kind}}", name=made["figures"], kind=["svg", "png"])]
+    PRODUCTS += [expand(f"{where}/{{name}}.{{kind}}", name=figures, kind=["svg", "png"])]

@@ -1,9 +1,4 @@
 # Reported beside reproduced, for every paper, and the one page that shows everything.
-for paper in PAPERS:
-    if not any(rule.name == f"{paper}_train" for rule in workflow.rules):
-        raise WorkflowError(f"Snakefile: include workflows/{paper}.smk before workflows/papers.smk")
-
-
 rule comparison:
     input:
         f"{RESULTS}/{{paper}}/runs/index.csv",
@@ -28,11 +23,15 @@ rule comparison:
 rule comparison_page:
     input:
         text=f"{RESULTS}/{{paper}}/comparison.md",
-        code=code("shared.records.page"),
+        code=code("shared.tables.page"),
     output:
         report(
             f"{RESULTS}/{{paper}}/comparison.html",
-            caption="report/comparison.rst",
+            caption=caption(
+                "comparison",
+                "Every number of the paper beside what was reproduced, with its verdict, and every claim beside the control that "
+                "the paper left out. A verdict of NOT COMPARABLE or NOT RUN says so with its reason.",
+            ),
             category="Reported beside reproduced",
             labels={"what": "{paper}"},
         ),
@@ -41,7 +40,7 @@ rule comparison_page:
     conda:
         "../environment.yml"
     shell:
-        "python -m shared.records.page {output} {input.text} 2>&1 | tee {log}"
+        "python -m shared.tables.page {output} {input.text} 2>&1 | tee {log}"
 
 
 rule results:
@@ -53,7 +52,7 @@ rule results:
 rule report:
     input:
         rules.results.input,
-        captions=sorted(str(path) for path in Path("workflows/report").glob("*.rst")),
+        outputs=expand("papers/{paper}/outputs.yaml", paper=PAPERS),
     output:
         f"{RESULTS}/report.html",
     log:

@@ -1,114 +1,77 @@
-"""Records -> the numbers of Figures 1 and 2, the alpha sweep and the controls: ``python -m papers.rot.tables TIER``."""
+"""Records -> the numbers of Figures 1 and 2, the alpha sweep and the controls; outputs.yaml names them."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pandas
 
-from papers.rot.plan import plan
-from shared.records import store
-from shared.records.summary import (
-    command,
-    equations,
-    not_run,
-    over_seeds,
-    planned_rows,
-    stand_ins,
-    with_text,
-    write_csv,
-    write_markdown,
-)
+from shared.tables.evidence import Evidence
+from shared.tables.make import Table
+from shared.tables.numbers import checks, over_seeds, wide, with_text
+from shared.tables.numbers import curves as curves_of
 
-METHODS = {"avgkl": "AvgKL", "kl": "KL", "rot": "ROT"}
-LEGEND = "Test accuracy in percent, mean ± standard deviation over seeds (number of seeds)."
+ALPHA = "rot-alpha"  # what ROT at another alpha than the tier's is called
 
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Tidy rows as the cells of ``reported.csv``: both figures show methods by dataset and bag size."""
-    chosen = rows[rows.method.isin(METHODS) & (rows.metric == "accuracy")]
-    column = chosen.dataset + " n=" + chosen.bag_size.astype(int).astype(str)
-    plain = chosen.assign(row=chosen.method, column=column)
-    return pandas.concat([plain.assign(table=table) for table in ("fig1", "fig2")])[
-        ["table", "row", "column", "metric", "selection", "seed", "value", "id"]
-    ]
+    """Return the rows as cells of the tables: `table`, `row`, `column` beside what they have; a row may be in several.
+
+    Figures 1 and 2 show every loss as it is; another alpha belongs to the sweep, and what is left to the controls.
+    """
+    rows = rows[rows.metric == "accuracy"]
+    column = rows.dataset + " n=" + rows.bag_size.astype(int).astype(str)
+    rows = rows.assign(row=rows.method, column=column, bag_size=rows.bag_size.astype(int))
+    plain, swept = rows.method == rows.loss, rows.method.str.startswith(ALPHA)
+    parts = {"fig1": rows[plain], "fig2": rows[plain], "alpha": rows[swept], "controls": rows[~plain & ~swept]}
+    return pandas.concat([part.assign(table=table) for table, part in parts.items()], ignore_index=True)
 
 
-def curves(records: list[dict]) -> pandas.DataFrame:
-    """Figure 1: test accuracy after each epoch, over seeds."""
-    points = [
-        {**{key: record["spec"][key] for key in ("dataset", "method", "bag_size")}, "epoch": epoch, "value": value}
-        for record in records
-        if record["spec"]["method"] in METHODS
-        for epoch, value in zip(record["curves"]["epoch"], record["curves"]["test_accuracy"], strict=True)
-    ]
-    by = ["dataset", "method", "bag_size", "epoch"]
-    return over_seeds(pandas.DataFrame(points, columns=[*by, "value"]), by)
+def _cells(evidence: Evidence, table: str) -> pandas.DataFrame:
+    every = cells(evidence.rows(runs=evidence.where(task="learning")))
+    return every[every.table == table]
 
 
-def final(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Figure 2: final accuracy by dataset, method and bag size, under each selection rule."""
-    table = over_seeds(rows[rows.method.isin(METHODS)], ["dataset", "method", "bag_size", "selection"])
+def curves(evidence: Evidence) -> pandas.DataFrame:
+    """Figure 1: return test accuracy after each epoch, over seeds."""
+    shown = set(_cells(evidence, "fig1")["id"])
+    runs = [run for run in evidence.runs if run.id in shown]
+    return curves_of(evidence, runs, ["dataset", "method", "bag_size"], {"test_accuracy": "accuracy"})
+
+
+def fig2(evidence: Evidence) -> Table:
+    """Figure 2: return final accuracy by dataset, method and bag size, under each selection rule."""
+    table = over_seeds(_cells(evidence, "fig2"), ["dataset", "method", "bag_size", "selection"])
     table = table.sort_values(["dataset", "method", "selection", "bag_size"], kind="stable")
-    return table[["dataset", "method", "bag_size", "n_seeds", "mean", "std", "selection"]]
+    return Table(table, wide(table, ["dataset", "method"], "bag_size", "n"))
 
 
-def alpha_sweep(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Accuracy of ROT by alpha, where the tier sweeps it."""
-    rot = rows[rows.loss == "rot"]
-    swept = rot[rot.method.str.startswith("rot-alpha")][["dataset", "bag_size"]].drop_duplicates()
+def alpha(evidence: Evidence) -> Table:
+    """Return the accuracy of ROT by alpha where the tier sweeps it, its own alpha among them, at the seeds swept."""
+    swept, plain = _cells(evidence, "alpha"), _cells(evidence, "fig2")
+    own = plain[(plain.loss == "rot") & plain.seed.isin(swept.seed.unique())]
+    own = own.merge(swept[["dataset", "bag_size"]].drop_duplicates())
     by = ["dataset", "bag_size", "alpha", "selection"]
-    seeds = rot[rot.method.str.startswith("rot-alpha")].seed.unique()
-    chosen = rot[rot.seed.isin(seeds) & rot.method.str.fullmatch(r"rot(-alpha.*)?")].merge(swept)
-    return over_seeds(chosen, by).sort_values(by, kind="stable")
+    table = over_seeds(pandas.concat([own, swept]), by).sort_values(by, kind="stable")
+    return Table(table, with_text(table))
 
 
-def controls(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """What the paper left out: proportions permuted among bags, other weight decay, beside the plain methods."""
-    others = rows[~rows.method.isin(METHODS) & ~rows.method.str.startswith("rot-alpha") & (rows.selection == "last")]
-    same = others[["dataset", "bag_size"]].drop_duplicates()
-    plain = rows[rows.method.isin(METHODS) & (rows.selection == "last")].merge(same)
+def controls(evidence: Evidence) -> Table:
+    """Return what the paper left out, such as proportions permuted among bags, beside the plain methods."""
+    others = _cells(evidence, "controls").query("selection == 'last'")
+    plain = _cells(evidence, "fig2").query("selection == 'last'")
+    beside = plain.merge(others[["dataset", "bag_size"]].drop_duplicates())
     by = ["dataset", "bag_size", "method"]
-    return over_seeds(pandas.concat([plain, others]), by).sort_values(by, kind="stable")
+    table = over_seeds(pandas.concat([beside, others]), by).sort_values(by, kind="stable")
+    return Table(table, with_text(table))
 
 
-def _wide(table: pandas.DataFrame) -> pandas.DataFrame:
-    last = table[table.selection == "last"]
-    wide = with_text(last).pivot(index=["dataset", "method"], columns="bag_size", values="accuracy")
-    wide.columns = [f"n={n:g}" for n in wide.columns]
-    return wide.fillna("not planned").reset_index()
-
-
-def _metrics(table: pandas.DataFrame) -> dict[str, float]:
-    """Accuracy after the last epoch by ``dataset/method/bag<n>``, for `dvc metrics`."""
-    last = table[(table.selection == "last") & (table.n_seeds > 0)]
-    names = last.dataset + "/" + last.method + "/bag" + last.bag_size.astype(str)
-    return dict(zip(names, last["mean"], strict=True))
-
-
-def write(tier: str, results: Path) -> None:
-    """Every table of a tier, from the records under ``results/<tier>/rot/runs``."""
-    folder = results / tier / "rot"
-    records = store.read(folder / "runs")
-    rows = planned_rows([run for run in plan(tier) if "bag_size" in run.spec], folder / "runs")
-    rows = rows.astype({"bag_size": int})
-
-    def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str = "") -> None:
-        used = rows[rows.dataset.isin(table.get("dataset", []))]
-        write_csv(table, folder / f"{name}.csv")
-        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {stand_ins(used)}", not_run(used)])
-
-    write_csv(curves(records), folder / "fig1.csv")
-    fig2, swept, control, checked = final(rows), alpha_sweep(rows), controls(rows), equations(records)
-    store.write_text(folder / "metrics.json", json.dumps(_metrics(fig2), indent=1) + "\n")
-    publish("fig2", fig2, _wide(fig2), "Figure 2: accuracy by bag size, last epoch", LEGEND)
-    publish("alpha", swept, with_text(swept), "ROT by alpha (Section 4.1)", LEGEND)
-    note = f"{LEGEND} kl-permuted: KL on bags whose proportions were dealt out at random; chance is 100 / K."
-    publish("controls", control, with_text(control), "Controls the paper left out, last epoch", note)
-    note = "Largest deviation in float64 over random predictions; no training."
-    publish("equations", checked, checked, "Propositions 1 and 2 and Equation 5", note)
+def equations(evidence: Evidence) -> Table:
+    """Return the deviations from the propositions, checked in float64."""
+    return Table(checks(evidence), used=evidence.where(task="check"))
 
 
 if __name__ == "__main__":
-    command(write, "papers.rot.tables", __doc__)
+    import sys
+
+    from shared.tables.make import main, make_tables
+
+    sys.exit(main("rot", make_tables))

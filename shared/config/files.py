@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,6 +28,8 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict | set):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
             seen.add(key)
@@ -39,11 +42,28 @@ def read_yaml(path: Path) -> dict:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping, not a {type(content).__name__}")
+        raise ConfigError(f"{path} must hold a mapping, not {_kind(content)}")
     return content
+
+
+def mapping(content: Any, at: str) -> dict[str, Any]:
+    """Return `content`, which must be a mapping of names; anything else is refused with its place."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{at} must be a mapping, not {_kind(content)}")
+    for key in content:
+        if not isinstance(key, str):
+            raise ConfigError(f"{at}: {key!r} is {_kind(key)} to YAML and cannot be a name; quote it or choose another")
+    return content
+
+
+def _kind(content: Any) -> str:
+    name = type(content).__name__
+    return "empty" if content is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def likeliest(key: str, known: Iterable[str]) -> str:

@@ -7,14 +7,19 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
+import importlib.util
 import itertools
+import keyword
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.config.files import ConfigError, check_keys, likeliest, read_yaml, repository, require_keys
+from shared.config.files import ConfigError, check_keys, likeliest, mapping, read_yaml, repository, require_keys
 from shared.config.spec import Layout, Section, Spec, check_type
 from shared.config.tiers import check_paper, papers
 
@@ -78,44 +83,72 @@ def papers_of(tier: str, root: Path | None = None) -> list[str]:
 def read_config(paper: str, root: Path | None = None) -> Config:
     """Read ``papers/<paper>/config.yaml``; what is unknown, missing, there twice or without a source is refused."""
     check_paper(paper, root)
-    path = (root or repository()) / "papers" / paper / "config.yaml"
-    return _read(paper, path, path.stat().st_mtime_ns)
+    return _read(paper, (root or repository()) / "papers" / paper / "config.yaml", config_stamp(paper, root))
 
 
 @functools.lru_cache(maxsize=64)
-def _read(paper: str, path: Path, _changed: int) -> Config:
+def _read(paper: str, path: Path, _stamp: str) -> Config:
     content, at = read_yaml(path), f"papers/{paper}/config.yaml"
     check_keys(content, ("sections", "tiers"), at)
     require_keys(content, ("sections", "tiers"), at)
     sections, values, sources, neutral = [], {}, {}, {}
-    for name, section in content["sections"].items():
+    for name, section in mapping(content["sections"], f"{at}: sections").items():
         here = f"{at}: sections.{name}"
-        entries = {key: entry for key, entry in section.items() if key not in ABOUT_SECTION}
+        entries = {key: entry for key, entry in mapping(section, here).items() if key not in ABOUT_SECTION}
         for key, entry in entries.items():
             if key in values:
                 raise ConfigError(f"{here}: {key!r} stands in another section, too")
-            if not key.isidentifier() or hasattr(Spec, key):
+            if not key.isidentifier() or key.startswith("_") or keyword.iskeyword(key) or hasattr(Spec, key):
                 raise ConfigError(f"{here}: {key!r} cannot be the name of a value; choose another")
             values[key], sources[key] = _value(key, entry, here)
             if "neutral" in entry:
                 check_type(key, entry["neutral"], entry["value"], here)
                 neutral[key] = entry["neutral"]
-        when = section.get("when") or []
-        sections.append(Section(name, tuple(entries), tuple(_ways(when, here)), section.get("stage", "")))
+        ways = _ways(section["when"], here) if "when" in section else []
+        stage = section.get("stage", "")
+        if not isinstance(stage, str) or ("stage" in section and not stage):
+            raise ConfigError(f"{here}: `stage` must be the name of a shared stage, not {stage!r}")
+        sections.append(Section(name, tuple(entries), tuple(ways), stage))
     for section in sections:
         for way in section.when:
-            check_keys(way, values, f"{at}: sections.{section.name}.when")
+            _check_way(way, values, f"{at}: sections.{section.name}.when")
     layout = Layout(paper, tuple(sections), neutral)
-    for tier, own in content["tiers"].items():
-        here = f"{at}: tiers.{tier}"
-        check_keys(own, ABOUT_TIER, here)
-        require_keys(own, ["experiments"], here)
+    for tier, own in mapping(content["tiers"], f"{at}: tiers").items():
+        _check_tier(own, f"{at}: tiers.{tier}")
     return Config(layout, values, sources, content["tiers"], at)
 
 
-def _ways(when: Mapping | list, at: str) -> list[Mapping[str, Any]]:
+def _check_tier(own: Any, at: str) -> None:
+    """Refuse a tier of another shape; what its keys and values may be is checked where its runs are made."""
+    check_keys(mapping(own, at), ABOUT_TIER, at)
+    require_keys(own, ["experiments"], at)
+    _check_about(own, at)
+    mapping(own.get("settings") or {}, f"{at}.settings")
+    if not isinstance(own["experiments"], list) or not own["experiments"]:
+        raise ConfigError(f"{at}.experiments must be a list of {{name: ..., grid: ...}}, not {own['experiments']!r}")
+    for n, experiment in enumerate(own["experiments"]):
+        named = isinstance(experiment, dict) and experiment.get("name")
+        here = f"{at}.experiments ({named or f'number {n + 1}'})"
+        check_keys(mapping(experiment, here), ABOUT_EXPERIMENT, here)
+        require_keys(experiment, ["name", "grid"], here)
+        if not isinstance(named, str):
+            raise ConfigError(f"{here}: `name` must be a text, not {experiment['name']!r}")
+        _check_about(experiment, here)
+        mapping(experiment["grid"], f"{here}.grid")
+        mapping(experiment.get("set") or {}, f"{here}.set")
+
+
+def _check_about(about: Mapping[str, Any], at: str) -> None:
+    seconds, stand_in = about.get("seconds", 1), about.get("stand_in", "")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
+        raise ConfigError(f"{at}: `seconds` must be a number above 0, not {seconds!r}")
+    if not isinstance(stand_in, str):
+        raise ConfigError(f"{at}: `stand_in` must be a text, not {stand_in!r}")
+
+
+def _ways(when: Any, at: str) -> list[Mapping[str, Any]]:
     ways = when if isinstance(when, list) else [when]
-    for way in ways:
+    for way in ways or [None]:
         if not isinstance(way, Mapping) or not way:
             raise ConfigError(f"{at}: `when` must be {{key: value or list}}, or a list of such")
         for key, wanted in way.items():
@@ -124,13 +157,37 @@ def _ways(when: Mapping | list, at: str) -> list[Mapping[str, Any]]:
     return ways
 
 
+def _check_way(way: Mapping[str, Any], values: Mapping[str, Any], at: str) -> None:
+    """Refuse a condition on an unknown key, and one that no value can meet."""
+    check_keys(way, values, at)
+    for key, wanted in way.items():
+        wanted = wanted["not"] if isinstance(wanted, Mapping) else wanted
+        allowed = wanted if isinstance(wanted, list) else [wanted]
+        if not allowed:
+            raise ConfigError(f"{at}: {key} is compared with an empty list")
+        for value in allowed:
+            check_type(key, value, values[key], at)
+
+
 def _value(key: str, entry: Any, at: str, more: Iterable[str] = ("neutral",)) -> tuple[Any, str]:
     if not isinstance(entry, dict) or not {"value", "source"} <= set(entry) <= {"value", "source", *more}:
         raise ConfigError(f'{at}: {key} must read {{value: ..., source: "Section ..." or "assumed: why"}}')
-    source = str(entry["source"] or "").strip()
-    if source.removeprefix("assumed").strip(" :") == "":
-        raise ConfigError(f"{at}: the source of {key} must name a place in the paper or say why: \"assumed: ...\"")
+    source = entry["source"].strip() if isinstance(entry["source"], str) else ""
+    if source.removeprefix("assumed").strip(" :.,") == "":
+        raise ConfigError(f'{at}: the source of {key} must name a place in the paper or say why: "assumed: ..."')
+    _check_plain(key, entry["value"], at)
     return entry["value"], source
+
+
+def _check_plain(key: str, value: Any, at: str) -> None:
+    """Refuse what a record cannot hold, and a number that YAML reads as a text: it wants 1.0e-4 for 1e-4."""
+    if isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_plain(key, inner, at)
+    elif isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        raise ConfigError(f"{at}: {key} is the text {value!r} to YAML; a number with an exponent reads 1.0e-4")
+    elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{at}: {key} must be a text, a number, true or false, or a list of such, not {value!r}")
 
 
 def _changed(config: Config, changes: Mapping | None, at: str) -> dict[str, Any]:
@@ -154,34 +211,37 @@ def plan(paper: str, tier: str, root: Path | None = None) -> list[Run]:
     ConfigError
         For an unknown key or tier, one id for two specs, and a grid whose axis no run reads.
     """
-    config = read_config(paper, root)
+    check_paper(paper, root)
     return list(_plan(paper, tier, root or repository(), config_stamp(paper, root)))
 
 
-def config_stamp(paper: str, root: Path | None = None) -> int:
-    """Return when a paper's config.yaml was changed: what plans are kept by."""
-    return ((root or repository()) / "papers" / paper / "config.yaml").stat().st_mtime_ns
+def config_stamp(paper: str, root: Path | None = None) -> str:
+    """Return a hash of a paper's config.yaml and names.py: what plans are kept by in a process."""
+    folder, digest = (root or repository()) / "papers" / paper, hashlib.sha256()
+    for path in (folder / "config.yaml", folder / "names.py"):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(paper: str, tier: str, root: Path, _stamp: int) -> tuple[Run, ...]:
-    config, names = read_config(paper, root), names_of(paper)
+def _plan(paper: str, tier: str, root: Path, _stamp: str) -> tuple[Run, ...]:
+    config, names = read_config(paper, root), names_of(paper, root)
     if tier not in config.tiers:
         raise ConfigError(f"{config.at} has no tier {tier!r}; it has {', '.join(config.tiers)}")
     section, at = config.tiers[tier], f"{config.at}: tiers.{tier}"
     base = {**config.values, **_changed(config, section.get("settings"), f"{at}.settings")}
     by_id: dict[str, Run] = {}
     for experiment in section["experiments"]:
-        here = f"{at}.experiments ({experiment.get('name', 'without a name')})"
-        check_keys(experiment, ABOUT_EXPERIMENT, here)
-        require_keys(experiment, ["name", "grid"], here)
+        here = f"{at}.experiments ({experiment['name']})"
         own = {**base, **_changed(config, experiment.get("set"), f"{here}.set")}
         check_keys(experiment["grid"], config.values, f"{here}.grid")
         axes = {key: v if isinstance(v, list) else [v] for key, v in experiment["grid"].items()}
         for key, points in axes.items():
-            like = config.values[key]
-            for value in points if not isinstance(like, list) else ():
-                check_type(key, value, like, f"{here}.grid")
+            if not points:
+                raise ConfigError(f"{here}.grid: the list of {key} is empty")
+            for value in points:
+                _check_plain(key, value, f"{here}.grid")
+                check_type(key, value, config.values[key], f"{here}.grid")
         points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
         points.sort(key=lambda point: point.get("seed", 0))
         about = {**section, **experiment}
@@ -191,6 +251,8 @@ def _plan(paper: str, tier: str, root: Path, _stamp: int) -> tuple[Run, ...]:
                 condition = config.layout.section_of(key).condition()
                 raise ConfigError(f"{here}.grid: no run reads {key!r}; it is where {condition}")
         for run in runs:
+            if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", run.id):
+                raise ConfigError(f"{here}: the id {run.id!r} cannot be a path; see names.py")
             if by_id.setdefault(run.id, run).spec != run.spec:
                 raise ConfigError(f"{here}: two different specs have the id {run.id}")
     return tuple(by_id.values())
@@ -210,14 +272,20 @@ def _run(layout: Layout, values: dict, base: Mapping, axes: Iterable[str], names
     return Run(run_id, method, spec, float(about.get("seconds", 60)), about.get("stand_in", ""), about["name"])
 
 
-def names_of(paper: str) -> Any:
-    """Import ``papers.<paper>.names``, which defines `method(spec)` and `path(spec, method)`."""
-    try:
+def names_of(paper: str, root: Path | None = None) -> Any:
+    """Import ``papers/<paper>/names.py``, which defines `method(spec)` and `path(spec, method)`.
+
+    Of the repository it is the module ``papers.<paper>.names``; of another root, what the file there says.
+    """
+    path = (root or repository()) / "papers" / paper / "names.py"
+    if not path.is_file():
+        raise ConfigError(f"papers/{paper}/names.py is missing; it says what the paper's methods are called")
+    if root in (None, repository()):
         return importlib.import_module(f"papers.{paper}.names")
-    except ModuleNotFoundError as error:
-        if error.name and not f"papers.{paper}.names".startswith(error.name):
-            raise
-        raise ConfigError(f"papers/{paper}/names.py is missing; it says what the paper's methods are called") from None
+    found = importlib.util.spec_from_file_location(f"names of {paper}", path)
+    names = importlib.util.module_from_spec(found)
+    found.loader.exec_module(names)
+    return names
 
 
 def find(paper: str, tier: str, run_id: str, root: Path | None = None) -> Run:

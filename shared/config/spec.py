@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -116,11 +117,11 @@ class Spec:
     def __getitem__(self, key: str) -> Any:
         section = self._layout.section_of(key)
         if section not in self._sections:
-            if self._view:
+            if self._view and section.stage != self._view:
                 raise SpecError(f"{self.paper}: the stage {self._view!r} reads {key!r} of the section {section.name!r}")
             raise SpecError(f"{self.paper}: {key!r} is read only where {section.condition()}, which is not so here")
         self._reads.add(key)
-        return self._values[key]
+        return _own(self._values[key])
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("_"):
@@ -142,7 +143,9 @@ class Spec:
         return sum(len(section.keys) for section in self._sections)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and (self.paper, self.values()) == (other.paper, other.values())
+        if not isinstance(other, Spec) or self.paper != other.paper:
+            return False
+        return self is other or _json(self.values()) == _json(other.values())  # as in the hash, 1 is not 1.0
 
     def __hash__(self) -> int:
         return hash((self.paper, self.hash))
@@ -156,7 +159,7 @@ class Spec:
 
     def values(self) -> dict[str, Any]:
         """Return {key: value} of all it holds, which is no reading."""
-        return {key: self._values[key] for key in self}
+        return {key: _own(self._values[key]) for key in self}
 
     def canonical(self) -> dict[str, Any]:
         """Return {key: value} of what a record keeps and the hash is of: all it holds but neutral values."""
@@ -166,7 +169,7 @@ class Spec:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits of the paper and the canonical values; neutral values change nothing."""
-        text = json.dumps({"paper": self.paper, **self.canonical()}, sort_keys=True)
+        text = _json({"paper": self.paper, **self.canonical()})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def section(self, name: str) -> dict[str, Any]:
@@ -181,10 +184,12 @@ class Spec:
         """Return the part that configures a shared stage: all sections of that stage that hold, and no other value."""
         if name not in (stages := {s.stage for s in self._layout.sections if s.stage}):
             raise SpecError(f"{self.paper}: no section has the stage {name!r}; {likeliest(name, stages)}")
+        if self._view and self._view != name:
+            raise SpecError(f"{self.paper}: the stage {self._view!r} reads the stage {name!r}")
         return Spec(self._layout, self._values, name, self._reads)
 
     def but(self, **changes: Any) -> Spec:
-        """Return the spec with other values; the sections that hold are found anew, the values of new ones are its tier's.
+        """Return the spec with other values; the sections that hold are found anew, with the values of its tier.
 
         Raises
         ------
@@ -193,17 +198,12 @@ class Spec:
         """
         for key, value in changes.items():
             self._layout.section_of(key)
-            check_type(key, value, self._values[key], self.paper)
-        changed = Spec(self._layout, {**self._values, **changes})
-        for key in changes:
-            if key not in changed:
-                condition = self._layout.section_of(key).condition()
-                raise SpecError(f"{self.paper}: {key} would not be read; it is where {condition}")
-        return changed
+            check_type(key, value, self._values.get(key, value), self.paper)
+        return Spec(self._layout, {**self._values, **changes}, self._view)._checked(changes)
 
     @classmethod
     def of(cls, spec: Spec | Mapping[str, Any], layout: Layout) -> Spec:
-        """Return a spec as it is, or a spec of a plain mapping that holds its values and no other.
+        """Return a spec as it is, or that of a plain mapping of its values, of which neutral ones may be left out.
 
         Raises
         ------
@@ -214,15 +214,19 @@ class Spec:
             if spec.paper != layout.paper:
                 raise SpecError(f"a spec of {spec.paper} was given to {layout.paper}")
             return spec
-        found = cls(layout, spec)
-        for key in found:
-            if key not in spec:
-                raise SpecError(f"{layout.paper}: the value of {key!r} is missing")
-        for key in spec:
-            if key not in found:
-                condition = layout.section_of(key).condition()
-                raise SpecError(f"{layout.paper}: {key} would not be read; it is where {condition}")
-        return found
+        return cls(layout, {**layout.neutral, **spec})._checked(spec)
+
+    def _checked(self, said: Iterable[str]) -> Spec:
+        """Return this spec, unless a value that it holds is missing or one that somebody said is not held."""
+        for key in self:
+            if key not in self._values:
+                raise SpecError(f"{self.paper}: the value of {key!r} is missing")
+        for key in said:
+            if key not in self:
+                section = self._layout.section_of(key)
+                where = f"where {section.condition()}" if section.when else f"of the section {section.name!r}"
+                raise SpecError(f"{self.paper}: {key} would not be read; it is {where}")
+        return self
 
 
 def check_type(key: str, value: Any, like: Any, at: str) -> None:
@@ -233,6 +237,15 @@ def check_type(key: str, value: Any, like: Any, at: str) -> None:
     )
     if not same:
         raise SpecError(f"{at}: {key} must be like {like!r}, a {type(like).__name__}, and not {value!r}")
+
+
+def _own(value: Any) -> Any:
+    """Return a value that its reader may change: a list or a mapping is copied, since all specs have the same one."""
+    return copy.deepcopy(value) if isinstance(value, list | dict) else value
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True)
 
 
 def _met(way: Mapping[str, Any], values: Mapping[str, Any], held: set[str]) -> bool:
@@ -267,5 +280,6 @@ def parse_changes(pairs: Iterable[str], spec: Spec) -> dict[str, Any]:
                 raise SpecError(f"--set {pair}: {text!r} is no value") from None
         if isinstance(like, int | float) and isinstance(found[key], str):
             with contextlib.suppress(ValueError):
-                found[key] = float(text)  # YAML reads 1e-4 as a text
+                number = float(text)  # YAML reads 1e-4 as a text
+                found[key] = int(number) if isinstance(like, int) and number.is_integer() else number
     return found

@@ -41,6 +41,12 @@ def note(figure, text: str) -> None:
     figure.supxlabel(text, fontsize=7, color="0.35", wrap=True)
 
 
+def band(axis, x, mean, std, **style) -> None:
+    """Draw a line of means with a band of one standard deviation."""
+    axis.plot(x, mean, marker=".", markersize=3, **style)
+    axis.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
+
+
 def not_run(axis) -> None:
     """Say in an empty panel that nothing was run."""
     axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 import time
@@ -18,6 +19,8 @@ from shared.config.spec import parse_changes
 from shared.records import store
 from shared.runs.sweep import add_options, duration, from_options, guarded, runs_folder, say
 from shared.runs.workers import Hand
+
+FOR_SWEEPS = ("time_budget", "only", "at_once", "cores", "again", "dry_run")  # options that mean nothing to one run
 
 
 def main(paper: str, argv: list[str] | None = None) -> int:
@@ -37,6 +40,9 @@ def main(paper: str, argv: list[str] | None = None) -> int:
         parser.error("--here needs the ID of a run; --list names them")
     if not args.here and (args.set or args.save):
         parser.error("--set and --save are for --here, which writes no record")
+    for name in FOR_SWEEPS:
+        if args.here and getattr(args, name) not in (None, False):
+            parser.error(f"--{name.replace('_', '-')} is for runs that are recorded, not for --here")
     return guarded(lambda: _command(paper, args))
 
 
@@ -61,8 +67,8 @@ def _list(paper: str, args: argparse.Namespace) -> int:
 def _here(run: Run, args: argparse.Namespace) -> int:
     changes = parse_changes(args.set, run.spec)
     spec = run.spec.but(**changes)
-    if args.save and not args.save.parent.is_dir():
-        raise ConfigError(f"--save {args.save}: there is no folder {args.save.parent}")
+    if args.save:
+        _check_save(args.save, run)
     device = Hand.of(args.device or load_tier(args.tier).device, 1).device
     say(f"{run.id} on {device}" + "".join(f", {key} = {value!r}" for key, value in changes.items()))
     train = importlib.import_module(f"papers.{run.spec.paper}.train").train
@@ -71,6 +77,9 @@ def _here(run: Run, args: argparse.Namespace) -> int:
     started = time.time()
     try:
         result = train(spec, device=device, report=_Lines())
+    except KeyboardInterrupt:
+        say("stopped; no record was written")
+        return 130
     except Exception as error:
         if getattr(error, "not_run", False):
             raise ConfigError(f"NOT RUN: {error}") from None
@@ -95,9 +104,19 @@ def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) ->
         say(f"the record has {'the same' if recorded['metrics'] == metrics else 'other'} metrics: {path}")
 
 
+def _check_save(path: Path, run: Run) -> None:
+    """Refuse, before anything trains, a file that could not be written and a run that has no weights."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"--save {path}: there is no folder {path.parent}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--save {path}: this file cannot be written")
+    if run.spec.values().get("task") == "check":
+        raise ConfigError(f"{run.id} trains nothing: there are no weights to save")
+
+
 def _save(path: Path, run: Run, spec, result) -> None:
     if result.method is None:
-        raise ConfigError(f"{run.id} trains nothing: there are no weights to save")
+        raise ConfigError(f"{run.id} trained nothing that could be saved")
     from shared.training import checkpoint
 
     checkpoint.save(path, {"id": run.id, "spec": spec.values(), "method": result.method.state_dict()})
@@ -122,10 +141,11 @@ class _Lines:
     def __call__(self, fraction: float, numbers: dict) -> None:
         if not numbers:
             return
-        left = (time.time() - self.started) * (1 - fraction) / fraction
+        left = (time.time() - self.started) * (1 - fraction) / max(fraction, 1e-9)
         shown = {k: v for k, v in numbers.items() if k not in ("epoch", "epochs")}
         text = "  ".join(f"{name} {_number(value)}" for name, value in shown.items())
-        say(f"epoch {numbers['epoch']}/{numbers['epochs']}  {text}  ~{duration(left)} left")
+        where = f"epoch {numbers['epoch']}/{numbers['epochs']}" if "epochs" in numbers else f"{100 * fraction:.0f} %"
+        say(f"{where}  {text}  ~{duration(left)} left")
 
 
 def _number(value) -> str:

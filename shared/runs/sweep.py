@@ -129,28 +129,7 @@ def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str
     return [run.id for run in plan(paper, tier) if run.id in waiting and run.spec.values().get("dataset") in ready]
 
 
-def outlook(tier: Tier) -> str:
-    """How much there is to train at a tier, over all papers, and how long that may take; "nothing to train".
-
-    Runs that could not be made the last time are counted apart.
-    """
-    todo, seconds, lacking = 0, 0.0, 0
-    for paper in papers_of(tier.tier):
-        folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
-        waiting, estimate = _waiting(plan(paper, tier.tier), tier, folder, code)
-        index = store.read_index(folder) or {}
-        possible = [run.id for run in waiting if not index.get(run.id, {}).get("why")]
-        todo += len(possible)
-        lacking += len(waiting) - len(possible)
-        seconds += sum(estimate[run_id] for run_id in possible)
-    hand = Hand.of(tier.device, tier.runs_at_once)
-    beside = f"; {lacking} runs lack what they need, their index.csv says why" if lacking else ""
-    if not todo:
-        return f"nothing to train{beside}"
-    return f"{duration(seconds / hand.at_once)} for {todo} runs, {hand}{_caveat(tier, hand)}{beside}"
-
-
-def _caveat(tier: Tier, hand: Hand) -> str:
+def caveat(tier: Tier, hand: Hand) -> str:
     """What an estimate is worth where a tier meant for a GPU runs on a CPU."""
     return " by a GPU's measure; this is a CPU, expect many times that" if tier.device != hand.device == "cpu" else ""
 
@@ -200,7 +179,7 @@ def sweep(
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
         f"{paper}, tier {tier.tier}: {len(planned)} runs, {len(todo)} to do, "
-        f"{hand}, about {duration(progress.left([], hand.at_once))}{_caveat(tier, hand)}"
+        f"{hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
     )
     if dry_run:
         for run in todo:
@@ -269,7 +248,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
     parser.add_argument("--cores", type=_count, help="CPU cores to use; all unless told")
-    parser.add_argument("--again", action="store_true", help="train anew what has a record, too")
+    parser.add_argument("--again", action="store_true", default=bool(os.environ.get("LLP_AGAIN")), help="train anew what has a record, too")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
 
 

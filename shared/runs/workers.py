@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import multiprocessing
@@ -17,6 +18,7 @@ from shared.config import ConfigError, Run, repository
 from shared.records import store
 from shared.runs.assemble import record_of
 
+HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -207,7 +209,9 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             if result is None:
                 send(Event("paused", run.id))
                 continue
-            store.write(folder, record_of(run, code, wall, result))
+            record = record_of(run, code, wall, result)
+            store.write(folder, record)
+            _note(work, record)
             (work / f"{run.id}.pt").unlink(missing_ok=True)
             log.unlink(missing_ok=True)
             send(Event("done", run.id, result.says, wall))
@@ -235,6 +239,13 @@ def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: f
         deadline=deadline,
         report=report,
     )
+
+
+def _note(work: Path, record: dict) -> None:
+    """Add a record to those that were made in this checkout."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / HERE).open("a", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerow([record["id"], record["finished"]])
 
 
 def reason(error: Exception) -> str:

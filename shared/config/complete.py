@@ -1,0 +1,63 @@
+"""What a paper needs to be trained, shown and reached, and which of it one lacks: known before anything trains."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from shared.config.files import ConfigError, read_yaml, repository
+from shared.config.outputs import read_outputs
+from shared.config.plan import plan, read_config
+
+FILES = (
+    "__init__.py",
+    "README.md",
+    "config.yaml",
+    "names.py",
+    "outputs.yaml",
+    "reported.csv",
+    "claims.yaml",
+    "train.py",
+    "tables.py",
+    "figures.py",
+)
+DEFINED = {"names.py": ("method", "path"), "train.py": ("train",), "tables.py": ("cells",)}
+
+
+def lacking(paper: str, root: Path | None = None) -> list[str]:
+    """Return what adding a paper takes and this one lacks, a sentence each: its files, what they define, its stage."""
+    root = root or repository()
+    folder, at = root / "papers" / paper, f"papers/{paper}"
+    absent = [name for name in FILES if not (folder / name).is_file()]
+    found = [f"{at}/ lacks {', '.join(absent)}"] if absent else []
+    try:
+        stages = read_yaml(root / "dvc.yaml").get("stages") or {}
+        found += [] if paper in stages else [f"dvc.yaml lacks the stage {paper}"]
+        if absent:
+            return found
+        outputs = read_outputs(paper, root)
+        config = read_config(paper, root)
+        if "smoke" not in config.tiers:
+            found.append(f"{at}/config.yaml lacks the tier smoke, which tests run")
+        for tier in config.tiers:
+            plan(paper, tier, root)
+        wanted = DEFINED | {"figures.py": tuple(figure.name for figure in outputs.figures)}
+        wanted["tables.py"] = ("cells", *outputs.csv())
+        for name, functions in wanted.items():
+            missing = [f for f in functions if f not in _functions(folder / name)]
+            if missing:
+                found.append(f"{at}/{name} does not define {', '.join(missing)}")
+    except ConfigError as error:
+        found.append(str(error))
+    return found
+
+
+def _functions(path: Path) -> set[str]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except SyntaxError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from None
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    imported = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assigned = [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
+    return names | {alias.asname or alias.name for alias in imported} | set(assigned)

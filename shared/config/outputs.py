@@ -1,0 +1,88 @@
+"""``papers/<paper>/outputs.yaml``: every table and figure of a paper, named once; rules, report and metrics follow.
+
+It holds
+
+    tables:   {name: {title, caption, text}}; `name` is the function of tables.py that makes it. Each is written as csv
+              and, unless `text: false`, as markdown under its title, its caption below.
+    figures:  {name: {title, caption, from}}; `name` is the function of figures.py, `from` lists the tables it draws.
+    metrics:  {table, name, where}: what `dvc metrics` shows, ``name`` being a pattern such as "{dataset}/{method}".
+    plot:     {table, x, y, where}: what `dvc plots` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shared.config.files import ConfigError, check_keys, read_yaml, repository, require_keys
+
+
+@dataclass(frozen=True)
+class Output:
+    """A table or a figure.
+
+    Attributes
+    ----------
+    name : of its function and its files.
+    title : what stands over it.
+    caption : what a reader must know to read it.
+    text : whether a table is also written for reading.
+    drawn_from : the tables that a figure draws.
+    """
+
+    name: str
+    title: str
+    caption: str = ""
+    text: bool = True
+    drawn_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """All a paper makes from its records."""
+
+    paper: str
+    tables: tuple[Output, ...]
+    figures: tuple[Output, ...]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    plot: Mapping[str, Any] = field(default_factory=dict)
+
+    def csv(self) -> list[str]:
+        """Return the names of the tables, all of which are written as csv."""
+        return [table.name for table in self.tables]
+
+    def text(self) -> list[str]:
+        """Return the names of the tables that are written for reading."""
+        return [table.name for table in self.tables if table.text]
+
+
+def read_outputs(paper: str, root: Path | None = None) -> Outputs:
+    """Read a paper's outputs.yaml; what is unknown, missing or drawn from no table is refused by name."""
+    at = f"papers/{paper}/outputs.yaml"
+    content = read_yaml((root or repository()) / at)
+    check_keys(content, ("tables", "figures", "metrics", "plot"), at)
+    require_keys(content, ("tables", "figures", "metrics"), at)
+    tables = tuple(_output(n, entry, f"{at}: tables.{n}", ("text",)) for n, entry in content["tables"].items())
+    figures = tuple(_output(n, entry, f"{at}: figures.{n}", ("from",)) for n, entry in content["figures"].items())
+    names = [table.name for table in tables]
+    for figure in figures:
+        check_keys(figure.drawn_from, names, f"{at}: figures.{figure.name}.from")
+    for key, known in (("metrics", ("table", "name", "where")), ("plot", ("table", "x", "y", "where"))):
+        if entry := content.get(key):
+            check_keys(entry, known, f"{at}: {key}")
+            require_keys(entry, known[:2], f"{at}: {key}")
+            check_keys([entry["table"]], names, f"{at}: {key}.table")
+    return Outputs(paper, tables, figures, content["metrics"] or {}, content.get("plot") or {})
+
+
+def _output(name: str, entry: Any, at: str, more: tuple[str, ...]) -> Output:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{at} must read {{title: ..., caption: ...}}")
+    check_keys(entry, ("title", "caption", *more), at)
+    require_keys(entry, ("title", *(("from",) if "from" in more else ())), at)
+    drawn_from = entry.get("from", ())
+    drawn_from = (drawn_from,) if isinstance(drawn_from, str) else tuple(drawn_from)
+    caption = " ".join(str(entry.get("caption", "")).split())
+    return Output(name, str(entry["title"]), caption, bool(entry.get("text", True)), drawn_from)

@@ -1,0 +1,89 @@
+"""What there is of a tier: records reused, made when and from which commits, records made here, runs still to train."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.config import Tier, papers_of, plan, repository
+from shared.records import store
+from shared.runs.code import code_hash
+from shared.runs.sweep import CHECKPOINTS, caveat, duration, estimates, is_current, runs_folder
+from shared.runs.workers import HERE, Hand
+
+
+@dataclass
+class Status:
+    """The runs of a tier, over all its papers.
+
+    Attributes
+    ----------
+    reused : {commit: number} of current records that came with the repository.
+    here : the number of current records that were made in this checkout.
+    days : the days on which the reused ones were made.
+    todo : the number of runs to train; `lacking` those that could not be made the last time.
+    seconds : how long `todo` may take on one core.
+    """
+
+    tier: Tier
+    reused: dict[str, int] = field(default_factory=dict)
+    here: int = 0
+    days: list[str] = field(default_factory=list)
+    todo: int = 0
+    lacking: int = 0
+    seconds: float = 0.0
+
+    def records(self) -> str:
+        """Say how many records are reused, made when and from which commits, and how many were made here."""
+        if not self.reused:
+            return f"Records: {self.here} made here."
+        span = self.days[0] if self.days[0] == self.days[-1] else f"{self.days[0]} to {self.days[-1]}"
+        commits = ", ".join(f"{name} ({n})" for name, n in sorted(self.reused.items(), key=lambda pair: -pair[1]))
+        return f"Records: {sum(self.reused.values())} reused, made {span} from {commits}; {self.here} made here."
+
+    def outlook(self) -> str:
+        """Say what is to train and how long that may take."""
+        beside = f"; {self.lacking} runs lack what they need, their index.csv says why" if self.lacking else ""
+        if not self.todo:
+            return f"nothing to train{beside}"
+        hand = Hand.of(self.tier.device, self.tier.runs_at_once)
+        length = duration(self.seconds / hand.at_once)
+        return f"{length} for {self.todo} runs, {hand}{caveat(self.tier, hand)}{beside}"
+
+
+def status(tier: Tier, again: bool = False) -> Status:
+    """Return what there is of a tier; with `again`, every run is to be trained."""
+    found, days = Status(tier), set()
+    for paper in papers_of(tier.tier):
+        folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
+        index, made = store.read_index(folder) or {}, made_here(paper, tier.tier)
+        waiting = []
+        for run in plan(paper, tier.tier):
+            if again or not is_current(run, folder, code, tier.adopt):
+                waiting.append(run)
+                continue
+            record = store.load(store.record_path(folder, run.id))
+            if made.get(run.id) == record["finished"]:
+                found.here += 1
+            else:
+                commit = str(record["code"]["commit"] or "unknown")[:7]
+                found.reused[commit] = found.reused.get(commit, 0) + 1
+                days.add(record["finished"][:10])
+        seconds = estimates(waiting, folder) if waiting else {}
+        possible = [run.id for run in waiting if not index.get(run.id, {}).get("why")]
+        found.todo += len(possible)
+        found.lacking += len(waiting) - len(possible)
+        found.seconds += sum(seconds[run_id] for run_id in possible)
+    found.days = sorted(days)
+    return found
+
+
+def made_here(paper: str, tier: str) -> dict[str, str]:
+    """Return {run id: when its record was finished} of what sweeps of this checkout have trained."""
+    path = repository() / CHECKPOINTS / tier / paper / HERE
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return {row[0]: row[1] for row in csv.reader(stream) if len(row) == 2}
+    except FileNotFoundError:
+        return {}

@@ -1,0 +1,150 @@
+"""Make what a paper's outputs.yaml names: ``python -m papers.rot.tables --tier quick``, and figures likewise."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from shared.config import ConfigError, Run, default_tier, plan, tiers
+from shared.records.store import write_text
+from shared.tables.evidence import Evidence, gather
+from shared.tables.numbers import empty_cells, not_run, stand_ins, write_csv, write_markdown
+from shared.config.outputs import Outputs, read_outputs
+
+TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
+NOTES = "notes.json"  # what stands under each table, which figures repeat
+
+
+@dataclass
+class Table:
+    """A table as a paper's function returns it.
+
+    Attributes
+    ----------
+    numbers : what is written as csv.
+    text : the same for reading; `numbers` unless told.
+    used : the runs it rests on, whose stand-ins are named below it; those of its datasets unless told.
+    notes : sentences below its caption.
+    """
+
+    numbers: pandas.DataFrame
+    text: pandas.DataFrame | None = None
+    used: Iterable[Run] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
+    """Write every table of a paper's tier, its metrics and its plot; returns the folder."""
+    outputs, evidence = read_outputs(paper), gather(paper, tier, results)
+    module, made, notes = importlib.import_module(f"papers.{paper}.tables"), {}, {}
+    for output in outputs.tables:
+        found = getattr(module, output.name)(evidence)
+        table = found if isinstance(found, Table) else Table(found)
+        made[output.name] = table.numbers
+        used = _used(table, evidence)
+        below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), not_run(used, evidence)]
+        notes[output.name] = " ".join(filter(None, [*below, empty_cells(table.numbers)]))
+        write_csv(table.numbers, evidence.folder / f"{output.name}.csv")
+        if output.text:
+            text = table.numbers if table.text is None else table.text
+            path = evidence.folder / f"{output.name}.md"
+            write_markdown(text, path, output.title, [output.caption, *table.notes, *below])
+    write_text(evidence.folder / NOTES, json.dumps(notes, indent=1) + "\n")
+    _for_dvc(outputs, made, evidence.folder.parent)
+    return evidence.folder
+
+
+def _used(table: Table, evidence: Evidence) -> list[Run]:
+    if table.used is not None:
+        return list(table.used)
+    if "dataset" not in table.numbers:
+        return [run for run in evidence.runs if "dataset" in run.spec]
+    datasets = set(table.numbers.dataset)
+    return [run for run in evidence.runs if run.spec.values().get("dataset") in datasets]
+
+
+def _for_dvc(outputs: Outputs, made: dict[str, pandas.DataFrame], folder: Path) -> None:
+    """Write ``metrics/<paper>.json`` and ``plots/<paper>.csv`` beside the papers' folders; dvc.yaml names the two."""
+    wanted = outputs.metrics
+    numbers = {}
+    if wanted:
+        rows = _where(made[wanted["table"]], wanted.get("where", {}))
+        rows = rows[rows.n_seeds > 0].to_dict("records")
+        numbers = {wanted["name"].format(**row): row["mean"] for row in rows}
+    write_text(folder / "metrics" / f"{outputs.paper}.json", json.dumps(numbers, indent=1) + "\n")
+    wanted = outputs.plot
+    if wanted:
+        rows = _where(made[wanted["table"]], wanted.get("where", {}))
+        points = rows.rename(columns={wanted["x"]: "x", wanted.get("y", "mean"): "y"})[["x", "y"]]
+        write_csv(points.assign(x=points.x.astype(float)), folder / "plots" / f"{outputs.paper}.csv")
+
+
+def _where(table: pandas.DataFrame, wanted: dict) -> pandas.DataFrame:
+    wanted = ({"selection": "last"} if "selection" in table else {}) | wanted
+    for key, value in wanted.items():
+        table = table[table[key].isin(value if isinstance(value, list) else [value])]
+    return table
+
+
+class Drawn:
+    """What a figure's function draws: the tables of a paper's tier, read from their csv files.
+
+    Attributes
+    ----------
+    paper, tier : their names.
+    folder : ``results/<tier>/<paper>``.
+    """
+
+    def __init__(self, paper: str, tier: str, folder: Path):
+        self.paper, self.tier, self.folder = paper, tier, folder
+
+    def __getitem__(self, name: str) -> pandas.DataFrame:
+        """Return a table; an empty name is a name, an empty number is missing."""
+        table = pandas.read_csv(self.folder / f"{name}.csv")
+        named = [column for column in table if column in TEXTS and table[column].dtype == object]
+        return table.assign(**{column: table[column].fillna("") for column in named})
+
+    @functools.cached_property
+    def runs(self) -> list[Run]:
+        """The planned runs."""
+        return plan(self.paper, self.tier)
+
+
+def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
+    """Draw every figure of a paper's tier from its tables; returns the folder."""
+    from shared import plotting
+
+    folder = (results or Path("results")) / tier / paper
+    module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
+    notes = json.loads((folder / NOTES).read_text())
+    plotting.use_style()
+    for output in read_outputs(paper).figures:
+        figure = getattr(module, output.name)(drawn)
+        plotting.note(figure, " ".join(dict.fromkeys(notes[name] for name in output.drawn_from)))
+        plotting.save(figure, folder / output.name)
+    return folder
+
+
+def main(paper: str, make: Callable[[str, str, Path | None], Path], argv: list[str] | None = None) -> int:
+    """Run the command line of a paper's tables.py or figures.py; returns the exit status."""
+    what = make.__name__.removeprefix("make_")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m papers.{paper}.{what}", description=f"Make the {what} of {paper}, which outputs.yaml names."
+    )
+    parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
+    parser.add_argument("--results", type=Path, help="folder with one folder for each tier; results unless told")
+    args = parser.parse_args(argv)
+    try:
+        print(f"{what} of {paper}: {make(paper, args.tier, args.results)}")
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
