@@ -10,13 +10,7 @@ include: "workflows/papers.smk"
 include: "workflows/report.smk"
 
 
-report: caption(
-    "workflow",
-    "Every table and figure of this tier, and every number and claim of the papers beside what was reproduced.",
-    "**Reported beside reproduced** holds the verdicts. A folder for each paper holds its figures and tables. What stands in "
-    "for a paper's data or network is named under each figure and table; what was not run is shown as NOT RUN.",
-    BEFORE.records() if BEFORE else "",
-)
+report: OVERVIEW
 
 
 rule all:

@@ -25,6 +25,7 @@ try:
     if FORGOTTEN:
         raise ConfigError("\n".join(FORGOTTEN))
     PAPERS = papers_of(TIER.tier)
+    LEFT_OUT = [paper for paper in papers() if paper not in PAPERS]
     OUTPUTS = {paper: read_outputs(paper) for paper in PAPERS}
     AGAIN = bool(config.get("again"))
     BEFORE = status(TIER, AGAIN) if workflow.is_main_process else None
@@ -92,12 +93,15 @@ def caption(name, *paragraphs):
 
 
 if workflow.is_main_process and "--report" not in sys.argv:
-    left_out = [paper for paper in papers() if paper not in PAPERS]
     print(
         f"Tier {TIER.tier}: {TIER.says}.",
         BEFORE.records(),
         f"To train: {BEFORE.outlook()}; data that is not there yet comes on top.",
-        *([f"Left out, for want of the tier {TIER.tier} in their config.yaml: {', '.join(left_out)}."] if left_out else []),
+        *(
+            [f"Left out, for want of the tier {TIER.tier} in their config.yaml: {', '.join(LEFT_OUT)}."]
+            if LEFT_OUT
+            else []
+        ),
         f"Another tier: snakemake all --cores --config tier=NAME, one of {', '.join(tiers())}. Anew: --config again=true.",
         sep="\n",
         file=sys.stderr,

@@ -1,4 +1,13 @@
 # Reported beside reproduced, for every paper, and the one page that shows everything.
+OVERVIEW = caption(
+    "workflow",
+    "Every table and figure of this tier, and every number and claim of the papers beside what was reproduced.",
+    "**Reported beside reproduced** holds the verdicts. A folder for each paper holds its figures and tables. What stands "
+    "in for a paper's data or network is named under each figure and table; what was not run is shown as NOT RUN.",
+    BEFORE.records() if BEFORE else "",
+)
+
+
 rule comparison:
     input:
         f"{RESULTS}/{{paper}}/runs/index.csv",

@@ -5,58 +5,56 @@ import signal
 import sys
 from pathlib import Path
 
-from shared import records
 from shared.comparison import terminal, writing
-from shared.comparison.report import PAPERS, ROOT, compare
+from shared.comparison.report import compare
 from shared.comparison.reported import InputError
+from shared.config import ConfigError, default_tier, load_tier, papers_of, repository, tiers
+from shared.config.tiers import check_paper
 
 
-def main(argv=None, papers=PAPERS):
+def main(argv=None, root=None):
     """Compare, print and write. Returns the exit status: 0, 1 (a claim is contradicted) or 2 (bad input)."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.comparison",
         description="Hold each number and each claim of a paper against the run records, with a verdict.",
         epilog="Exit status: 0; 1 when a claim of a paper is contradicted; 2 on bad input.",
     )
-    parser.add_argument("paper", nargs="*", help="papers to compare (default: all with a reported.csv)")
+    parser.add_argument("paper", nargs="*", help="papers to compare; all that the tier has unless told")
     parser.add_argument(
-        "--tier",
-        default=records.default_tier(),
-        help=f"{', '.join(records.tiers())} (default: $LLP_TIER, else gpu where there is a GPU and quick elsewhere)",
+        "--tier", default=default_tier(), help=f"one of {', '.join(tiers(root))}; %(default)s unless told"
     )
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder with one folder per tier")
+    parser.add_argument("--results", type=Path, help="folder with one folder for each tier; results unless told")
     options = parser.parse_args(argv)
+    results = options.results or (root or repository()) / "results"
     try:
-        names = _papers(options, papers)
-        comparisons = [compare(name, options.tier, options.results, papers) for name in names]
+        names = _papers(options, results, root)
+        comparisons = [compare(name, options.tier, results, root) for name in names]
         for comparison in comparisons:
             if comparison.folder.is_dir():
                 writing.write(comparison)
         for i, comparison in enumerate(comparisons):
             print("\n" if i else "", end="")
             terminal.show(comparison, sys.stdout)
-    except (InputError, records.ConfigError) as error:
+    except (InputError, ConfigError) as error:
         print(f"shared.comparison: {error}", file=sys.stderr)
         return 2
     return int(any(comparison.contradicted for comparison in comparisons))
 
 
-def _papers(options, papers):
+def _papers(options, results, root):
     """The papers asked for, once everything named on the command line is known to exist."""
-    known = sorted(path.parent.name for path in papers.glob("*/reported.csv"))
     for name in options.paper:
-        if name not in known:
-            raise InputError(f"unknown paper {name}: papers with a reported.csv are {', '.join(known) or 'none'}")
-    if options.tier not in records.tiers():
-        raise InputError(f"unknown tier {options.tier}: choose {', '.join(records.tiers())}")
-    for folder in [options.results / options.tier / name for name in options.paper or [""]]:
+        check_paper(name, root)
+    load_tier(options.tier, root)
+    for folder in [results / options.tier / name for name in options.paper or [""]]:
         if not folder.is_dir():
             raise InputError(f"no results folder {folder}: run the tier first, or give another with --results")
-    of_tier = records.load_tier(options.tier).papers or known
+    known = papers_of(options.tier, root)
     for name in options.paper:
-        if name not in of_tier:
-            raise InputError(f"tier {options.tier} is of {', '.join(of_tier)} alone, not of {name}")
-    return options.paper or [name for name in known if name in of_tier]
+        if name not in known:
+            having = ", ".join(known)
+            raise InputError(f"papers/{name}/config.yaml has no tier {options.tier}; those that have: {having}")
+    return options.paper or known
 
 
 if __name__ == "__main__":

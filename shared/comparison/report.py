@@ -1,23 +1,19 @@
 """One paper in one tier: records in, every verdict out. Nothing here writes."""
 
-import importlib
-import json
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from shared import records
 from shared.comparison import claims, judging, reported, verdicts
 from shared.comparison.evidence import matches, samples
 from shared.comparison.reported import InputError
-from shared.records import record_path
+from shared.config import repository
+from shared.config.plan import module_of
+from shared.runs.code import code_hash
+from shared.tables.evidence import FAILED, NOT_RUN, gather
 
-ROOT = Path(__file__).parents[2]
-PAPERS = ROOT / "papers"
 CELL = ["table", "row", "column", "metric", "selection"]
 
 
@@ -42,16 +38,16 @@ class Comparison:
         return [c for c, v in self.claims if v.verdict == "CONTRADICTED" and c.role == "paper"]
 
 
-def compare(paper, tier, results, papers=PAPERS):
+def compare(paper, tier, results=None, root=None):
     """Hold the records of one paper in one tier against its reported numbers and claims.
 
     Parameters
     ----------
     paper, tier : str
     results : Path
-        The folder that holds one folder per tier.
-    papers : Path
-        The importable package with one folder per paper.
+        The folder that holds one folder per tier; the repository's unless told.
+    root : Path
+        The repository that holds the papers; this one unless told.
 
     Returns
     -------
@@ -62,76 +58,47 @@ def compare(paper, tier, results, papers=PAPERS):
     InputError
         When the paper's csv, yaml or tables.py is missing or malformed.
     """
-    folder = Path(results) / tier / paper
-    cells = reported.read(papers / paper / "reported.csv")
-    asserted = claims.read(papers / paper / "claims.yaml")
-    found = records.read(folder / "runs") if (folder / "runs").is_dir() else []
-    failed = failures(folder / "runs", paper)
+    folder = (root or repository()) / "papers" / paper
+    cells, asserted = reported.read(folder / "reported.csv"), claims.read(folder / "claims.yaml")
+    evidence = gather(paper, tier, results, root)
     measures = {(c.metric, c.selection) for c in cells} | {(c.metric, c.selection) for c in asserted}
-    rows = tidy(found, failed, measures, tier)
-    ours = _ours(paper, rows, papers)
+    lost = _without_value(evidence, measures)
+    failed, blank = lost[lost["status"] == FAILED], lost[lost["why"] != ""]
+    rows = _joined(evidence.found, failed)
+    ours = _ours(paper, rows, root)
     judged = [_cell(cell, ours, rows, tier) for cell in cells]
     on_cells, commits = [verdict for verdict, _ in judged], [commits for _, commits in judged]
     on_claims = [judging.judge(rows, claim, caveats) for claim in asserted]
-    reasons = not_made(folder / "runs")
-    if reasons:
-        blank = _blank(paper, tier, reasons, measures, papers)
-        wanted = _ours(paper, pd.concat([rows, blank], ignore_index=True), papers)
+    if len(blank):
+        wanted = _ours(paper, _joined(rows, blank), root)
+        reasons = dict(zip(blank["id"], blank["why"], strict=True))
         on_cells = [_because(v, _of(cell, wanted), reasons) for cell, v in zip(cells, on_cells, strict=True)]
         used = [samples(blank[matches(blank, claim.requires)], claim)[2] for claim in asserted]
         on_claims = [_because(v, rows, reasons) for v, rows in zip(on_claims, used, strict=True)]
     return Comparison(
         paper=paper,
         tier=tier,
-        folder=folder,
+        folder=evidence.folder,
         cells=tuple(zip(cells, on_cells, strict=True)),
         commits=tuple(commits),
         claims=tuple(zip(asserted, on_claims, strict=True)),
-        facts=tuple(_facts(paper, found, failed, reasons, rows, cells, ours)),
+        facts=tuple(_facts(evidence, rows, cells, ours, root)),
     )
 
 
-def tidy(found, failed, measures, tier):
-    """`records.tidy` with three additions: the tier, the costs (selection `cost`), and failed runs as nan."""
-    if not found and not failed:
-        return pd.DataFrame(columns=["id", "seed", "selection", "metric", "value"])
-    rows = records.tidy(found) if found else pd.DataFrame()
-    extra = []
-    for record in found:
-        spec = rows[rows["id"] == record["id"]].iloc[:1].to_dict("records")
-        costs = {k: v for k, v in record.get("cost", {}).items() if isinstance(v, int | float)}
-        extra += [{**s, "selection": "cost", "metric": k, "value": v} for s in spec for k, v in costs.items()]
-    for name, spec in failed.items():
-        extra += [{**spec, "id": name, "metric": m, "selection": s, "value": None} for m, s in sorted(measures)]
-    rows = pd.concat([rows, pd.DataFrame(extra)], ignore_index=True) if extra else rows
-    return rows.assign(tier=tier, value=pd.to_numeric(rows["value"]))
+def _without_value(evidence, measures):
+    """Rows without a value, for each measure, of the planned runs without a record."""
+    runs = [run for run in evidence.runs if run.id not in evidence.records]
+    parts = [evidence.rows(metric, runs, [selection]) for metric, selection in sorted(measures)]
+    return _joined(*parts) if parts and runs else pd.DataFrame(columns=["id", "seed", "status", "why", "value"])
 
 
-def failures(runs, paper):
-    """Planned runs that left a log and no record: id -> spec.
-
-    Where there is no index of the plan, every log counts. The spec is the JSON object on the log's first
-    line, where it has one; else what the id says by convention, `paper/dataset/method/bag64/seed0`.
-    """
-    planned = records.read_index(runs)
-    logs = sorted(log for log in runs.rglob("*.log") if not log.with_suffix(".json").exists())
-    named = {f"{paper}/{log.relative_to(runs).with_suffix('').as_posix()}": log for log in logs}
-    return {name: _spec(log, runs, paper) for name, log in named.items() if planned is None or name in planned}
-
-
-def not_made(runs):
-    """Planned runs that have no record for a reason the index knows: id -> reason."""
-    index = {name: row for name, row in (records.read_index(runs) or {}).items() if row["why"]}
-    since = {name for name, row in index.items() if row["status"] == "missing" and record_path(runs, name).exists()}
-    return {name: row["why"] for name, row in index.items() if name not in since}
-
-
-def _blank(paper, tier, names, measures, papers):
-    """Rows without values of planned runs, so that cells and claims can tell which of them they would use."""
-    planned = importlib.import_module(f"{papers.name}.{paper}.plan").plan(tier)
-    specs = {run.id: run.spec for run in planned if run.id in names}
-    plain = {name: {k: v for k, v in spec.items() if isinstance(v, str | int | float)} for name, spec in specs.items()}
-    return tidy([], plain, measures, tier)
+def _joined(*parts):
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=["id", "seed", "selection", "metric", "value", "status", "why"])
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(value=pd.to_numeric(rows["value"]))
 
 
 def _because(verdict, used, reasons):
@@ -142,31 +109,12 @@ def _because(verdict, used, reasons):
     return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}")
 
 
-def _spec(log, runs, paper):
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        first = lines.readline()
-    try:
-        spec = json.loads(first)
-        spec = spec.get("spec", spec)
-        return {k: v for k, v in spec.items() if isinstance(v, str | int | float)}
-    except (ValueError, AttributeError):
-        pass
-    parts = log.relative_to(runs).with_suffix("").parts
-    spec = {"paper": paper, **dict(zip(("dataset", "method"), parts, strict=False))}
-    for part in parts[2:]:
-        if match := re.fullmatch(r"([a-z_]+?)(-?\d+(?:\.\d+)?)", part):
-            key = {"bag": "bag_size"}.get(match[1], match[1])
-            spec[key] = float(match[2]) if "." in match[2] else int(match[2])
-    return spec
-
-
 def caveats(rows):
-    """What a reader must know about these rows: stand-ins, simulated data, declared deviations."""
+    """What a reader must know about these rows: stand-ins and simulated data."""
     said = set()
-    for key, words in (("stand_in", "a stand-in: {}"), ("deviation", "deviates from the paper: {}")):
-        if key in rows:
-            texts = (text for text in rows[key].dropna().unique() if isinstance(text, str))
-            said |= {words.format(part) for text in texts for part in text.split("; ") if part}
+    if "stand_in" in rows:
+        texts = (text for text in rows["stand_in"].dropna().unique() if isinstance(text, str))
+        said |= {f"a stand-in: {part}" for text in texts for part in text.split("; ") if part}
     if "simulated" in rows:
         simulated = rows[rows["simulated"].isin([True])]
         names = sorted(simulated["dataset"].dropna().unique()) if "dataset" in simulated else []
@@ -175,31 +123,22 @@ def caveats(rows):
     return tuple(sorted(said))
 
 
-def _ours(paper, rows, papers):
+def _ours(paper, rows, root):
     """The cells of the paper's tables as its own tables.py maps them from our rows."""
-    columns = [*CELL, "seed", "value", "id"]
     if rows.empty:
-        return pd.DataFrame(columns=columns)
-    name = f"{papers.name}.{paper}.tables"
-    if not (papers / paper / "tables.py").is_file():
-        raise InputError(f"{papers / paper / 'tables.py'}: there is no such file; it must define cells(rows)")
-    ours = importlib.import_module(name).cells(rows)
-    lacking = [c for c in (*CELL, "seed", "value") if c not in ours]
+        return pd.DataFrame(columns=[*CELL, "seed", "value", "id"])
+    ours = module_of(paper, "tables", root).cells(rows)
+    lacking = [c for c in (*CELL, "seed", "value", "id") if c not in ours]
     if lacking:
-        raise InputError(f"{name}.cells: lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}")
-    if "id" not in ours and ours.index.isin(rows.index).all():
-        # Cells that are rows of ours, renamed: the index still says which.
-        origin = rows.loc[ours.index]
-        if np.array_equal(origin["value"], ours["value"].astype(float), equal_nan=True):
-            ours = ours.assign(id=origin["id"].to_numpy())
+        plural = "s" * (len(lacking) > 1)
+        raise InputError(f"papers/{paper}/tables.py: cells lacks the column{plural} {', '.join(lacking)}")
     return ours.assign(**{key: ours[key].astype(str) for key in CELL})
 
 
 def _cell(cell, ours, rows, tier):
     """The verdict on one reported cell, and the commits of its records."""
     mine = _of(cell, ours)
-    # Without ids in the cells every caveat of the paper might apply: too many beats a false REPRODUCED.
-    evidence = rows[rows["id"].isin(mine["id"])] if "id" in mine else rows
+    evidence = rows[rows["id"].isin(mine["id"])]
     obstacles = [] if tier == "paper" else [f"tier {tier} is not the paper's protocol"]
     verdict = verdicts.judge(mine["value"].to_numpy(dtype=float), cell, [*obstacles, *caveats(evidence)])
     commits = sorted(evidence["commit"].dropna().unique()) if "commit" in evidence and len(mine) else []
@@ -215,39 +154,45 @@ def _key(cell):
     return cell.table, cell.row, cell.column, cell.metric, cell.selection
 
 
-def _facts(paper, found, failed, reasons, rows, cells, ours):
+def _facts(evidence, rows, cells, ours, root):
+    """Sentences on provenance: what the records are, of which commits, made on what; what is missing, and why."""
+    found = list(evidence.records.values())
     if not found:
         yield "no records"
     else:
         counts = Counter(_commit(record) for record in found)
-        yield "records from " + ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
-        yield _since(paper, found)
-        devices = sorted({str(record.get("environment", {}).get("device", "unknown")) for record in found})
-        yield f"run on {', '.join(devices)}"
+        days = sorted(record["finished"][:10] for record in found)
+        made = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+        commits = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
+        yield f"{len(found)} records, made {made}, from {commits}"
+        yield _since(evidence.paper, found, root)
+        yield f"run on {', '.join(sorted({str(record['environment'].get('device', 'unknown')) for record in found}))}"
+    statuses = {run_id: about["status"] for run_id, about in evidence.about.items()}
+    failed = sorted(run_id for run_id, status in statuses.items() if status == FAILED)
     if failed:
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        yield f"{len(failed)} failed, with a log and no record: {', '.join(sorted(failed)[:5])}{more}"
-    for why, n in sorted(Counter(reasons.values()).items()):
-        yield f"{n} not run: {why}"
+        yield f"{len(failed)} failed, with a log and no record: {', '.join(failed[:5])}{more}"
+    reasons = Counter(about["why"] for about in evidence.about.values() if about["status"] == NOT_RUN)
+    for why, n in sorted(reasons.items()):
+        if why or evidence.records:
+            yield f"{n} not run: {why or 'nobody has trained them yet'}"
     yield from caveats(rows)
-    if len(ours) and "id" not in ours:
-        yield "tables.py gives no id with its cells, so each caveat is held against every cell"
     others = set(map(tuple, ours[CELL].to_numpy())) - {_key(cell) for cell in cells}
     if others:
         yield f"{len(others)} further cells of ours have no reported number"
 
 
-def _since(paper, found):
+def _since(paper, found, root):
     """Whether the code that training runs is still the one the records came from."""
     try:
-        now = records.code_hash(f"papers.{paper}.train")
+        now = code_hash(f"papers.{paper}.train", root)
     except ModuleNotFoundError:
         return f"papers.{paper}.train is missing, so whether the code has changed since is unknown"
-    stale = sum(record.get("code", {}).get("hash") != now for record in found)
+    stale = sum(record["code"].get("hash") != now for record in found)
     return f"the code has changed since for {stale} of {len(found)}" if stale else "the code is unchanged since"
 
 
 def _commit(record):
-    code = record.get("code", {})
+    code = record["code"]
     local = " with local changes" if code.get("dirty") else ""
     return f"commit {str(code.get('commit') or 'unknown')[:7]}{local}"

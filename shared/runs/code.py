@@ -37,13 +37,17 @@ def sources(module: str, root: Path | None = None, carriers: bool = True) -> lis
                 found.add(path)
                 more += _imports(path)
         for target in more:
-            left = target[0].startswith(outside) or f"{target[0]}.{target[1]}".startswith(outside)
-            if target not in seen and (module.startswith(outside) or not left):
+            left = _within(target[0], outside) or _within(f"{target[0]}.{target[1]}", outside)
+            if target not in seen and (_within(module, outside) or not left):
                 seen.add(target)
                 todo.append(target)
     if not found:
         raise ModuleNotFoundError(f"{module} is not a module of {' or '.join(PACKAGES)}")
     return sorted(found)
+
+
+def _within(module: str, packages: tuple[str, ...]) -> bool:
+    return f"{module}.".startswith(tuple(f"{package}." for package in packages))
 
 
 def _files(module: str, name: str | None, root: Path, more: list) -> list[Path]:

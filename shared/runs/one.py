@@ -32,7 +32,9 @@ def main(paper: str, argv: list[str] | None = None) -> int:
     parser.add_argument("id", nargs="?", metavar="ID", help="one run; --list names them")
     parser.add_argument("--list", action="store_true", help="name the runs of the tier, with their state, and stop")
     parser.add_argument("--here", action="store_true", help="train ID in this process and write no record")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --here: other values")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --here: other values"
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="with --here: keep the weights in FILE")
     add_options(parser)
     args = parser.parse_args(argv)
@@ -41,7 +43,7 @@ def main(paper: str, argv: list[str] | None = None) -> int:
     if not args.here and (args.set or args.save):
         parser.error("--set and --save are for --here, which writes no record")
     for name in FOR_SWEEPS:
-        if args.here and getattr(args, name) not in (None, False):
+        if args.here and getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name.replace('_', '-')} is for runs that are recorded, not for --here")
     return guarded(lambda: _command(paper, args))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from shared.config import Tier, papers_of, plan, repository
 from shared.records import store

@@ -19,11 +19,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, papers_of, plan, repository, tiers
+from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, plan, repository, tiers
 from shared.config.tiers import check_paper
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.workers import Hand, Pool
+from shared.runs.workers import Event, Hand, Pool
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
@@ -69,7 +69,8 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def _pattern(text: str) -> str:
+def pattern(text: str) -> str:
+    """Return a regular expression as typed, or refuse it as an option's value."""
     try:
         re.compile(text)
     except re.error as error:
@@ -77,7 +78,8 @@ def _pattern(text: str) -> str:
     return text
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return a number above 0 as typed, or refuse it as an option's value."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
@@ -190,7 +192,7 @@ def sweep(
     try:
         # A pool without runs starts no process.
         with Pool(paper, hand, code, folder, work, stop) as pool:
-            _drive(pool, todo, seconds, progress, stop, say)
+            drive(pool, todo, seconds, progress, stop, say)
     finally:
         statuses = _index(planned, folder, code, progress.tried)
     for why, n in Counter(filter(None, progress.tried.values())).items():
@@ -201,8 +203,23 @@ def sweep(
     return progress.failed
 
 
-def _drive(pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadline: float | None, say) -> None:
-    """Deal runs to the pool's workers until all are done or the deadline has come."""
+def _ended(event: Event) -> str:
+    """What a sweep says of a run that has ended; of those that cannot be made, nothing until all are known."""
+    if event.kind == "done":
+        return f"{event.run_id}  {event.text}  {event.seconds:.1f} s"
+    return f"{event.run_id}  FAILED, see {event.text}" if event.kind == "failed" else ""
+
+
+def drive(
+    pool: Pool,
+    todo: list[Run],
+    seconds: dict[str, float],
+    progress: Progress,
+    deadline: float | None,
+    say: Callable[[str], None],
+    ended: Callable[[Event], str] = _ended,
+) -> None:
+    """Deal runs to the pool's workers until all are done or the deadline has come; `ended` puts an end into words."""
     queue = list(todo)
     while True:
         while queue and pool.idle() and (deadline is None or time.time() < deadline):
@@ -218,12 +235,12 @@ def _drive(pool: Pool, todo: list[Run], seconds: dict, progress: Progress, deadl
             if event.kind == "done":
                 progress.done += 1
                 progress.seconds.append((seconds[event.run_id], event.seconds))
-                say(progress.line(f"{event.run_id}  {event.text}  {event.seconds:.1f} s", running, pool.size))
             elif event.kind == "failed":
                 progress.failed += 1
-                say(progress.line(f"{event.run_id}  FAILED, see {event.text}", running, pool.size))
             elif event.kind == "paused":
                 progress.paused += 1
+            if event.kind != "progress" and (text := ended(event)):
+                say(progress.line(text, running, pool.size))
         pool.adapt(bool(queue), say)
 
 
@@ -244,11 +261,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
     parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
-    parser.add_argument("--only", type=_pattern, help="regular expression: run only ids that match")
+    parser.add_argument("--only", type=pattern, help="regular expression: run only ids that match")
     parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
-    parser.add_argument("--cores", type=_count, help="CPU cores to use; all unless told")
-    parser.add_argument("--again", action="store_true", default=bool(os.environ.get("LLP_AGAIN")), help="train anew what has a record, too")
+    parser.add_argument("--cores", type=count, help="CPU cores to use; all unless told")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        default=bool(os.environ.get("LLP_AGAIN")),
+        help="train anew what has a record, too",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
 
 

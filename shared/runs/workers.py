@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 
-from shared.config import ConfigError, Run, repository
+from shared.config import ConfigError, Run
+from shared.datasets import portable
 from shared.records import store
 from shared.runs.assemble import record_of
 
@@ -218,7 +219,7 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
         except Exception as error:
             if getattr(error, "not_run", False):
                 log.unlink(missing_ok=True)
-                send(Event("not run", run.id, reason(error)))
+                send(Event("not run", run.id, portable(error)))
                 continue
             store.write_text(log, _log(run, traceback.format_exc()))
             send(Event("failed", run.id, str(log), time.time() - started))
@@ -246,15 +247,6 @@ def _note(work: Path, record: dict) -> None:
     work.mkdir(parents=True, exist_ok=True)
     with (work / HERE).open("a", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerow([record["id"], record["finished"]])
-
-
-def reason(error: Exception) -> str:
-    """Why a run cannot be made, in one line for a published index: folders of this machine by the names all know."""
-    text = " ".join(str(error).split())
-    places = [(os.environ.get(name, ""), f"${name}") for name in ("LLP_DATA", "LLP_MIRROR")]
-    for place, name in [*places, (str(repository()), ".")]:
-        text = text.replace(place, name) if os.path.isabs(place) else text
-    return text
 
 
 def _log(run: Run, text: str) -> str:

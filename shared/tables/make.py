@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas
 
 from shared.config import ConfigError, Run, default_tier, plan, tiers
+from shared.config.outputs import Outputs, read_outputs
 from shared.records.store import write_text
 from shared.tables.evidence import Evidence, gather
 from shared.tables.numbers import empty_cells, not_run, stand_ins, write_csv, write_markdown
-from shared.config.outputs import Outputs, read_outputs
 
 TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
 NOTES = "notes.json"  # what stands under each table, which figures repeat

@@ -40,7 +40,7 @@ def with_text(table: pandas.DataFrame, column: str = "accuracy") -> pandas.DataF
 
 
 def wide(table: pandas.DataFrame, rows: list[str], column: str, sign: str) -> pandas.DataFrame:
-    """Return the last epoch's means for reading: a line for each of `rows`, a column ``<sign>=<value>`` for each value."""
+    """Return the last epoch's means for reading: a line for each of `rows`, a column ``<sign>=<value>`` a value."""
     last = table[table.selection == "last"] if "selection" in table else table
     if not len(last):
         return pandas.DataFrame([dict.fromkeys([*rows, "value"], NOT_RUN)])

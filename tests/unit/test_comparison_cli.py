@@ -2,13 +2,14 @@
 
 import csv
 import io
-import json
 
 import pytest
 
-from shared import records
 from shared.comparison import __main__ as cli
 from shared.comparison import report, terminal
+from shared.config import plan
+from shared.records import store
+from shared.tables.evidence import gather
 
 TABLES = """
 def cells(rows):
@@ -35,43 +36,80 @@ CLAIMS = """
 KL, ROT = [80.1, 79.9, 80.0], [75.0, 75.3, 75.1]
 
 
+CONFIG = """
+sections:
+  all:
+    dataset: {value: toy, source: Section 4}
+    loss: {value: kl, source: Section 4}
+    bag_size: {value: 4, source: Section 4}
+    seed: {value: 0, source: "assumed: one run"}
+tiers:
+  paper: &all
+    experiments:
+      - {name: kl, grid: {bag_size: [4, 8], seed: [0, 1, 2]}}
+      - {name: rot, grid: {loss: rot, bag_size: [4, 8], seed: [0, 1, 2]}}
+  quick: *all
+"""
+NAMES = """
+def method(spec):
+    return spec.loss
+
+def path(spec, method):
+    return f"{spec.dataset}/{method}/bag{spec.bag_size}"
+"""
+
+
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """A papers package with one paper, `made`, and an empty results folder."""
-    package = f"papers_{abs(hash(tmp_path))}"
-    paper = tmp_path / package / "made"
+    """A repository with one paper, `made`, and an empty results folder."""
+    paper = tmp_path / "papers" / "made"
     paper.mkdir(parents=True)
-    (paper / "tables.py").write_text(TABLES)
-    (paper / "reported.csv").write_text(REPORTED)
-    (paper / "claims.yaml").write_text(CLAIMS)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(records, "code_hash", lambda module: "now")
+    files = {
+        "tables.py": TABLES,
+        "reported.csv": REPORTED,
+        "claims.yaml": CLAIMS,
+        "config.yaml": CONFIG,
+        "names.py": NAMES,
+    }
+    for name, text in files.items():
+        (paper / name).write_text(text)
+    (tmp_path / "config").mkdir()
+    for tier in ("gpu", "paper", "quick", "smoke"):
+        (tmp_path / "config" / f"{tier}.yaml").write_text(f"{{tier: {tier}, says: for a test}}")
+    monkeypatch.setattr(report, "code_hash", lambda module, root: "now")
     monkeypatch.delenv("LLP_TIER", raising=False)
 
     def call(*argv):
-        return cli.main([*argv, "--results", str(tmp_path / "results")], papers=tmp_path / package)
+        return cli.main([*argv, "--results", str(tmp_path / "results")], root=tmp_path)
 
-    call.paper, call.results = paper, tmp_path / "results"
+    call.root, call.paper, call.results = tmp_path, paper, tmp_path / "results"
     return call
 
 
-def fill(results, runs, tier="paper", code="now", **spec):
-    """Write one record per seed of each `method: values`, at bag size 4."""
+def fill(house, runs, tier="paper", code="now", bag_size=4):
+    """Write one record per seed of each `method: values`, at one bag size."""
+    planned = {run.id: run for run in plan("made", tier, house.root)}
     for method, values in runs.items():
         for seed, value in enumerate(values):
-            path = results / tier / "made" / "runs" / "toy" / method / "bag4" / f"seed{seed}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
+            run = planned[f"made/toy/{method}/bag{bag_size}/seed{seed}"]
             record = {
-                "schema": 1,
-                "id": f"made/toy/{method}/bag4/seed{seed}",
-                "spec": {"dataset": "toy", "method": method, "bag_size": 4, "seed": seed, **spec},
+                "id": run.id,
+                "spec": run.spec.canonical(),
+                "spec_hash": run.spec_hash,
                 "code": {"hash": code, "commit": "0123456789", "dirty": False},
                 "metrics": {"last": {"accuracy": value}},
                 "cost": {"train_s": 1.5},
                 "environment": {"device": "cpu"},
                 "finished": "2026-01-01T00:00:00",
             }
-            path.write_text(json.dumps(record))
+            store.write(house.results / tier / "made" / "runs", record)
+
+
+def change(house, before, after):
+    """Edit the paper's config.yaml."""
+    text = (house.paper / "config.yaml").read_text()
+    assert before in text
+    (house.paper / "config.yaml").write_text(text.replace(before, after))
 
 
 def written(house, name="comparison.csv", tier="paper"):
@@ -79,7 +117,7 @@ def written(house, name="comparison.csv", tier="paper"):
 
 
 def test_reported_beside_reproduced(house, capsys):
-    fill(house.results, {"kl": KL, "rot": ROT})
+    fill(house, {"kl": KL, "rot": ROT})
     (house.results / "paper/made/runs/toy/kl/bag8").mkdir()
     (house.results / "paper/made/runs/toy/kl/bag8/seed0.log").write_text("out of memory\n")
     assert house("made", "--tier", "paper") == 0
@@ -93,7 +131,7 @@ def test_reported_beside_reproduced(house, capsys):
 
 
 def test_a_contradicted_claim_exits_1_and_a_contradicted_control_0(house):
-    fill(house.results, {"kl": ROT, "rot": KL}, tier="quick")
+    fill(house, {"kl": ROT, "rot": KL}, tier="quick")
     assert house("made") == 1
     (house.paper / "claims.yaml").write_text(CLAIMS + "  role: control\n")
     assert house("made") == 0
@@ -101,45 +139,40 @@ def test_a_contradicted_claim_exits_1_and_a_contradicted_control_0(house):
 
 
 def test_other_tiers_stand_ins_and_simulations_are_not_comparable(house):
-    fill(house.results, {"kl": KL}, tier="quick")
+    fill(house, {"kl": KL}, tier="quick")
     house("made")
     assert written(house, tier="quick")[0]["why"] == "tier quick is not the paper's protocol"
-    fill(house.results, {"kl": KL}, stand_in="patch features for ResNet-18", simulated=True)
+    change(house, "  paper: &all\n", "  paper: &all\n    stand_in: patch features for ResNet-18\n")
+    change(house, "value: toy", "value: tissue_sim")
+    (house.paper / "names.py").write_text(NAMES.replace("{spec.dataset}", "toy"))
+    fill(house, {"kl": KL})
     house("made", "--tier", "paper")
     row = written(house)[0]
     assert row["verdict"] == "NOT COMPARABLE"
-    assert row["why"] == "a stand-in: patch features for ResNet-18; simulated data: toy"
+    assert row["why"] == "a stand-in: patch features for ResNet-18; simulated data: tissue_sim"
     assert float(row["difference"]) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ('"value", "id"', "REPRODUCED"),
-        ('"value"', "REPRODUCED"),
-        ('"value"]].sort_values("seed").reset_index(drop=True)[["value", *CELL', "NOT COMPARABLE"),
-    ],
-)
-def test_caveats_are_held_against_the_cells_they_belong_to(house, change, expected):
-    """A stand-in elsewhere is no obstacle, by id or by index; where neither tells, it is one everywhere."""
-    fill(house.results, {"kl": KL})
-    fill(house.results, {"rot": ROT}, stand_in="a small network")
-    text = TABLES.replace('"value", "id"', change)
-    cell = '["table", "row", "column", "metric", "selection", "seed"]'
-    (house.paper / "tables.py").write_text(f"CELL = {cell}\n{text}")
+def test_caveats_are_held_against_the_cells_they_belong_to(house):
+    """A stand-in elsewhere is no obstacle."""
+    change(house, "{name: rot, grid", "{name: rot, stand_in: a small network, grid")
+    fill(house, {"kl": KL, "rot": ROT})
     house("made", "--tier", "paper")
-    assert written(house)[0]["verdict"] == expected
+    assert written(house)[0]["verdict"] == "REPRODUCED"
+    (house.paper / "reported.csv").write_text(REPORTED.replace("t1,kl,n=4", "t1,rot,n=4"))
+    house("made", "--tier", "paper")
+    assert written(house)[0]["why"] == "a stand-in: a small network"
 
 
 def test_tier_from_the_environment_and_changed_code(house, monkeypatch, capsys):
-    fill(house.results, {"kl": KL}, code="then")
+    fill(house, {"kl": KL}, code="then")
     monkeypatch.setenv("LLP_TIER", "paper")
     assert house() == 0
     assert "the code has changed since for 3 of 3" in capsys.readouterr().out
 
 
 def test_same_records_same_bytes(house):
-    fill(house.results, {"kl": KL, "rot": ROT})
+    fill(house, {"kl": KL, "rot": ROT})
     files = [house.results / "paper/made" / name for name in ("comparison.csv", "claims.csv", "comparison.md")]
     house("made", "--tier", "paper")
     first = [file.read_bytes() for file in files]
@@ -158,14 +191,14 @@ def test_a_paper_without_results_is_printed_and_nothing_is_written(house, capsys
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["nonesuch"], "unknown paper nonesuch: papers with a reported.csv are made"),
-        (["made", "--tier", "big"], "unknown tier big: choose gpu, paper, quick, smoke"),
+        (["nonesuch"], "there is no paper 'nonesuch'; known are made"),
+        (["made", "--tier", "big"], "there is no tier 'big'; there are gpu, paper, quick, smoke"),
         (["made", "--tier", "gpu"], "no results folder"),
         (["--tier", "gpu"], "no results folder"),
     ],
 )
 def test_bad_arguments(house, capsys, argv, message):
-    fill(house.results, {"kl": KL}, tier="quick")
+    fill(house, {"kl": KL}, tier="quick")
     assert house(*argv) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -178,64 +211,42 @@ def test_bad_arguments(house, capsys, argv, message):
         ("reported.csv", "table\n", "line 1: the header must be"),
         ("claims.yaml", "- kind: greater\n", "claim 1, key id: None must be a sentence"),
         ("claims.yaml", "- [\n", "not valid YAML"),
-        ("tables.py", "def cells(rows):\n    return rows\n", "cells: lacks the columns table, row, column"),
+        ("tables.py", "def cells(rows):\n    return rows\n", "cells lacks the columns table, row, column"),
     ],
 )
 def test_bad_files(house, capsys, name, text, message):
-    fill(house.results, {"kl": KL}, tier="quick")
+    fill(house, {"kl": KL}, tier="quick")
     (house.paper / name).write_text(text)
     assert house("made") == 2
     assert message in capsys.readouterr().err
 
 
 def test_missing_tables_and_broken_records(house, capsys):
-    fill(house.results, {"kl": KL}, tier="quick")
+    fill(house, {"kl": KL}, tier="quick")
     (house.paper / "tables.py").unlink()
     assert house("made") == 2
-    assert "it must define cells(rows)" in capsys.readouterr().err
+    assert "tables.py is missing" in capsys.readouterr().err
     (house.results / "quick/made/runs/toy/kl/bag4/seed0.json").write_text("{")
     assert house("made") == 2
     assert "seed0.json" in capsys.readouterr().err
 
 
-def test_costs_and_failed_specs_become_rows(house):
-    fill(house.results, {"kl": [80.0]})
+def test_costs_and_failed_runs_become_rows(house):
+    fill(house, {"kl": [80.0]})
     runs = house.results / "paper/made/runs"
-    (runs / "toy/kl/bag4/seed7.log").write_text('{"spec": {"method": "kl", "bag_size": 4, "seed": 7}}\nTraceback\n')
+    (runs / "toy/kl/bag4/seed2.log").write_text("Traceback\n")
     (runs / "toy/kl/bag4/seed0.log").write_text("a log beside its record is no failure\n")
-    failed = report.failures(runs, "made")
-    assert failed == {"made/toy/kl/bag4/seed7": {"method": "kl", "bag_size": 4, "seed": 7}}
-    rows = report.tidy(records.read(runs), failed, {("accuracy", "last")}, "paper")
-    assert rows[rows["selection"] == "cost"]["value"].tolist() == [1.5]
-    assert rows[rows["seed"] == 7]["value"].isna().all()
-
-
-def test_the_index_says_which_logs_were_planned(house):
-    runs = house.results / "paper/made/runs"
-    (runs / "toy").mkdir(parents=True)
-    (runs / "toy/seed0.log").write_text("")
-    assert list(report.failures(runs, "made")) == ["made/toy/seed0"]
-    (runs / "index.csv").write_text("id,status,sha256\nmade/toy/seed1,missing,\n")
-    assert report.failures(runs, "made") == {}
-
-
-PLAN = """
-from shared.records import Run
-
-
-def plan(tier):
-    for method in ("kl", "rot"):
-        for seed in (0, 1):
-            for size in (4, 8):
-                spec = {"dataset": "toy", "method": method, "bag_size": size, "seed": seed}
-                yield Run(f"made/toy/{method}/bag{size}/seed{seed}", spec, 1.0)
-"""
+    (runs / "toy/kl/bag4/seed7.log").write_text("a log of a run that nobody planned is none of ours\n")
+    evidence = gather("made", "paper", house.results, house.root)
+    assert evidence.rows("train_s", selections=["cost"]).value.dropna().tolist() == [1.5]
+    failed = evidence.rows("accuracy", selections=["last"]).query("status == 'FAILED'")
+    assert failed["id"].tolist() == ["made/toy/kl/bag4/seed2"] and failed.value.isna().all()
 
 
 def test_what_is_not_run_says_why_where_the_index_knows(house, capsys):
     """Cells and claims of the runs that lack something give the reason; those nobody planned do not."""
-    fill(house.results, {"kl": KL[:2]})
-    (house.paper / "plan.py").write_text(PLAN)
+    change(house, "seed: [0, 1, 2]", "seed: [0, 1]")
+    fill(house, {"kl": KL[:2]})
     runs = house.results / "paper/made/runs"
     done = [f"made/toy/kl/bag4/seed{seed},done,," for seed in (0, 1)]
     idle = [f"made/toy/{run}/seed{seed}" for run in ("kl/bag8", "rot/bag4") for seed in (0, 1)]
@@ -260,8 +271,8 @@ class Screen(io.StringIO):
 @pytest.mark.parametrize("width", [60, 100, 160])
 def test_the_terminal_is_filled_but_not_passed(house, width, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
-    fill(house.results, {"kl": KL, "rot": ROT})
-    comparison = report.compare("made", "paper", house.results, house.paper.parent)
+    fill(house, {"kl": KL, "rot": ROT})
+    comparison = report.compare("made", "paper", house.results, house.root)
     plain, screen = io.StringIO(), Screen()
     terminal.show(comparison, plain, width)
     terminal.show(comparison, screen, width)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from shared.comparison import report, reported
+from shared.comparison import claims, reported
 from shared.comparison.reported import InputError
+from shared.config import repository
 
 HEADER = "table,row,column,metric,value,spread,spread_kind,n,margin,source,selection"
 
@@ -59,7 +60,7 @@ def test_header_duplicates_and_absence(tmp_path):
         reported.read(tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize("path", sorted(report.PAPERS.glob("*/reported.csv")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", sorted((repository() / "papers").glob("*/reported.csv")), ids=lambda p: p.parent.name)
 def test_every_paper_s_own(path):
     reported.read(path)
-    report.claims.read(path.with_name("claims.yaml"))
+    claims.read(path.with_name("claims.yaml"))

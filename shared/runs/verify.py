@@ -1,0 +1,300 @@
+"""Committed records trained again and compared: ``python -m shared.runs.verify rot --sample 4``.
+
+A rerun starts from nothing, in a folder of its own: no checkpoint and no shared stage of an earlier sweep is taken.
+What was asked for (spec), what it learned from (bags, data) and what came out (metrics, curves) must be equal to the
+last digit; durations, memory, versions and commits may differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, papers_of, plan, repository, tiers
+from shared.config.tiers import check_paper
+from shared.records import store
+from shared.runs.code import code_hash
+from shared.runs.sweep import CHECKPOINTS, Progress, caveat, count, drive, duration, guarded, pattern, runs_folder
+from shared.runs.workers import Event, Hand, Pool
+
+PARTS = ("spec", "spec_hash", "bags", "data", "metrics", "curves")
+STATES = ("same", "differs", "failed", "outdated", "missing")
+WRONG = ("differs", "failed", "outdated")
+STARTUP = 4.0  # seconds a paper's workers need to import torch
+ABSENT = "(absent)"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that is not the same in a record and in its rerun; `at` is its path, as ``metrics.last.accuracy``."""
+
+    at: str
+    recorded: Any
+    now: Any
+
+    @property
+    def size(self) -> float | None:
+        """The absolute difference of two numbers; None of anything else."""
+        if _is_number(self.recorded) and _is_number(self.now):
+            return abs(self.recorded - self.now)
+        return None
+
+    def __str__(self) -> str:
+        by = "" if self.size is None else f" (by {self.size:.3g})"
+        return f"{self.at}: {_shown(self.recorded)} recorded, {_shown(self.now)} now{by}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    text = value if value is ABSENT else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def differences(recorded: Any, now: Any, at: str = "") -> Iterator[Difference]:
+    """Yield every value in which two records, or parts of them, differ, also those that one of them lacks."""
+    if isinstance(recorded, dict) and isinstance(now, dict):
+        for key in {**recorded, **now}:
+            yield from differences(recorded.get(key, ABSENT), now.get(key, ABSENT), f"{at}.{key}" if at else str(key))
+    elif isinstance(recorded, list) and isinstance(now, list):
+        for i in range(max(len(recorded), len(now))):
+            pair = (values[i] if i < len(values) else ABSENT for values in (recorded, now))
+            yield from differences(*pair, f"{at}[{i}]")
+    elif recorded != now or isinstance(recorded, bool) != isinstance(now, bool):
+        yield Difference(at, recorded, now)
+
+
+def compare(recorded: dict, now: dict) -> list[Difference]:
+    """Return in what two records of one run differ, durations, environment and provenance apart."""
+    return list(differences(*({part: record.get(part, ABSENT) for part in PARTS} for record in (recorded, now))))
+
+
+def worst(found: list[Difference]) -> str:
+    """Say how many values differ, the largest difference of two numbers, and the first of what is no number."""
+    numbers = sorted((d for d in found if d.size is not None), key=lambda d: -d.size)
+    others = [d for d in found if d.size is None]
+    return "; ".join([f"{len(found)} values", *map(str, [*numbers[:1], *others[:1]])])
+
+
+@dataclass
+class Found:
+    """The records of one paper's tier before anything is trained.
+
+    Attributes
+    ----------
+    current : {run id: record} of those that answer the spec of the plan.
+    outdated : {run id: why} of those that do not.
+    missing : {run id: why} of planned runs without a record.
+    """
+
+    paper: str
+    runs: dict[str, Run]
+    current: dict[str, dict] = field(default_factory=dict)
+    outdated: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def look(paper: str, tier: str, only: str | None = None) -> Found:
+    """Return the records of the planned runs whose ids match `only`."""
+    folder = runs_folder(paper, tier)
+    index = store.read_index(folder) or {}
+    found = Found(paper, {run.id: run for run in plan(paper, tier) if not only or re.search(only, run.id)})
+    for run in found.runs.values():
+        path = store.record_path(folder, run.id)
+        if not path.exists():
+            why = index.get(run.id, {}).get("why")
+            found.missing[run.id] = f"there is no record{': ' if why else ''}{why or ''}"
+            continue
+        try:
+            record = store.load(path)
+        except store.OldRecord:
+            found.outdated[run.id] = "the record is of an older schema"
+            continue
+        if record["spec_hash"] == run.spec_hash:
+            found.current[run.id] = record
+        else:
+            worst = next(differences(record["spec"], run.spec.canonical()), None)
+            found.outdated[run.id] = (
+                f"the plan asks for another spec: {worst or 'of the same values, hashed otherwise'}"
+            )
+    return found
+
+
+def sample(found: Found, n: int) -> dict[str, dict]:
+    """Return `n` of the current records: of as many kinds as they can be, the cheaper first; always the same ones.
+
+    A kind is a method, and every word of a spec: its dataset, its loss, its network. Each run taken is the one that
+    adds the most kinds a second; when all kinds are there, it begins again.
+    """
+    kinds = {run_id: _kinds(found.runs[run_id]) for run_id in found.current}
+    left, chosen, covered = list(found.current), [], set()
+    while left and len(chosen) < n:
+        if all(kinds[run_id] <= covered for run_id in left):
+            covered = set()
+        best = max(left, key=lambda run_id: len(kinds[run_id] - covered) / (1.0 + _wall(found.current[run_id])))
+        left.remove(best)
+        chosen.append(best)
+        covered |= kinds[best]
+    return {run_id: found.current[run_id] for run_id in chosen}
+
+
+def _kinds(run: Run) -> set[tuple[str, str]]:
+    words = {(key, value) for key, value in run.spec.canonical().items() if isinstance(value, str)}
+    return words | {("method", run.method)}
+
+
+def _wall(record: dict) -> float:
+    return float(record["cost"]["wall_s"])
+
+
+def verify(
+    names: list[str],
+    tier: Tier,
+    out: Path,
+    *,
+    only: str | None = None,
+    n_sample: int | None = None,
+    cores: int | None = None,
+    say=print,
+) -> Counter:
+    """Train committed records of papers again into `out`, say of each what came of it; return {state: how many}.
+
+    Parameters
+    ----------
+    out : a folder that is empty or not there; it gets ``<paper>/runs`` and, for checkpoints, ``.work``.
+    only : a regular expression on run ids.
+    n_sample : how many records of each paper; all unless told.
+    """
+    states: Counter = Counter()
+    looked, hand = [look(paper, tier.tier, only) for paper in names], Hand.of(tier.device, tier.runs_at_once, cores)
+    if not any(found.runs for found in looked):
+        raise ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}")
+    todo = {f.paper: (f, f.current if n_sample is None else sample(f, n_sample)) for f in looked}
+    seconds = [_wall(record) for _, records in todo.values() for record in records.values()]
+    progress = Progress(len(seconds), seconds)
+    started = STARTUP * sum(bool(records) for _, records in todo.values())
+    say(
+        f"tier {tier.tier}: {len(seconds)} of {sum(len(found.current) for found in looked)} records to train "
+        f"again, {hand}, about {duration(progress.left([], hand.at_once) + started)}{caveat(tier, hand)}"
+    )
+    for found, records in todo.values():
+        # In a sample, what cannot be compared for want of a record was not chosen.
+        missing = found.missing if n_sample is None else {}
+        for state, reasons in (("outdated", found.outdated), ("missing", missing)):
+            states[state] += len(reasons)
+            for run_id, why in reasons.items():
+                say(f"{state:9}{run_id}  {why}")
+        if records:
+            states.update(_again(found, records, tier.tier, hand, progress, out, say))
+    if not sum(states[state] for state in (*WRONG, "same")):
+        raise ConfigError(f"nothing was compared: {_counts(states)}")
+    say(_counts(states))
+    return states
+
+
+def _counts(states: Counter) -> str:
+    return ", ".join(f"{states[state]} {state}" for state in STATES)
+
+
+def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progress, out: Path, say) -> Counter:
+    """Train some records of one paper again and compare each as it ends; return {state: how many}."""
+    states: Counter = Counter()
+    code, folder, other = code_hash(f"papers.{found.paper}.train"), out / found.paper / "runs", Counter()
+    for record in records.values():
+        if record["code"]["hash"] != code:
+            commit = str(record["code"]["commit"] or "unknown")[:7]
+            other[f"hash {record['code']['hash']}, commit {commit}"] += 1
+    for origin, n in other.items():
+        say(f"{found.paper}: {n} records are of other code than {code}, which trains them now ({origin})")
+    apart: dict[str, Counter] = {"data": Counter(), "environment": Counter()}
+
+    def ended(event: Event) -> str:
+        state, text = _outcome(event, records, folder, apart)
+        states[state] += 1
+        return f"{state:9}{event.run_id}  {text}"
+
+    work = out / CHECKPOINTS / tier / found.paper
+    with Pool(found.paper, hand, code, folder, work, None) as pool:
+        runs = [found.runs[run_id] for run_id in records]
+        drive(pool, runs, {run_id: _wall(r) for run_id, r in records.items()}, progress, None, say, ended)
+    for what, changes in apart.items():
+        for change, n in changes.items():
+            say(f"{found.paper}: {n} runs had other {what}: {change}")
+    return states
+
+
+def _outcome(event: Event, records: dict, folder: Path, apart: dict[str, Counter]) -> tuple[str, str]:
+    """Return the state of a run that has ended and what to say; count in `apart` what else was not the same."""
+    if event.kind == "not run":
+        return "missing", event.text
+    if event.kind != "done":
+        return "failed", f"trained no more, see {event.text}"
+    recorded, now = records[event.run_id], store.load(store.record_path(folder, event.run_id))
+    found = compare(recorded, now)
+    apart["data"].update(str(difference) for difference in differences(recorded["data"], now["data"]))
+    if not found:
+        return "same", f"{event.seconds:.1f} s"
+    apart["environment"].update(map(str, differences(recorded["environment"], now["environment"])))
+    return "differs", worst(found)
+
+
+def _command(args: argparse.Namespace) -> int:
+    tier = load_tier(args.tier)
+    for paper in args.paper:
+        check_paper(paper)
+    names = list(dict.fromkeys(args.paper)) or papers_of(tier.tier)
+    if args.out and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise ConfigError(f"--out {args.out} is not an empty folder; a rerun must find nothing there")
+    out = args.out.absolute() if args.out else Path(tempfile.mkdtemp(prefix="verify-"))
+    keep = bool(args.out)
+    try:
+        states = verify(names, tier, out, only=args.only, n_sample=args.sample, cores=args.cores, say=_print)
+        wrong = sum(states[state] for state in WRONG)
+        keep = keep or bool(states["differs"] + states["failed"])
+        if keep:
+            _print(f"what was trained now is in {out}")
+        return 1 if wrong else 0
+    except KeyboardInterrupt:
+        _print("stopped before all were compared")
+        return 130
+    finally:
+        if not keep:
+            shutil.rmtree(out, ignore_errors=True)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.runs.verify",
+        description="Train committed records again in a folder of their own, compare spec, bags, data, metrics and "
+        "curves, and exit with 1 where they differ.",
+    )
+    parser.add_argument("paper", nargs="*", metavar="PAPER", help=f"of {', '.join(papers())}; all unless told")
+    parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
+    parser.add_argument("--only", type=pattern, metavar="REGEX", help="only ids that match")
+    parser.add_argument(
+        "--sample", type=count, metavar="N", help="N runs of each paper, of many kinds; all unless told"
+    )
+    parser.add_argument("--cores", type=count, metavar="N", help="CPU cores to use; all unless told")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="an empty folder to train into, which is kept")
+    args = parser.parse_args(argv)
+    return guarded(lambda: _command(args))
+
+
+if __name__ == "__main__":
+    os.chdir(repository())
+    sys.exit(main())
