@@ -20,7 +20,10 @@ reproduce: setup  ## every table and figure of the default tier, and the compari
 test: setup  ## the tests
 	python -m pytest -n 2 --dist loadfile
 
-bench: setup  ## speed and memory beside other libraries
+verify: setup  ## train a sample of every paper's committed records again and compare, two minutes
+	python -m shared.runs.verify --sample 3
+
+bench: setup  ## speed and memory beside other libraries; committed numbers stay, see --help
 	python -m benchmarks
 
 lint: setup  ## style of the code and of the workflow
@@ -35,4 +38,4 @@ adopt: setup  ## take the committed results as they are, so that only what chang
 lock:  ## resolve requirements/*.in into the hashed requirements/*.txt
 	@$(ANY_PYTHON) workflows/setup.py --lock
 
-.PHONY: help setup reproduce test bench lint adopt lock
+.PHONY: help setup reproduce test verify bench lint adopt lock

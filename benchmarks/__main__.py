@@ -1,10 +1,53 @@
-"""Every benchmark, one after the other: ``python -m benchmarks``; writes results/bench/*.csv."""
+"""The benchmarks: ``python -m benchmarks --list`` names them, ``--only NAME`` runs some, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
 
 from benchmarks import e_step, exclusive, relabel, training, transport
+from benchmarks.command import SCRATCH, About, add_options, parse
+from shared.config import repository
+from shared.runs.sweep import duration
+
+ABOUT = {module.ABOUT.name: module.ABOUT for module in (transport, training, e_step, relabel, exclusive)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns 1 if a benchmark failed, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Measure speed and memory beside other libraries; tables go to {SCRATCH} unless told.",
+    )
+    parser.add_argument("--list", action="store_true", help="name the benchmarks and how long each takes, and stop")
+    parser.add_argument("--only", nargs="+", choices=ABOUT, default=list(ABOUT), metavar="NAME", help="run these alone")
+    add_options(parser)
+    args = parse(parser, argv)
+    chosen = [about for name, about in ABOUT.items() if name in args.only]
+    if args.list:
+        for about in chosen:
+            print(f"{about.name:12}{duration(about.seconds):>8}  {about.measures}")
+        return 0
+    if not args.quick:
+        print(f"{len(chosen)} benchmarks, about {duration(sum(about.seconds for about in chosen))} on two CPU cores")
+    options = ["--overwrite"] if args.overwrite else ["--out", str(args.out.absolute())]
+    options += ["--device", args.device, *(["--quick"] if args.quick else [])]
+    failed = [about.name for number, about in enumerate(chosen, 1) if not _run(about, number, len(chosen), options)]
+    print(f"tables in {args.out}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def _run(about: About, number: int, of: int, options: list[str]) -> bool:
+    """Run one benchmark in a fresh process: its threads, caches and peak of memory are its own."""
+    print(f"\n[{number}/{of}] {about.name}: {about.measures}; {about.takes('--quick' in options)}", flush=True)
+    started = time.time()
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.{about.name}", *options], cwd=repository())
+    if done.returncode == 0:
+        print(f"{about.name} took {duration(time.time() - started)}", flush=True)
+    return done.returncode == 0
+
 
 if __name__ == "__main__":
-    transport.main([])
-    training.main([])
-    e_step.main([])
-    relabel.main([])
-    exclusive.main([])
+    sys.exit(main())

@@ -13,27 +13,28 @@ milliseconds are scaled to all. Ratios are of neighbouring runs; above 1 the pee
 phi from our solver's in float64. The last rows set the E-step beside an epoch of the paper's network on images.
 """
 
-import argparse
 import os
-import time
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from benchmarks.timing import device_name, peak_memory, print_table, spread, time_interleaved, versions, write_csv
+from benchmarks import timing
+from benchmarks.command import About, parse, parser_of
+from benchmarks.problems import Problem, posterior_problem
+from benchmarks.timing import against_ours, peak_memory, time_interleaved
 from papers.mle_llp.enumeration import enumerated_posterior, one_bag_posterior
-from papers.mle_llp.posterior import posterior
+from papers.mle_llp.loss import posterior
 from shared.methods import Batch, LossMethod, kl_loss
 from shared.networks import Discriminator
 from shared.training import prepare_device
 
-Problem = tuple[Tensor, Tensor, Tensor]  # log_p, offsets, counts as `posterior` takes them
+ABOUT = About("e_step", "the E-step of mle_llp against enumeration and textbook programmes, and an epoch", 60)
 Solver = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # (classes, smallest bag, largest bag, bags)
@@ -45,25 +46,10 @@ CASES = [
     (3, 8, 8, 1000),
     (5, 8, 8, 1000),
 ]
+QUICK = [(2, 6, 6, 20), (2, 64, 64, 4), (3, 4, 4, 20)]
 SECONDS = 2.0  # for a peer in one case
 IMAGES = {"training": 16, "forward": 100}  # in one batch; training as in the authors' code
-TIMES = ("milliseconds", "ratio_to_ours")
 SHOWN = ["solver", "K", "n", "bags", "bags_timed", "milliseconds_median", "ratio_to_ours_median", "peak_memory_mb"]
-
-
-def draw(classes: int, smallest: int, largest: int, bags: int, device: torch.device) -> Problem:
-    """Log-probabilities of instances in bags of random sizes, and the counts of labels drawn with them."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.randint(smallest, largest + 1, (bags,), generator=generator)
-    offsets = pad(sizes.cumsum(0), (1, 0))
-    logits = torch.zeros(int(sizes.sum()), classes)
-    free = logits[:, 1:] if classes == 2 else logits
-    free.copy_(2 * torch.randn(free.shape, generator=generator))
-    log_p = logits.log_softmax(1)
-    labels = torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
-    counts = torch.zeros(bags, classes, dtype=torch.int64)
-    counts.index_put_((torch.arange(bags).repeat_interleave(sizes), labels), torch.tensor(1), accumulate=True)
-    return log_p.to(device), offsets, counts
 
 
 def first(problem: Problem, bags: int) -> Problem:
@@ -180,58 +166,41 @@ def peers(classes: int, largest: int) -> list[str]:
     return ["enumeration, by vector", "enumeration", "enumeration, kept", "enumeration, batched", "programme, autograd"]
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """How long the second of two calls takes, on the host."""
-    call()
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def compare(case: tuple[int, int, int, int], device: torch.device) -> list[dict[str, object]]:
     """The rows of one case: ours, then its peers."""
     classes, smallest, largest, bags = case
-    problem = draw(*case, device)
+    problem = posterior_problem(*case, device)
     exact = ours(problem[0].double(), *problem[1:]).cpu()
     mine, rows = partial(ours, *problem), []
     own_times: list[float] = []
     for name in peers(classes, largest):
         if name in BATCHED:
             timed, call = bags, partial(BATCHED[name], *problem)
-            repeats = 7 if seconds(call) < SECONDS / 8 else 3
+            repeats = 7 if timing.seconds(call) < SECONDS / 8 else 3
         else:
-            each, repeats = seconds(partial(ONE_BY_ONE[name], *first(problem, 4))) / 4, 7
+            each, repeats = timing.seconds(partial(ONE_BY_ONE[name], *first(problem, 4))) / 4, 7
             timed = min(bags, max(1, int(SECONDS / 8 / each)))
             call = partial(ONE_BY_ONE[name], *first(problem, timed))
         taken = time_interleaved({"ours": mine, name: call}, repeats, device)
         own_times += taken["ours"]
         scaled = [t * bags / timed for t in taken[name]]
-        where = device if name in BATCHED else torch.device("cpu")
-        rows.append(row_of(name, timed, scaled, taken["ours"], peak_memory(call, where), difference(call(), exact)))
-    own = row_of("ours", bags, own_times, own_times, peak_memory(mine, device), difference(mine(), exact))
+        memory = peak_memory(call, device if name in BATCHED else torch.device("cpu"))
+        row = against_ours(name, timed, scaled, taken["ours"], memory)
+        rows.append(row | {"max_difference": difference(call(), exact)})
+    own = against_ours("ours", bags, own_times, own_times, peak_memory(mine, device))
+    own["max_difference"] = difference(mine(), exact)
     size = str(largest) if smallest == largest else f"{smallest}-{largest}"
     return [{"K": classes, "n": size, "bags": bags} | row for row in [own, *rows]]
 
 
-def row_of(
-    solver: str, timed: float, taken: list[float], own: list[float], memory: float, worst: float | None
-) -> dict[str, object]:
-    row: dict[str, object] = {"solver": solver, "bags_timed": f"{timed:.4g}", "repeats": len(taken)}
-    ratios = [theirs / mine for theirs, mine in zip(taken, own, strict=True)]
-    for column, values in zip(TIMES, (taken, ratios), strict=True):
-        for kind, value in zip(("median", "min", "max"), spread(values), strict=True):
-            row[f"{column}_{kind}"] = f"{value:.4g}"
-    return row | {"peak_memory_mb": f"{memory:.3g}", "max_difference": "" if worst is None else f"{worst:.1e}"}
+def difference(phi: Tensor, exact: Tensor) -> str:
+    return f"{float((phi.cpu().double() - exact[: len(phi)]).abs().max()):.1e}"
 
 
-def difference(phi: Tensor, exact: Tensor) -> float:
-    return float((phi.cpu().double() - exact[: len(phi)]).abs().max())
-
-
-def on_images(device: torch.device) -> list[dict[str, object]]:
+def on_images(device: torch.device, bags: int = 1000) -> list[dict[str, object]]:
     """An epoch of training on the ragged bags' images, and the forward pass an E-step needs, from single batches."""
-    problem = draw(2, 2, 12, 1000, device)
-    total, bags = len(problem[0]), len(problem[2])
+    problem = posterior_problem(2, 2, 12, bags, device)
+    total = len(problem[0])
     torch.manual_seed(0)
     network = Discriminator(2).to(device, memory_format=torch.channels_last)
     method = LossMethod(network, torch.optim.Adam(network.parameters(), 1e-4, fused=True), kl_loss)
@@ -248,19 +217,20 @@ def on_images(device: torch.device) -> list[dict[str, object]]:
     rows = []
     for name, what in (("training", "an epoch of training"), ("forward", "forward pass over the images")):
         scaled = [t * total / IMAGES[name] for t in taken[name]]
-        row = row_of(what, IMAGES[name] * bags / total, scaled, taken["ours"], peak_memory(calls[name], device), None)
-        rows.append({"K": 2, "n": "2-12", "bags": bags} | row)
+        memory = peak_memory(calls[name], device)
+        row = against_ours(what, IMAGES[name] * bags / total, scaled, taken["ours"], memory)
+        rows.append({"K": 2, "n": "2-12", "bags": bags} | row | {"max_difference": ""})
     return rows
 
 
-def against_aims(rows: list[dict[str, object]]) -> list[dict[str, str]]:
+def aims(rows: list[dict[str, object]]) -> list[tuple[str, str, str]]:
     """What was hoped for beside what was measured."""
 
     def at(solver: str, n: str, column: str = "ratio_to_ours_median") -> float:
         return next(float(row[column]) for row in rows if (row["solver"], row["n"], row["K"]) == (solver, n, 2))
 
     training, forward = at("an epoch of training", "2-12"), at("forward pass over the images", "2-12")
-    aims = [
+    return [
         (
             "1,000 bags of 12: times faster than enumeration by vector",
             "2000",
@@ -271,24 +241,18 @@ def against_aims(rows: list[dict[str, object]]) -> list[dict[str, str]]:
         ("1,000 bags of 2 to 12 images: percent of an epoch", "below 1", f"{100 / training:.2g}"),
         ("the same with the forward pass it needs", "-", f"{100 * (1 + forward) / training:.2g}"),
     ]
-    return [dict(zip(("aim", "wanted", "measured"), aim, strict=True)) for aim in aims]
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.e_step", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch: all cores")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    args = parser.parse_args(argv)
+def main(argv: list[str] | None = None) -> int:
+    args = parse(parser_of(ABOUT, threads=os.cpu_count()), argv)
     device = prepare_device(args.device, args.threads)
-    stamp = {"device": device_name(device), "threads": args.threads, "versions": versions("torch", "numpy")}
-    rows = [row | stamp for case in CASES for row in compare(case, device)]
-    rows += [row | stamp for row in on_images(device)]
-    write_csv(args.out / f"e_step{'_gpu' if device.type == 'cuda' else ''}.csv", rows)
-    print_table(rows, [*SHOWN, "max_difference"])
-    print(f"{stamp['device']}; {stamp['versions']}\n")
-    print_table(against_aims(rows), ["aim", "wanted", "measured"])
+    rows = [row for case in (QUICK if args.quick else CASES) for row in compare(case, device)]
+    rows += on_images(device, 20 if args.quick else 1000)
+    timing.report(args, ABOUT, rows, device, ("torch", "numpy"), [*SHOWN, "max_difference"])
+    if not args.quick:
+        timing.print_aims(aims(rows))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,20 +9,22 @@ Times are in turns, ratios those of neighbouring runs. "loss" is forward and bac
 (softmax) or anchors (sigmoid); "step" is an update of `papers.ece.segmentation.Segmenter` with the plain U-Net.
 """
 
-import argparse
-from pathlib import Path
+import os
+import sys
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from benchmarks import timing
+from benchmarks.command import About, count, parse, parser_of
 from papers.ece.criteria import Criterion
 from papers.ece.loss import Annealing
 from papers.ece.segmentation.method import Segmenter
 from shared.methods import Batch
 from shared.training import prepare_device, seed_torch
 
+ABOUT = About("exclusive", "the exclusive cross-entropy of ece against cross-entropy, a step and the loss alone", 60)
 SIGMOID, CODE = Annealing("sigmoid"), Annealing("code", 0.5, sampling=True)
 CRITERIA = {
     "exclusive": Criterion("ece", SIGMOID),
@@ -79,54 +81,31 @@ def steps(crop: int, width: int, depth: int, device: torch.device) -> dict:
 
 def compare(what: str, face: str, size: str, calls: dict, repeats: int, device: torch.device) -> list[dict]:
     """One row a loss: milliseconds and the ratio to cross-entropy in the same turn."""
-    taken = timing.time_interleaved(calls, repeats, device)
-    rows = []
-    for name in calls:
-        middle, low, high = timing.spread(taken[name])
-        ratios = [a / b for a, b in zip(taken[name], taken["cross-entropy"], strict=True)]
-        ratio, least, most = timing.spread(ratios)
-        rows.append(
-            {
-                "what": what,
-                "face": face,
-                "size": size,
-                "loss": name,
-                "milliseconds_median": round(middle, 3),
-                "milliseconds_min": round(low, 3),
-                "milliseconds_max": round(high, 3),
-                "ratio_median": round(ratio, 4),
-                "ratio_min": round(least, 4),
-                "ratio_max": round(most, 4),
-                "device": timing.device_name(device),
-                "versions": timing.versions("torch", "segmentation_models_pytorch"),
-            }
-        )
-    return rows
+    about = {"what": what, "face": face, "size": size}
+    return [about | row for row in timing.against_cross_entropy(calls, repeats, device)]
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exclusive", description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> int:
+    parser = parser_of(ABOUT, threads=os.cpu_count())
     parser.add_argument(
-        "--repeats", type=int, help="timed steps of each loss; 15 on a CPU and 100 on a GPU unless told"
+        "--repeats", type=count, help="timed steps of each loss; 15 on a CPU and 100 on a GPU unless told"
     )
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    args = parser.parse_args(argv)
-    device = prepare_device(args.device)
+    args = parse(parser, argv)
+    device = prepare_device(args.device, args.threads)
     gpu = device.type == "cuda"
-    repeats = args.repeats or (100 if gpu else 15)
-    networks = [(512, 32, 4)] if gpu else [(96, 8, 3), (128, 32, 4)]
+    repeats = args.repeats or (1 if args.quick else 100 if gpu else 15)
+    networks = [(32, 4, 2)] if args.quick else [(512, 32, 4)] if gpu else [(96, 8, 3), (128, 32, 4)]
     rows = []
     for crop, width, depth in networks:
         size = f"4 x {crop} x {crop}, width {width}"
         rows += compare("step", "softmax", size, steps(crop, width, depth, device), repeats, device)
-    side = 512 if gpu else 96
+    side = 16 if args.quick else 512 if gpu else 96
     for face, size in (("softmax", (4, 2, side, side)), ("sigmoid", (4, side * side, 1))):
         shape = " x ".join(map(str, size))
         rows += compare("loss", face, shape, losses(face, size, device), 4 * repeats, device)
-    timing.write_csv(args.out / f"exclusive{'_gpu' if gpu else ''}.csv", rows)
-    timing.print_table(rows, SHOWN)
+    timing.report(args, ABOUT, rows, device, ("torch", "segmentation_models_pytorch"), SHOWN)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,23 +13,23 @@ slower. `max_difference` is that of a bag's transport cost from ours, in nats pe
 relabelling beside an epoch of training on features and on images, and beside the forward pass it needs.
 """
 
-import argparse
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import ot
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import pad
 
-from benchmarks.e_step import TIMES, seconds
-from benchmarks.timing import device_name, peak_memory, print_table, spread, time_interleaved, versions, write_csv
+from benchmarks import timing
+from benchmarks.command import About, parse, parser_of
+from benchmarks.problems import relabel_problem
+from benchmarks.timing import against_ours, peak_memory, seconds, time_interleaved
 from papers.plot.labels import relabel
 from papers.plot.loss import sce_loss
 from shared.methods import Batch, LossMethod
@@ -37,28 +37,15 @@ from shared.networks import CNN13, MLP
 from shared.training import prepare_device
 from shared.transport import largest_remainder, round_to_labels
 
-Problem = tuple[Tensor, Tensor, Tensor]  # log_p, offsets, proportions as `relabel` takes them
-
+ABOUT = About("relabel", "relabelling of plot against loops of POT and scipy, and an epoch of training", 110)
 INSTANCES = 50_000
+QUICK = 500  # instances
 SIZES = [(16, 16), (64, 64), (128, 128), (2, 128)]  # smallest and largest bag
 CLASSES = [10, 100]
 SECONDS = 0.15  # for one run of a peer
 REPEATS = 5
 TOLERANCE = 1e-5  # of our soft labels in float32, on the violation as a share of the bag
 SHOWN = ["solver", "labels", "K", "n", "bags", "bags_timed", "milliseconds_median", "ratio_to_ours_median"]
-
-
-def draw(classes: int, smallest: int, largest: int, device: torch.device) -> Problem:
-    """Log-probabilities of `INSTANCES` in bags of random sizes, and the proportions of labels drawn with them."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.randint(smallest, largest + 1, (INSTANCES // smallest,), generator=generator)
-    sizes = sizes[: int((sizes.cumsum(0) <= INSTANCES).sum())]
-    offsets = pad(sizes.cumsum(0), (1, 0))
-    log_p = (3 * torch.randn(int(offsets[-1]), classes, generator=generator)).log_softmax(1)
-    labels = torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
-    counts = torch.zeros(len(sizes), classes)
-    counts.index_put_((torch.arange(len(sizes)).repeat_interleave(sizes), labels), torch.tensor(1.0), accumulate=True)
-    return log_p.to(device), offsets, (counts / sizes[:, None]).to(device)
 
 
 def by_emd(bags: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
@@ -103,9 +90,9 @@ def cost_of(labels: np.ndarray, cost: np.ndarray) -> float:
     return float(total) / len(cost)
 
 
-def compare(classes: int, smallest: int, largest: int, device: torch.device) -> list[dict[str, object]]:
+def compare(instances: int, classes: int, smallest: int, largest: int, device: torch.device) -> list[dict[str, object]]:
     """The rows of one kind of bags: ours, then its peers, for hard labels and for soft ones."""
-    log_p, offsets, proportions = draw(classes, smallest, largest, device)
+    log_p, offsets, proportions = relabel_problem(instances, classes, smallest, largest, device)
     costs, edges = -log_p.double().cpu().numpy(), offsets.tolist()
     counts = largest_remainder(proportions.cpu(), offsets.diff()).numpy()
     bags = [(costs[start:stop], counts[b]) for b, (start, stop) in enumerate(pairwise(edges))]
@@ -126,22 +113,12 @@ def compare(classes: int, smallest: int, largest: int, device: torch.device) -> 
             theirs = [cost_of(plan, cost) for plan, (cost, _) in zip(call(), bags[:timed], strict=True)]
             worst = max(abs(a - b) for a, b in zip(theirs, own_costs[:timed], strict=True))
             memory = peak_memory(call, torch.device("cpu"))
-            found.append(row_of(name, kind, timed, scaled, taken["ours"], memory) | {"max_difference": f"{worst:.1e}"})
-        own = row_of("ours", kind, len(bags), own_times, own_times, peak_memory(mine, device))
+            row = against_ours(name, timed, scaled, taken["ours"], memory, labels=kind)
+            found.append(row | {"max_difference": f"{worst:.1e}"})
+        own = against_ours("ours", len(bags), own_times, own_times, peak_memory(mine, device), labels=kind)
         rows += [own | {"max_difference": ""}, *found]
     size = str(largest) if smallest == largest else f"{smallest}-{largest}"
     return [{"K": classes, "n": size, "bags": len(bags)} | row for row in rows]
-
-
-def row_of(
-    solver: str, labels: str, timed: float, taken: list[float], own: list[float], memory: float
-) -> dict[str, object]:
-    row: dict[str, object] = {"solver": solver, "labels": labels, "bags_timed": f"{timed:.4g}", "repeats": len(taken)}
-    ratios = [theirs / mine for theirs, mine in zip(taken, own, strict=True)]
-    for column, values in zip(TIMES, (taken, ratios), strict=True):
-        for kind, value in zip(("median", "min", "max"), spread(values), strict=True):
-            row[f"{column}_{kind}"] = f"{value:.4g}"
-    return row | {"peak_memory_mb": f"{memory:.3g}"}
 
 
 def trained(device: torch.device) -> list[tuple[str, LossMethod, Tensor, int]]:
@@ -158,9 +135,9 @@ def trained(device: torch.device) -> list[tuple[str, LossMethod, Tensor, int]]:
     return found
 
 
-def beside_training(device: torch.device) -> list[dict[str, object]]:
+def beside_training(instances: int, device: torch.device) -> list[dict[str, object]]:
     """An epoch of stage two and the forward pass that relabelling needs, from a few batches, in bags of 64."""
-    log_p, offsets, proportions = draw(10, 64, 64, device)
+    log_p, offsets, proportions = relabel_problem(instances, 10, 64, 64, device)
     hard = partial(relabel, log_p, offsets, proportions)
     targets, rows = hard(), []
     for name, method, x, batches in trained(device):
@@ -175,55 +152,49 @@ def beside_training(device: torch.device) -> list[dict[str, object]]:
             share = len(targets) / (batches * len(x))
             scaled = [t * share for t in taken[what]]
             timed = (len(offsets) - 1) / share
-            row = row_of(what, "hard", timed, scaled, taken["ours"], peak_memory(calls[what], device))
+            memory = peak_memory(calls[what], device)
+            row = against_ours(what, timed, scaled, taken["ours"], memory, labels="hard")
             rows.append({"K": 10, "n": "64", "bags": len(offsets) - 1} | row | {"max_difference": ""})
     return rows
 
 
-def against_aims(rows: list[dict[str, object]]) -> list[dict[str, str]]:
+def aims(rows: list[dict[str, object]]) -> list[tuple[str, str, str]]:
     """What was hoped for beside what was measured."""
 
-    def at(solver: str, labels: str = "hard", classes: int = 10, n: str = "64", column: str = TIMES[1]) -> float:
+    def at(solver: str, labels: str = "hard", classes: int = 10, n: str = "64", column: str = "ratio_to_ours") -> float:
         wanted = (solver, labels, classes, n)
         found = (row for row in rows if (row["solver"], row["labels"], row["K"], row["n"]) == wanted)
         return next((float(row[f"{column}_median"]) for row in found), float("nan"))
 
     exact = [float(row["max_difference"]) for row in rows if row["labels"] == "hard" and row["max_difference"]]
-    aims = [
-        ("bags of 64, 10 classes: milliseconds", "below 1000", f"{at('ours', column=TIMES[0]):.0f}"),
+    found = [
+        ("bags of 64, 10 classes: milliseconds", "below 1000", f"{at('ours', column='milliseconds'):.0f}"),
         ("worst difference of a bag's cost, hard labels, nats per instance", "below 1e-6", f"{max(exact):.0e}"),
         ("bags of 16, 10 classes: times faster than a loop of ot.emd", "-", f"{at('ot.emd', n='16'):.1f}"),
         ("bags of 64, soft: times faster than a loop of ot.sinkhorn", "-", f"{at('ot.sinkhorn', 'soft'):.0f}"),
     ]
     for name in ("features", "images"):
         training, forward = at(f"an epoch of training on {name}"), at(f"forward pass over the {name}")
-        aims += [
+        found += [
             (f"bags of 64: percent of an epoch on {name}", "-", f"{100 / training:.2g}"),
             ("the same with the forward pass it needs", "-", f"{100 * (1 + forward) / training:.2g}"),
         ]
-    return [dict(zip(("aim", "wanted", "measured"), aim, strict=True)) for aim in aims]
+    return found
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.relabel", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of torch: all cores")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    args = parser.parse_args(argv)
+def main(argv: list[str] | None = None) -> int:
+    args = parse(parser_of(ABOUT, threads=os.cpu_count()), argv)
     device = prepare_device(args.device, args.threads)
     warnings.filterwarnings("ignore", "soft labels of", RuntimeWarning)
-    stamp = {
-        "device": device_name(device),
-        "threads": args.threads,
-        "versions": versions("torch", "numpy", "scipy", "pot"),
-    }
-    rows = [row | stamp for classes in CLASSES for sizes in SIZES for row in compare(classes, *sizes, device)]
-    rows += [row | stamp for row in beside_training(device)]
-    write_csv(args.out / f"relabel{'_gpu' if device.type == 'cuda' else ''}.csv", rows)
-    print_table(rows, [*SHOWN, "max_difference"])
-    print(f"{stamp['device']}; {stamp['versions']}\n")
-    print_table(against_aims(rows), ["aim", "wanted", "measured"])
+    instances = QUICK if args.quick else INSTANCES
+    cases = [(classes, *sizes) for classes in CLASSES for sizes in SIZES]
+    rows = [row for case in (cases[:1] if args.quick else cases) for row in compare(instances, *case, device)]
+    rows += beside_training(instances, device)
+    timing.report(args, ABOUT, rows, device, ("torch", "numpy", "scipy", "pot"), [*SHOWN, "max_difference"])
+    if not args.quick:
+        timing.print_aims(aims(rows))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

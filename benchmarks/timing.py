@@ -1,5 +1,6 @@
 """What every benchmark needs: interleaved timing, peak memory, versions, and a table that is written whole."""
 
+import argparse
 import csv
 import ctypes
 import io
@@ -13,7 +14,9 @@ from statistics import median
 
 import torch
 
+from benchmarks.command import About
 from shared.records.store import write_text
+from shared.runs.provenance import processor
 
 
 def time_interleaved(
@@ -31,6 +34,14 @@ def time_interleaved(
             _wait(device)
             taken[name].append(1e3 * (time.perf_counter() - start))
     return taken
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long the second of two calls takes, on the host."""
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> float:
@@ -61,13 +72,44 @@ def spread(values: list[float]) -> tuple[float, float, float]:
     return median(values), min(values), max(values)
 
 
+def columns_of(name: str, values: list[float]) -> dict[str, str]:
+    """Median, minimum and maximum as the three columns ``<name>_median``, ``_min`` and ``_max`` of a table."""
+    return {
+        f"{name}_{kind}": f"{value:.4g}" for kind, value in zip(("median", "min", "max"), spread(values), strict=True)
+    }
+
+
+def against_ours(
+    solver: str, timed: float, taken: list[float], own: list[float], memory: float, **about: object
+) -> dict[str, object]:
+    """The row of a peer that was timed on `timed` bags, in turns with ours: milliseconds of all bags, ratio, memory.
+
+    Parameters
+    ----------
+    taken, own : milliseconds of the peer, scaled to all bags, and of ours in the same turns.
+    about : further columns, after the first.
+    """
+    ratios = [theirs / mine for theirs, mine in zip(taken, own, strict=True)]
+    row = {"solver": solver, **about, "bags_timed": f"{timed:.4g}", "repeats": len(taken)}
+    row |= columns_of("milliseconds", taken) | columns_of("ratio_to_ours", ratios)
+    return row | {"peak_memory_mb": f"{memory:.3g}"}
+
+
+def against_cross_entropy(calls: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> list[dict]:
+    """One row a loss: milliseconds of its step, and the ratio to the step of "cross-entropy" in the same turn."""
+    taken = time_interleaved(calls, repeats, device)
+    rows = []
+    for name in calls:
+        ratios = [a / b for a, b in zip(taken[name], taken["cross-entropy"], strict=True)]
+        rows.append({"loss": name} | columns_of("milliseconds", taken[name]) | columns_of("ratio", ratios))
+    return rows
+
+
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the processor's with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def versions(*packages: str) -> str:
@@ -82,6 +124,30 @@ def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def report(
+    args: argparse.Namespace,
+    about: About,
+    rows: list[dict[str, object]],
+    device: torch.device,
+    packages: Iterable[str],
+    shown: Iterable[str],
+) -> None:
+    """Write the table of a benchmark, ``<name>.csv`` or of a GPU ``<name>_gpu.csv``, and print some of its columns."""
+    stamp = {"device": device_name(device), "threads": args.threads, "versions": versions(*packages)}
+    path = args.out / f"{about.name}{'_gpu' if device.type == 'cuda' else ''}.csv"
+    write_csv(path, [row | {key: value for key, value in stamp.items() if key not in row} for row in rows])
+    print(f"{path}, {stamp['device']}; {stamp['versions']}:")
+    print_table(rows, shown)
+
+
+def print_aims(aims: Iterable[tuple[str, str, str]]) -> None:
+    """Print what was hoped for beside what was measured: rows of (aim, wanted, measured)."""
+    print()
+    print_table(
+        [dict(zip(("aim", "wanted", "measured"), aim, strict=True)) for aim in aims], ("aim", "wanted", "measured")
+    )
 
 
 def print_table(rows: list[dict[str, object]], columns: Iterable[str]) -> None:

@@ -1,12 +1,12 @@
 """A training step of each loss against plain cross-entropy, on the same network and batch."""
 
-import argparse
+import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from benchmarks import timing
+from benchmarks.command import About, count, parse, parser_of
 from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss
 from papers.vp_dsd.loss import vp_loss
 from shared.bags import segment_mean
@@ -14,6 +14,7 @@ from shared.methods import Batch, LossMethod, kl_loss
 from shared.networks import MLP, ResNet18
 from shared.training import prepare_device
 
+ABOUT = About("training", "a training step of each loss against one of cross-entropy", 90)
 LOSSES = {
     "kl": kl_loss,
     "avgkl": avgkl_loss,
@@ -23,6 +24,7 @@ LOSSES = {
     "vp-ce": partial(vp_loss, cost="ce"),
     "vp-l2": partial(vp_loss, cost="l2"),
 }
+SHOWN = ["network", "images", "bag_size", "loss", "milliseconds_median", "ratio_median", "ratio_min", "ratio_max"]
 
 
 def method(network: str, loss, device: torch.device, n_classes: int) -> LossMethod:
@@ -55,50 +57,36 @@ def compare(network: str, images: int, bag_size: int, repeats: int, device: torc
     methods = {"cross-entropy": (method(network, cross_entropy, device, n_classes), plain)}
     methods |= {name: (method(network, loss, device, n_classes), bags) for name, loss in LOSSES.items()}
     calls = {name: (lambda m=m, batch=batch: m.update(batch)) for name, (m, batch) in methods.items()}
-    taken = timing.time_interleaved(calls, repeats, device)
-    rows = []
-    for name, call in calls.items():
-        middle, low, high = timing.spread(taken[name])
-        ratios = [a / b for a, b in zip(taken[name], taken["cross-entropy"], strict=True)]
-        ratio, least, most = timing.spread(ratios)
-        rows.append(
-            {
-                "network": network,
-                "images": images,
-                "bag_size": bag_size,
-                "loss": name,
-                "milliseconds_median": round(middle, 3),
-                "milliseconds_min": round(low, 3),
-                "milliseconds_max": round(high, 3),
-                "ratio_median": round(ratio, 4),
-                "ratio_min": round(least, 4),
-                "ratio_max": round(most, 4),
-                "images_per_second": round(1000 * images / middle),
-                "peak_memory_mb": round(timing.peak_memory(call, device), 1),
-                "precision": "bf16" if device.type == "cuda" else "fp32",
-                "device": timing.device_name(device),
-                "versions": timing.versions("torch", "numpy"),
-            }
-        )
-    return rows
+    rows = timing.against_cross_entropy(calls, repeats, device)
+    about = {"network": network, "images": images, "bag_size": bag_size}
+    precision = "bf16" if device.type == "cuda" else "fp32"
+    return [
+        about
+        | row
+        | {
+            "images_per_second": round(1000 * images / float(row["milliseconds_median"])),
+            "peak_memory_mb": round(timing.peak_memory(calls[row["loss"]], device), 1),
+            "precision": precision,
+        }
+        for row in rows
+    ]
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    parser.add_argument("--repeats", type=int, help="timed steps of each loss; 7 on a CPU and 50 on a GPU unless told")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    args = parser.parse_args(argv)
-    device = prepare_device(args.device)
+def main(argv: list[str] | None = None) -> int:
+    parser = parser_of(ABOUT, threads=1)  # as a run has on a CPU
+    parser.add_argument(
+        "--repeats", type=count, help="timed steps of each loss; 7 on a CPU and 50 on a GPU unless told"
+    )
+    args = parse(parser, argv)
+    device = prepare_device(args.device, args.threads)
     gpu = device.type == "cuda"
-    repeats = args.repeats or (50 if gpu else 7)
+    repeats = args.repeats or (1 if args.quick else 50 if gpu else 7)
     cases = [("resnet18", 128, 16), ("resnet18", 1024, 64)] if gpu else [("resnet18", 32, 16)]
-    rows = [row for case in cases for row in compare(*case, repeats, device)]
+    rows = [row for case in ([] if args.quick else cases) for row in compare(*case, repeats, device)]
     rows += compare("mlp", 256, 16, 10 * repeats, device)
-    timing.write_csv(args.out / f"training{'_gpu' if gpu else ''}.csv", rows)
-    columns = ("network", "images", "bag_size", "loss", "milliseconds_median", "ratio_median", "ratio_min", "ratio_max")
-    timing.print_table(rows, [*columns, "images_per_second", "peak_memory_mb"])
+    timing.report(args, ABOUT, rows, device, ("torch", "numpy"), [*SHOWN, "images_per_second", "peak_memory_mb"])
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,41 +19,31 @@ transport_stress.csv has the worst gap and violation of the exact solver over 10
 kind: 1 to 100 classes, 1 to 70 instances, in float32 and float64.
 """
 
-import argparse
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import ot
 import torch
 from torch import Tensor
 
-from benchmarks.timing import device_name, peak_memory, print_table, spread, time_interleaved, versions, write_csv
+from benchmarks import timing
+from benchmarks.command import About, count, parse, parser_of
+from benchmarks.problems import Problem, transport_problem
+from benchmarks.timing import columns_of, peak_memory, time_interleaved
+from shared.training import prepare_device
 from shared.transport import Transport, exact, sinkhorn, unbalanced_sinkhorn
 
+ABOUT = About("transport", "solvers of shared.transport against loops of POT, with certificates and a stress test", 150)
 SIZES = [(64, 16, 10), (64, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10), (4, 1024, 100)]
 EXACT = {"exact": False, "exact, fractions": True}  # and whether the proportions are fractions
 TAU = 0.5  # alpha = 0.5 at epsilon = 1
-TIMES = ["milliseconds_median", "ratio_to_pot_loop_median", "peak_memory_mb"]
-SHOWN = ["solver", "B", "N", "K", "threads", *TIMES, "violation", "gap"]
-
-
-def draw(
-    bags: int, size: int, classes: int, device: torch.device, fractions: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cost, offsets and proportions of one batch."""
-    generator = torch.Generator().manual_seed(0)
-    cost = -(3 * torch.randn(bags * size, classes, generator=generator)).log_softmax(1)
-    labels = torch.randint(classes, (bags, size), generator=generator)
-    proportions = torch.nn.functional.one_hot(labels, classes).float().mean(1)
-    if fractions:
-        proportions = torch.rand(bags, classes, generator=generator).log()
-        proportions = proportions / proportions.sum(1, keepdim=True)
-    return cost.to(device), torch.arange(bags + 1, device=device) * size, proportions.to(device)
+QUICK = [(4, 8, 3)]
+SHOWN = ["solver", "B", "N", "K", "threads", "milliseconds_median", "ratio_to_pot_loop_median", "peak_memory_mb"]
 
 
 def there_and_back(cost: Tensor, offsets: Tensor, proportions: Tensor) -> Transport:
@@ -63,7 +53,7 @@ def there_and_back(cost: Tensor, offsets: Tensor, proportions: Tensor) -> Transp
     return solved
 
 
-def ours(problem: tuple[Tensor, Tensor, Tensor]) -> dict[str, Callable[[], Transport]]:
+def own_solvers(problem: Problem) -> dict[str, Callable[[], Transport]]:
     settings = {"check": False, "gradient": "none"}
     return {
         "sinkhorn 0.1": partial(sinkhorn, *problem, 0.1, **settings),
@@ -73,7 +63,7 @@ def ours(problem: tuple[Tensor, Tensor, Tensor]) -> dict[str, Callable[[], Trans
     }
 
 
-def peers(problem: tuple[Tensor, Tensor, Tensor], size: int, iterations: int) -> dict[str, Callable[[], list]]:
+def pot_loops(problem: Problem, size: int, iterations: int) -> dict[str, Callable[[], list]]:
     """Loops of POT calls, one plan per bag."""
     cost, _, proportions = (tensor.double().cpu() for tensor in problem)
     masses = size * proportions / proportions.sum(1, keepdim=True)
@@ -108,7 +98,7 @@ def violation_of(plans: list, proportions: Tensor, hard_columns: bool) -> float:
     return max((plan.sum(2) - 1).abs().max().item(), columns)
 
 
-def gaps_of_emd(problem: tuple[Tensor, Tensor, Tensor], size: int) -> float:
+def gaps_of_emd(problem: Problem, size: int) -> float:
     """Worst relative gap of POT's plans and potentials."""
     cost, _, proportions = (tensor.double().cpu() for tensor in problem)
     worst = 0.0
@@ -127,13 +117,13 @@ def measure(
     torch.set_num_threads(threads)
     solvers, loops, problems = {}, {}, {}
     if threads == 1:
-        problem = draw(bags, size, classes, device)
-        solvers = ours(problem)
-        loops = peers(problem, size, solvers["sinkhorn 0.1"]().iterations)
+        problem = transport_problem(bags, size, classes, device)
+        solvers = own_solvers(problem)
+        loops = pot_loops(problem, size, solvers["sinkhorn 0.1"]().iterations)
         problems = dict.fromkeys(solvers, problem)
     for name, fractions in EXACT.items():
-        problem = draw(bags, size, classes, device, fractions)
-        solvers[name], loops[name] = partial(exact, *problem, check=False), peers(problem, size, 0)["exact"]
+        problem = transport_problem(bags, size, classes, device, fractions)
+        solvers[name], loops[name] = partial(exact, *problem, check=False), pot_loops(problem, size, 0)["exact"]
         problems[name] = problem
     calls = {name: call for key in solvers for name, call in ((key, solvers[key]), (f"POT {key}", loops[key]))}
     taken = time_interleaved(calls, repeats, device)
@@ -154,9 +144,7 @@ def measure(
         ratios = [mine / peer for mine, peer in zip(taken[name], taken[f"POT {key}"], strict=True)]
         memory = peak_memory(call, device if name == key else torch.device("cpu"))
         row = {"solver": name, "B": bags, "N": size, "K": classes, "threads": threads}
-        for column, values in (("milliseconds", taken[name]), ("ratio_to_pot_loop", ratios)):
-            for kind, value in zip(("median", "min", "max"), spread(values), strict=True):
-                row[f"{column}_{kind}"] = f"{value:.4g}"
+        row |= columns_of("milliseconds", taken[name]) | columns_of("ratio_to_pot_loop", ratios)
         rows.append(row | {"peak_memory_mb": f"{memory:.3g}", "violation": f"{violation:.1e}", "gap": gap})
     return rows
 
@@ -214,31 +202,29 @@ def stress(problems: int, batch: int = 100) -> list[dict[str, object]]:
     return [row | {name: f"{row[name]:.1e}" for name in ("gap", "violation")} for row in rows]
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of the exact solver, beside one: all cores"
-    )
-    parser.add_argument("--problems", type=int, default=100_000, help="of the stress test")
-    arguments = parser.parse_args(argv)
-    device = torch.device(arguments.device)
+def main(argv: list[str] | None = None) -> int:
+    parser = parser_of(ABOUT, threads=os.cpu_count())
+    parser.add_argument("--repeats", type=count, default=7, help="timed calls of each solver; %(default)s unless told")
+    parser.add_argument("--problems", type=count, default=100_000, help="of the stress test; %(default)s unless told")
+    args = parse(parser, argv)
+    if args.quick:
+        args.repeats, args.problems = 1, 500
+    device = prepare_device(args.device)
     warnings.filterwarnings("ignore", module="ot")
-
     rows = []
-    for threads in sorted({1, arguments.threads}):
-        for size in SIZES:
-            stamp = {"repeats": arguments.repeats, "versions": versions("torch", "pot", "numpy", "numba")}
-            found = measure(*size, arguments.repeats, device, threads)
-            rows += [row | {"device": device_name(device)} | stamp for row in found]
-    write_csv(arguments.out / "transport.csv", rows)
-    print_table(rows, SHOWN)
-    worst = stress(arguments.problems)
-    write_csv(arguments.out / "transport_stress.csv", worst)
-    print_table(worst, worst[0])
+    for threads in sorted({1, args.threads}):
+        for size in QUICK if args.quick else SIZES:
+            found = measure(*size, args.repeats, device, threads)
+            rows += [row | {"device": timing.device_name(device), "repeats": args.repeats} for row in found]
+    shown = [*SHOWN, "violation", "gap"]
+    timing.report(args, ABOUT, rows, device, ("torch", "pot", "numpy", "numba"), shown)
+    worst = stress(args.problems)
+    path = args.out / "transport_stress.csv"
+    timing.write_csv(path, worst)
+    print(f"\n{path}:")
+    timing.print_table(worst, worst[0])
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

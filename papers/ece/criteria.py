@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from papers.ece.loss import Annealing, entering, excluded, focal, sigmoid_terms, softmax_terms, weighted
+from shared.config import Spec
 
 LOSSES = ("ce", "focal", "huber", "weak", "elr", "ece", "constant")
 
@@ -95,16 +96,17 @@ class Criterion:
         return (1 - alpha + (2 * alpha - 1) * target) * missed**gamma * terms
 
 
-def criterion_of(spec: dict) -> Criterion:
-    """The criterion that a spec names; of the options it holds only those that its loss reads."""
-    options = {"head": spec.get("head", "logit")}
-    if spec["loss"] == "ece":
-        annealing = (spec[key] for key in ("schedule", "rho", "beta", "sampling", "nominal_epochs"))
-        options |= {"annealing": Annealing(*annealing), "confidence": spec["confidence"]}
-        options["focal_weight"] = (spec["alpha"], spec["gamma"]) if spec["focal"] else (1.0, 0.0)
-    elif spec["loss"] == "focal":
-        options["rival_focal"] = spec["focal_alpha"], spec["focal_gamma"]
-    elif spec["loss"] in ("constant", "huber"):
-        name = {"constant": "weight", "huber": "huber_delta"}[spec["loss"]]
-        options[name] = spec[name]
-    return Criterion(spec["loss"], **options)
+def criterion_of(spec: Spec) -> Criterion:
+    """Return the criterion that a spec names; of the options it has only those that its loss reads."""
+    options = {"head": spec.head} if "head" in spec else {}
+    if spec.loss == "ece":
+        annealing = Annealing(spec.schedule, spec.rho, spec.beta, spec.sampling, spec.nominal_epochs)
+        options |= {"annealing": annealing, "confidence": spec.confidence}
+        options["focal_weight"] = (spec.alpha, spec.gamma) if spec.focal else (1.0, 0.0)
+    elif spec.loss == "focal":
+        options["rival_focal"] = spec.focal_alpha, spec.focal_gamma
+    elif spec.loss == "huber":
+        options["huber_delta"] = spec.huber_delta
+    elif spec.loss == "constant":
+        options["weight"] = spec.weight
+    return Criterion(spec.loss, **options)

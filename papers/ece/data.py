@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from papers.ece import subsets, tissue
-from shared.datasets.localised import prepared
-from shared.datasets.localised.localised import Localised, origins, scaled, with_discs
 from papers.ece.names import SIMULATED
+from papers.ece.scaling import origins, scaled, with_discs
+from shared.config import Spec
 from shared.datasets import DatasetError
+from shared.datasets.localised import prepared
+from shared.datasets.localised.localised import Localised
 from shared.training import axis_seed
 
 
@@ -41,8 +43,8 @@ class Material:
         return {"annotated": int(self.annotated.sum()), "sha256": hashlib.sha256(self.annotated.tobytes()).hexdigest()}
 
 
-def material_of(spec: dict) -> Material:
-    """The material of a run's spec.
+def material_of(spec: Spec) -> Material:
+    """Return the material of a run's spec.
 
     Annotated are the objects that have entered by the spec's `fraction` (see `subsets`): what a run sees, every run of
     the same seed and a larger fraction sees too (Section 4.1). Validation and test images are annotated in full.
@@ -53,41 +55,42 @@ def material_of(spec: dict) -> Material:
         If the data cannot be had, have no class `target`, no training object is annotated, or a training image is
         smaller than a crop.
     """
-    name = spec["dataset"]
+    name, wanted = spec.dataset, spec.target
     if name == SIMULATED:
-        whole = data = _drawn(tissue.Recipe.of(spec), axis_seed(spec["seed"], "tissue"))
+        whole = data = _drawn(tissue.Recipe(**spec.section("tissue")), axis_seed(spec.seed, "tissue"))
+        splits = subsets.splits(whole, 0)
     else:
         whole = prepared.open(name)
-        data = _at_scale(name, whole.sha256(), spec["scale"], spec["disc_radius"])
-    if spec["target"] and spec["target"] not in whole.class_names:
+        data = _at_scale(name, whole.sha256(), spec.scale, spec.disc_radius)
+        splits = subsets.splits(whole, spec.seed % spec.splits)
+    if wanted and wanted not in whole.class_names:
         known = ", ".join(whole.class_names)
-        raise DatasetError(f"{name} has no class {spec['target']!r} to be found; its classes are {known}")
-    target = np.array([spec["target"] in ("", kind) for kind in whole.class_names])
-    splits = subsets.splits(whole, spec.get("split", 0))
+        raise DatasetError(f"{name} has no class {wanted!r} to be found; its classes are {known}")
+    target = np.array([wanted in ("", kind) for kind in whole.class_names])
     seen = target[whole.classes] & (splits == subsets.TRAIN)[whole.owners()]
     # Objects may vanish at a coarser scale; subsets are of the set as released.
-    entry = subsets.entry(whole.offsets, seen, spec["seed"])
-    if spec.get("subset"):
-        entry = np.where(seen, subsets.read_subset(Path(spec["subset"]), whole), np.inf)
-    annotated = subsets.annotated(entry[origins(data, whole)], spec["fraction"])
+    entry = subsets.entry(whole.offsets, seen, spec.seed)
+    if spec.subset:
+        entry = np.where(seen, subsets.read_subset(Path(spec.subset), whole), np.inf)
+    annotated = subsets.annotated(entry[origins(data, whole)], spec.fraction)
     if not annotated.any():
         raise DatasetError(
             f"{name}: of the objects of its {(splits == subsets.TRAIN).sum()} training images none is annotated at "
-            f"fraction {spec['fraction']}; raise it"
+            f"fraction {spec.fraction}; raise it"
         )
     for i in np.flatnonzero(splits == subsets.TRAIN):
         height, width = data.images[i].shape[:2]
-        if min(height, width) < spec["crop"]:
+        if min(height, width) < spec.crop:
             raise DatasetError(
-                f"{name}: {data.names[i]} has {height} x {width} pixels, less than a crop of {spec['crop']}: set "
+                f"{name}: {data.names[i]} has {height} x {width} pixels, less than a crop of {spec.crop}: set "
                 "`crop` or `scale` lower"
             )
     return Material(data, splits, target[data.classes], annotated)
 
 
-def updates(spec: dict, n_images: int) -> int:
-    """How many updates a run makes: its `steps`, or where they are 0, as many as `nominal_epochs` over the images."""
-    return spec["steps"] or spec["nominal_epochs"] * math.ceil(n_images / spec["batch"])
+def updates(spec: Spec, n_images: int) -> int:
+    """Return how many updates a run makes: its `steps`, or if these are 0, `nominal_epochs` over the images."""
+    return spec.steps or spec.nominal_epochs * math.ceil(n_images / spec.batch)
 
 
 @lru_cache(maxsize=4)

@@ -4,20 +4,27 @@ Every smaller subset lies in every larger one, for an object enters at its own f
 is all objects with entry <= f. In an image with n objects the entries are (rank + u) / n in a seeded order, so f keeps
 f n of them, rounded up or down; the u of the images are spread evenly over (0, 1], so the roundings even out: each
 object is in with the probability f, and so is about this share of all, even where images hold one object each.
+
+``python -m papers.ece.subsets NAME --seed 0 --out FILE`` writes the training objects of a set with their entries.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 import re
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
+from shared.datasets.catalogue import DatasetError, say
+from shared.datasets.localised import prepared
 from shared.datasets.localised.localised import SPLITS, Localised, keys
-from shared.datasets.catalogue import DatasetError
 from shared.training.seeds import axis_seed
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -27,7 +34,7 @@ COLUMNS = ("image", "number", "row", "column", "class", "entry")
 
 
 def splits(data: Localised, number: int) -> np.ndarray:
-    """The split of each image, (n,) int64: 0 train, 1 validation, 2 test; no group is in two.
+    """Return the split of each image, (n,) int64: 0 train, 1 validation, 2 test; no group is in two.
 
     The groups are dealt to `FOLDS` folds, or one each if they are fewer, of about as many images. Fold ``number mod
     FOLDS`` is for test, the next for validation: the first `FOLDS` numbers have no test image in common, then the
@@ -65,7 +72,7 @@ def splits(data: Localised, number: int) -> np.ndarray:
 
 
 def entry(offsets: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
-    """The smallest fraction at which each object is annotated.
+    """Return the smallest fraction at which each object is annotated.
 
     Parameters
     ----------
@@ -90,7 +97,7 @@ def entry(offsets: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
 
 
 def annotated(entries: np.ndarray, fraction: float) -> np.ndarray:
-    """(M,) bool: the objects of the subset of a fraction in (0, 1]."""
+    """Return (M,) bool: the objects of the subset of a fraction in (0, 1]."""
     if not 0 < fraction <= 1:
         raise ValueError(f"the fraction of annotations is {fraction} where a number in (0, 1] is needed")
     return entries <= fraction + TOLERANCE
@@ -121,13 +128,13 @@ def read_subset(path: Path, data: Localised) -> np.ndarray:
     try:
         first, *lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is not readable ({error}); python -m papers.ece.data subset writes one") from error
+        raise DatasetError(f"{path} is not readable ({error}); python -m papers.ece.subsets writes one") from error
     said = re.fullmatch(r"#.*\bsha256 ([0-9a-f]{64})\s*", first)
     if not said or said[1] != data.sha256():
         found = said[1] if said else repr(first[:80])
         raise DatasetError(
             f"{path}, line 1: {found} where `# {data.name} sha256 {data.sha256()}` is expected; it is a subset of "
-            f"other data: write one of these with python -m papers.ece.data subset {data.name}"
+            f"other data: write one of these with python -m papers.ece.subsets {data.name}"
         )
     known = {key: row for row, key in enumerate(keys(data))}
     result = np.full(len(known), np.inf)
@@ -149,8 +156,39 @@ def read_subset(path: Path, data: Localised) -> np.ndarray:
     return result
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the entries of a set's training objects; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m papers.ece.subsets",
+        description="The training objects of a set, each with the smallest fraction at which it is annotated.",
+        epilog="exit status: 0 all well, 1 something failed, 2 wrong usage",
+    )
+    parser.add_argument("name", metavar="NAME", help="of a set with localised objects: python -m shared.datasets list")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of annotation (default 0)")
+    parser.add_argument("--split", type=int, default=0, help="number of the split by group (default 0)")
+    parser.add_argument("--target", default="", metavar="CLASS", help="only objects of this class (default all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="csv to write (default standard output)")
+    args = parser.parse_args(argv)
+    try:
+        data = prepared.open(args.name)
+        if args.target and args.target not in data.class_names:
+            known = ", ".join(data.class_names)
+            raise DatasetError(f"{args.name} has no class {args.target!r}; its classes are {known}")
+        wanted = (splits(data, args.split) == TRAIN)[data.owners()]
+        if args.target:
+            wanted &= data.classes == data.class_names.index(args.target)
+        entries = entry(data.offsets, wanted, args.seed)
+        with args.out.open("w", encoding="utf-8") if args.out else nullcontext(sys.stdout) as file:
+            write_subset(file, data, entries)
+    except (DatasetError, OSError) as error:
+        say(f"error: {error}")
+        return 1
+    say(f"{args.name}: {wanted.sum()} objects of the training images of split {args.split}, seed {args.seed}")
+    return 0
+
+
 def _dealt(of: np.ndarray, images: np.ndarray, count: int, deal: int) -> np.ndarray:
-    """(n,) int64: the fold of each of the `images`, -1 of others; the largest groups first, each to the emptiest fold.
+    """Return (n,) the fold of each of the `images`, -1 of others: the largest groups first, each to the emptiest fold.
 
     of : (n,) the group of each image. Groups of one size, and folds of one size, come in an order drawn from `deal`.
     """
@@ -171,3 +209,7 @@ def _number(text: str | None) -> float:
         return float(text or "")
     except ValueError:
         return math.nan
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,32 +1,20 @@
-"""Records -> Tables 1 to 3 and Figures 3 to 5, by fraction of annotations: ``python -m papers.ece.tables TIER``."""
+"""Records -> Tables 1 to 3 and the numbers of Figures 3 to 5, by fraction of annotations; outputs.yaml names them."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import functools
 
 import numpy as np
 import pandas
 
 from papers.ece.names import SIMULATED
-from papers.ece.plan import plan
-from shared.records import store
-from shared.records.config import Run
-from shared.records.summary import (
-    command,
-    entry,
-    equations,
-    not_run,
-    over_seeds,
-    planned_metrics,
-    stand_ins,
-    write_csv,
-    write_markdown,
-)
+from shared.tables.evidence import Evidence
+from shared.tables.make import Table
+from shared.tables.numbers import checks, entry, over_seeds
 
 # What a table shows of a run, {(metric, selection): in words}.
 KEPT = {("kept", "last"): "unannotated terms kept at the end"}
-ADDED = {("pseudo_labels", "last"): "pseudo-labels per annotation"}
+ADDED = {("pseudo_labels", "last"): "pseudo-labels per annotation"}  # of weak supervision
 DICE = {
     ("dice", "last"): "DICE",
     ("dice_tuned", "last"): "DICE, threshold chosen on validation",
@@ -56,163 +44,204 @@ EXCLUSIVE = {
     ("recall_others", "last"): "recall of the other classes",
     ("found_share", "last"): "detections per object at one half",
 }
+MEASURES = {
+    "segmentation": DICE,
+    "readme": {("dice", "last"): "DICE"},
+    "detection": F1,
+    "table1": F1,
+    "table2": F1,
+    "table3": EXCLUSIVE,
+    "matching": RADIUS,
+    "splits": {("dice", "last"): "DICE"},
+}
+# Predictors that learn nothing: what their metrics end in, and what they are called. One of a data set is the same
+# beside every loss; it is taken of cross-entropy's runs.
 TRIVIAL = {"everything": "everything positive", "nothing": "nothing positive"}
-SAME = {"f1_tuned": "f1"}  # trivial predictors have no threshold
-TABLE1 = ("ce", "weak0.75", "weak0.5", "focal", "ece-sigmoid-no_focal", "ece-sigmoid", "constant")
-TABLE2 = ("ece-fixed0.75", "ece-fixed0.5", "ece-linear", "ece-sigmoid", "ece-code", "ce", "constant")
-TABLE3 = ("ce", "focal", "huber", "ece-sigmoid", "constant")
-INSTEAD = {"readme": ("tnbc",), "table1": ("tnbc",), "table2": ("tnbc",), "table3": ("til", "crchisto: inflammatory")}
-BY = ["dataset", "method", "fraction"]
+OF_TRIVIAL = {"dice": "dice", "f1": "f1", "f1_tuned": "f1", "exclusive_recall": "exclusive_recall"}
+OF_TRIVIAL |= {"recall_others": "recall_others"}
+# The data of the paper's own table, and what else may stand there before simulated tissue does.
+PAPERS_OWN = {"readme": ("tnbc",), "table1": ("tnbc",), "table2": ("tnbc",)}
+PAPERS_OWN |= {"table3": ("til", "crchisto: inflammatory")}
 LEGEND = (
     "Mean ± standard deviation over seeds (their number); a seed draws annotations, network and crops anew, and of "
     "simulated tissue the images. Of real sets seed s has split s mod 3, by slide: spreads hold for these splits."
 )
-NOTHING_DROPPED = (
-    "Where all unannotated terms are kept at the end, the rule has excluded nothing, whatever its schedule."
-)
-TUNED = (
-    "Validation and test images are annotated in full: a threshold chosen on validation uses labels nobody has here."
-)
+BEST = "sigmoid"  # the schedule of ECE outside Table 2
+BESIDE = ("ce", "constant")  # what Table 2 shows beside schedules: no exclusion, and the control
+BY = ["dataset", "method", "fraction"]
+TEXTS, NUMBERS = ("task", "dataset", "target", "loss", "schedule", "focal"), ("seed", "fraction", "splits", "value")
 
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Tidy rows as the cells of ``reported.csv``; where the paper's data have no record, of what stands in for them.
+    """Return the rows as cells of the tables: `table`, `row`, `column`, `measure`; a row may be in several.
 
-    F1 is that at the threshold chosen on validation: the paper names no confidence.
+    A row of a table goes by its method where it is of the paper's data or, if these have no record, of what stands in
+    for them; else by data set and method. F1 is the paper's at the threshold chosen on validation: the paper names no
+    confidence. The class to be found stands after the name of a real set, and `split` is that of the seed.
     """
+    rows = rows.reindex(columns=dict.fromkeys([*rows.columns, *TEXTS, *NUMBERS]))
+    rows = rows.astype(dict.fromkeys(TEXTS, object) | dict.fromkeys(NUMBERS, float))
+    rows = rows[rows.dataset.notna()].fillna({"target": ""})
+    of_class = rows.target.ne("") & rows.dataset.ne(SIMULATED)
+    rows = rows.assign(
+        dataset=rows.dataset.where(~of_class, rows.dataset + ": " + rows.target),
+        split=(rows.seed % rows.splits).astype("Int64"),
+        column="f" + (100 * rows.fraction).map("{:.0f}".format).astype(object),
+    )
     parts = []
-    rows = labelled(rows)
-    for table, datasets in INSTEAD.items():
-        task = "segmentation" if table == "readme" else "detection"
-        metric = {"readme": "dice", "table3": "exclusive_recall"}.get(table, "f1_tuned")
-        of_table = rows[(rows.task == task) & (rows.metric == metric)]
-        choices = [of_table[of_table.dataset == name] for name in (*datasets, SIMULATED)]
-        own = next((some for some in choices if some.value.notna().any()), choices[-1])
-        column = own.fraction.map(lambda fraction: f"f{100 * fraction:.0f}")
-        if table == "table3":
-            own = own[own.fraction == own.fraction.min()]
-            column = "TIL"
-        parts.append(own.assign(table=table, row=own.method, column=column))
-    return pandas.concat(parts)[["table", "row", "column", "metric", "selection", "seed", "value", "id"]]
+    for table, chosen in _chosen(rows).items():
+        own = rows[chosen]
+        papers_own = _papers_own(own, PAPERS_OWN.get(table, ()))
+        measures = [_measured(own, *pair, said) for pair, said in MEASURES[table].items()]
+        named = pandas.concat(measures, ignore_index=True)
+        named = named.assign(table=table, row=named.method.where(papers_own == named.dataset, _both(named)))
+        if table == "readme":
+            named = named[named.dataset == papers_own]
+        elif table == "table3":
+            named = named.assign(column=named.column.where(named.dataset != papers_own, "TIL"))
+        elif table == "splits":
+            named = named.assign(column=named.column + " split " + named.split.astype(str))
+        parts.append(named)
+    return pandas.concat(parts, ignore_index=True)
 
 
-def labelled(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """The rows with the class to be found after the name of a real set of several classes."""
-    of_class = rows["target"].fillna("").ne("") & rows.dataset.ne(SIMULATED) if "target" in rows else False
-    return rows.assign(dataset=rows.dataset.where(~of_class, rows.dataset + ": " + rows.target)) if len(rows) else rows
+def _chosen(rows: pandas.DataFrame) -> dict[str, pandas.Series]:
+    """Which rows each table shows."""
+    segmented, detected = rows.task == "segmentation", rows.task == "detection"
+    published = rows.loss.ne("ece") | rows.schedule.eq(BEST)
+    some = rows.fraction.isin([0.3, 0.6])
+    others = detected & published & rows.target.ne("")
+    least = rows.fraction.where(others).groupby(rows.dataset).transform("min")
+    return {
+        "segmentation": segmented,
+        "readme": segmented,
+        "detection": detected,
+        "table1": detected & some & published,
+        "table2": detected & some & (rows.loss.isin(BESIDE) | (rows.loss.eq("ece") & rows.focal.ne(False))),
+        "table3": others & (rows.fraction == least),
+        "matching": detected,
+        "splits": segmented & rows.splits.notna(),
+    }
 
 
-def measured(read: dict[str, pandas.DataFrame], runs: list[Run], measures: dict, by=BY) -> pandas.DataFrame:
-    """`by`, metric, selection, n_seeds, mean, std of the runs; trivial predictors are methods of their own.
+def _measured(rows: pandas.DataFrame, metric: str, selection: str, said: str) -> pandas.DataFrame:
+    """The rows of a measure, and after them those of the trivial predictors as of methods of their own."""
+    own = rows[(rows.metric == metric) & (rows.selection == selection)]
+    parts = [own[own.loss == "weak"] if (metric, selection) in ADDED else own]
+    if selection == "last" and metric in OF_TRIVIAL:
+        for name, called in TRIVIAL.items():
+            same = rows[(rows.metric == f"{OF_TRIVIAL[metric]}_{name}") & (rows.selection == "last")]
+            parts.append(same[same.method == "ce"].assign(metric=metric, method=called))
+    return pandas.concat(parts).assign(measure=said)
 
-    What is no measure of a method, such as the pseudo-labels of others than weak supervision, has no row.
-    """
-    ids = {run.id for run in runs}
+
+def _papers_own(rows: pandas.DataFrame, datasets: tuple[str, ...]) -> str:
+    """The first of the paper's data sets, then simulated tissue, that has a value."""
+    valued = set(rows.dataset[rows.value.notna()])
+    return next((name for name in (*datasets, SIMULATED) if name in valued), SIMULATED) if datasets else ""
+
+
+def _both(rows: pandas.DataFrame) -> pandas.Series:
+    return rows.dataset + ": " + rows.method
+
+
+@functools.lru_cache(maxsize=1)
+def _cells(evidence: Evidence) -> pandas.DataFrame:
     parts = []
-    for metric, selection in measures:
-        own = read[metric]
-        own = own[own["id"].isin(ids) & (own.selection == selection)]
-        parts.append((own[own.loss == "weak"] if metric == "pseudo_labels" else own).assign(metric=metric))
-        for name, said in TRIVIAL.items() if selection == "last" else ():
-            if (rows := read.get(f"{SAME.get(metric, metric)}_{name}")) is not None:
-                own = rows[rows["id"].isin(ids) & (rows.selection == "last") & (rows.method == "ce")]
-                parts.append(own.assign(metric=metric, method=said))
-    rows = pandas.concat(parts, ignore_index=True)
-    rows = rows.reindex(columns=dict.fromkeys([*rows.columns, *by]))
-    if "split" in by:  # a whole number, which runs without one have made a float
-        rows = rows.astype({"split": "Int64"})
-    return over_seeds(rows, [*by, "metric", "selection"])
+    for task, tables in (("segmentation", ("segmentation",)), ("detection", ("detection", "table3", "matching"))):
+        metrics = {metric for table in tables for metric, _ in MEASURES[table]}
+        metrics |= {f"{OF_TRIVIAL[metric]}_{name}" for metric in metrics & set(OF_TRIVIAL) for name in TRIVIAL}
+        parts.append(evidence.rows(sorted(metrics), evidence.where(task=task), ["last", "oracle"]))
+    return cells(pandas.concat(parts, ignore_index=True))
 
 
-def wide(table: pandas.DataFrame, measures: dict, by=BY) -> pandas.DataFrame:
-    """The same for reading: a row for each dataset, method and measure, a column for each fraction."""
+def _table(evidence: Evidence, name: str, by: list[str] = BY) -> Table:
+    """A table over seeds; for reading, a row for each data set, method and measure, a column for each fraction."""
+    own = _cells(evidence)
+    own = own[own.table == name]
+    shown = set(own["id"])
+    table = over_seeds(own, [*by, "metric", "selection"])
     index = [*(key for key in by if key != "fraction"), "measure"]
-    said = [measures[pair] for pair in zip(table.metric, table.selection, strict=True)]
+    said = [MEASURES[name][pair] for pair in zip(table.metric, table.selection, strict=True)]
     texts = [entry(*numbers) for numbers in zip(table["n_seeds"], table["mean"], table["std"], strict=True)]
-    table = table.assign(measure=said, text=texts)
-    spread = table.set_index([*index, "fraction"])["text"].unstack("fraction").fillna("")
+    read = table.assign(measure=said, text=texts)
+    spread = read.set_index([*index, "fraction"])["text"].unstack("fraction").fillna("")
     spread.columns = [f"{100 * fraction:.0f} %" for fraction in spread.columns]
-    return table[index].drop_duplicates().merge(spread.reset_index(), on=index)
+    read = read[index].drop_duplicates().merge(spread.reset_index(), on=index)
+    return Table(table, read, [run for run in evidence.runs if run.id in shown], (LEGEND,))
 
 
-def shown(records: list[dict]) -> pandas.DataFrame:
-    """Figure 3: corners of test images, what is there, and what each method found; a line of `values` for each row.
+def segmentation(evidence: Evidence) -> Table:
+    """Figure 4: return DICE of every method of segmentation."""
+    return _table(evidence, "segmentation")
+
+
+def detection(evidence: Evidence) -> Table:
+    """Figure 5: return F1 of every method of detection."""
+    return _table(evidence, "detection")
+
+
+def table1(evidence: Evidence) -> Table:
+    """Table 1: return F1 of every loss at 30 and 60 %, of ECE with the schedule that Table 2 finds best."""
+    return _table(evidence, "table1")
+
+
+def table2(evidence: Evidence) -> Table:
+    """Table 2: return F1 of ECE's schedules at 30 and 60 %, beside cross-entropy and the constant weight."""
+    return _table(evidence, "table2")
+
+
+def table3(evidence: Evidence) -> Table:
+    """Table 3: return exclusive recall at the least fraction of each set with a class to be found."""
+    return _table(evidence, "table3")
+
+
+def matching(evidence: Evidence) -> Table:
+    """Return F1 of the same detections within other limits of matching."""
+    return _table(evidence, "matching")
+
+
+def splits(evidence: Evidence) -> Table:
+    """Return DICE by split, of the sets that have such."""
+    return _table(evidence, "splits", ["dataset", "split", "method", "fraction"])
+
+
+def equations(evidence: Evidence) -> Table:
+    """Return the deviations of the loss from its definition."""
+    return Table(checks(evidence), used=evidence.where(task="check"))
+
+
+def fig3(evidence: Evidence) -> Table:
+    """Figure 3: return corners of test images, what is there and what was found; a line of `values` for each row.
 
     Panels are image (red, green and blue of each pixel in turn, 0 to 255), true and found: masks in percent, or boxes
     (top, left, bottom, right) in pixels, of which there may be none. Image and true are the same for all methods, and
     given once.
     """
+    runs = [run for run in evidence.runs if "shown" in run.spec]
     lines = [
-        (r["spec"]["dataset"], r["spec"]["task"], r["spec"]["method"] if panel == "found" else "", panel, row, values)
-        for r in records
-        for panel, rows in r["curves"].get("shown", {}).items()
+        (run.spec.dataset, run.spec.task, run.method if panel == "found" else "", panel, row, values)
+        for run, record in sorted(evidence.recorded(runs), key=lambda pair: pair[0].id)
+        for panel, rows in record["curves"].get("shown", {}).items()
         for row, values in enumerate(" ".join(f"{v:g}" for v in np.ravel(line)) for line in rows or [[]])
     ]
     table = pandas.DataFrame(lines, columns=["dataset", "task", "method", "panel", "row", "values"])
-    return table.drop_duplicates(["dataset", "task", "method", "panel", "row"])
+    return Table(table.drop_duplicates(["dataset", "task", "method", "panel", "row"]), used=runs)
 
 
-def write(tier: str, results: Path) -> None:
-    """Every table of a tier, from the records under ``results/<tier>/ece/runs``."""
-    folder = results / tier / "ece"
-    runs = plan(tier)
-    planned = {run.id for run in runs}
-    records = [record for record in store.read(folder / "runs") if record["id"] in planned]
-    trained = [run for run in runs if run.spec["loss"] != "equations"]
-    segmented, detected = ([run for run in trained if run.spec["task"] == t] for t in ("segmentation", "detection"))
-    metrics = {metric for measures in (DICE, F1, RADIUS, EXCLUSIVE) for metric, _ in measures}
-    metrics |= {f"{m}_{name}" for m in ("dice", "f1", "exclusive_recall", "recall_others") for name in TRIVIAL}
-    read = {m: labelled(rows) for m, rows in planned_metrics(trained, folder / "runs", sorted(metrics)).items()}
-
-    def publish(name: str, title: str, used: list[Run], measures: dict, *notes: str, by=BY) -> pandas.DataFrame:
-        table = measured(read, used, measures, by)
-        ids = {run.id for run in used}
-        standing_in = stand_ins(pandas.DataFrame([run.spec for run in used]))
-        missing = not_run(read["dice"][read["dice"]["id"].isin(ids)])
-        write_csv(table, folder / f"{name}.csv")
-        text = wide(table, measures, by)
-        write_markdown(text, folder / f"{name}.md", title, [LEGEND, *notes, f"Tier {tier}. {standing_in}", missing])
-        return table
-
-    def of(some: list[Run], methods) -> list[Run]:
-        return [run for run in some if run.spec["method"] in methods]
-
-    dice = publish("segmentation", "Figure 4: segmentation by fraction of annotations", segmented, DICE, TUNED)
-    f1 = publish("detection", "Figure 5: detection by fraction of annotations", detected, F1, TUNED)
-    some = [run for run in detected if run.spec["fraction"] in (0.3, 0.6)]
-    publish("table1", "Table 1: cross-entropy, weak supervision, focal and exclusive", of(some, TABLE1), F1, TUNED)
-    publish("table2", "Table 2: schedules of the exclusivity threshold", of(some, TABLE2), F1, TUNED, NOTHING_DROPPED)
-    others = [run for run in of(detected, TABLE3) if run.spec["target"]]
-    least = {
-        run.spec["dataset"]: min(r.spec["fraction"] for r in others if r.spec["dataset"] == run.spec["dataset"])
-        for run in others
-    }
-    exclusive = [run for run in others if run.spec["fraction"] == least[run.spec["dataset"]]]
-    note = "Objects of other classes are matched apart; thresholds are chosen on validation."
-    publish("table3", "Table 3: exclusive recall", exclusive, EXCLUSIVE, note)
-    note = "Detections above the threshold chosen on validation, matched one to one within other limits."
-    publish("matching", "How far F1 depends on the limit of matching", detected, RADIUS, note)
-    split = [run for run in segmented if "split" in run.spec]
-    publish("splits", "DICE by split", split, {("dice", "last"): "DICE"}, by=["dataset", "split", "method", "fraction"])
-
-    checked = equations(records)
-    write_csv(checked, folder / "equations.csv")
-    title = "Exclusive cross-entropy against its definition"
-    write_markdown(checked, folder / "equations.md", title, ["Largest deviations; no training."])
-    write_csv(shown(records), folder / "fig3.csv")
-    store.write_text(folder / "metrics.json", json.dumps(_metrics(dice, f1), indent=1) + "\n")
-
-
-def _metrics(dice: pandas.DataFrame, f1: pandas.DataFrame) -> dict[str, float]:
-    """DICE and F1 by dataset, method and fraction, for `dvc metrics`."""
-    both = pandas.concat([dice[dice.metric == "dice"], f1[f1.metric == "f1_tuned"]])
-    both = both[(both.selection == "last") & (both.n_seeds > 0)]
-    names = [
-        f"{d}/{metric}/{m}/f{100 * f:.0f}"
-        for d, metric, m, f in zip(both.dataset, both.metric, both.method, both.fraction, strict=True)
-    ]
-    return dict(zip(names, both["mean"], strict=True))
+def scores(evidence: Evidence) -> Table:
+    """Return DICE and F1 by data set, method and percent, for `dvc metrics`."""
+    both = _cells(evidence)
+    dice = both[(both.table == "segmentation") & (both.metric == "dice")]
+    f1 = both[(both.table == "detection") & (both.metric == "f1_tuned")]
+    both = pandas.concat([dice, f1]).query("selection == 'last'")
+    percent = (100 * both.fraction).round().astype(int)
+    return Table(over_seeds(both.assign(percent=percent), ["dataset", "metric", "method", "percent"]))
 
 
 if __name__ == "__main__":
-    command(write, "papers.ece.tables", __doc__)
+    import sys
+
+    from shared.tables.make import main, make_tables
+
+    sys.exit(main("ece", make_tables))

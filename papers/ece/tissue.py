@@ -8,7 +8,7 @@ has no simulated set: this one is ours, its numbers are assumed, and it stands i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -78,11 +78,6 @@ class Recipe:
                 raise ValueError(f"{field.name} is {value} where a number from {least} to {most} is needed")
             if field.type == "int" and value != int(value):
                 raise ValueError(f"{field.name} is {value} where a whole number is needed")
-
-    @classmethod
-    def of(cls, spec: Mapping) -> Recipe:
-        """The recipe of a run: its keys among those of a run's spec. A KeyError names one that is missing."""
-        return cls(**{field.name: spec[field.name] for field in fields(cls)})
 
 
 def simulate(recipe: Recipe, seed: int) -> Localised:

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from shared.config import Spec
 from shared.training import checkpoint
 
 Labels = list[np.ndarray]  # of each training image: a mask, or boxes
 
 
-def rounds_of(spec: dict) -> int:
-    """How many times the labels grow; none unless the loss is "weak"."""
-    return spec["rounds"] if spec["loss"] == "weak" else 0
+def rounds_of(spec: Spec) -> int:
+    """Return how many times the labels grow: never unless the loss is "weak"."""
+    return spec.rounds if spec.loss == "weak" else 0
 
 
 def trained(
@@ -44,7 +45,7 @@ def trained(
         own, kept, done = dict(session), _kept(session, number), None
         if kept:
             own |= {"checkpoint": kept.with_suffix(".part.pt"), "key": f"{session.get('key', '')}/{number}"}
-            done = checkpoint.load(kept, own["key"])
+            done = checkpoint.resume(kept, own["key"])
         if done is None:
             fitted = fit_round(labels, number, own)
             if fitted is None:
@@ -52,7 +53,7 @@ def trained(
             labels = grown(labels, fitted[0])
             done = {"labels": [torch.from_numpy(some) for some in labels], "train_s": fitted[1]["train_s"]}
             if kept:
-                checkpoint.save(kept, {"key": own["key"], **done})
+                checkpoint.keep(kept, {"key": own["key"], **done})
                 own["checkpoint"].unlink(missing_ok=True)
         labels, seconds = [some.numpy() for some in done["labels"]], seconds + done["train_s"]
     fitted = fit_round(labels, rounds, session)

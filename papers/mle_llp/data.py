@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from shared import datasets
 from shared.bags import Bags, natural, permutation, permuted, variable_size
-from shared.training import Augmentation, Inputs, axis_seed, features
-from shared.training.inputs import channel_statistics
+from shared.config import Spec
+from shared.training import Augmentation, Inputs, axis_seed
+from shared.training.data import SYMMETRIC, arrays_of, scaling
 
 # The paper names flipping, blurring and colour adjustments (Section 3), without their sizes.
 AUGMENTATION = Augmentation(flip=True, blur=1.0, colour=0.2)
@@ -19,7 +19,16 @@ AUGMENTATION = Augmentation(flip=True, blur=1.0, colour=0.2)
 
 @dataclass(frozen=True)
 class Data:
-    """Training instances, then test instances; `groups` numbers the photo of each where bags are natural."""
+    """The training instances, then the test instances.
+
+    Attributes
+    ----------
+    inputs : what a network reads.
+    labels : (N,) int64, numbering `classes`.
+    n_train : how many of them are for training where the split is the dataset's own.
+    groups : (N,) the number of the photo that each is in, where bags are natural; None elsewhere.
+    checksums : {name: sha256} of the dataset and, where these are read, of its cached features.
+    """
 
     inputs: Inputs
     labels: np.ndarray
@@ -31,30 +40,26 @@ class Data:
 
 @functools.lru_cache(maxsize=2)
 def data_of(name: str, classes: str, network: str, augment: bool, device: torch.device) -> Data:
-    """The instances of some classes of a dataset, kept for the next run of the same process.
+    """Return the instances of some classes of a dataset, kept for the next run of the same process.
 
     classes : names, separated by blanks; all classes if empty. The last one is the paper's positive class.
+    network : which reads them: patch_features gets cached features in place of images, mlp standardised images, any
+        other images from -1 to 1, the range of LLP-GAN's generator.
+    augment : whether training images change from batch to batch; those of mlp never do.
     """
-    dataset = datasets.load(name)
+    dataset, x_train, x_test, checksums = arrays_of(name, network == "patch_features")
     names = tuple(classes.split()) or dataset.classes
     numbers = [dataset.classes.index(name) for name in names]
     labels = np.concatenate([dataset.y_train, dataset.y_test])
     chosen = np.flatnonzero(np.isin(labels, numbers))
     of_number = np.zeros(len(dataset.classes), np.int64)
     of_number[numbers] = range(len(numbers))
-    checksums, halves = {name: dataset.sha256}, (dataset.x_train, dataset.x_test)
-    if network == "patch_features":
-        cached = features.load(name)
-        checksums[f"features/{name}"] = cached.sha256
-        halves = (cached.train, cached.test)
     n = len(dataset.y_train)
-    x = np.concatenate([halves[0][chosen[chosen < n]], halves[1][chosen[chosen >= n] - n]])
+    x = np.concatenate([x_train[chosen[chosen < n]], x_test[chosen[chosen >= n] - n]])
     n_train = int((chosen < n).sum())
-    if network == "mlp":
-        inputs = Inputs(x, device, channel_statistics(x[:n_train]) if x.dtype == np.uint8 else None)
-    elif x.ndim == 4:
-        # From -1 to 1, the range of LLP-GAN's generator.
-        inputs = Inputs(x, device, ([127.5] * x.shape[3], [127.5] * x.shape[3]), AUGMENTATION if augment else None)
+    if x.ndim == 4:
+        scale = scaling(x[:n_train], "standard" if network == "mlp" else SYMMETRIC)
+        inputs = Inputs(x, device, scale, AUGMENTATION if augment and network != "mlp" else None)
     else:
         inputs = Inputs(x.astype(np.float32), device)
     groups = None
@@ -63,31 +68,31 @@ def data_of(name: str, classes: str, network: str, augment: bool, device: torch.
     return Data(inputs, of_number[labels[chosen]], n_train, groups, names, checksums)
 
 
-def bags_of(spec: dict, data: Data) -> tuple[Bags, Bags, Bags]:
-    """(training, validation, test) bags, drawn again from the spec alone.
+def bags_of(spec: Spec, data: Data) -> tuple[Bags, Bags, Bags]:
+    """Return (training, validation, test) bags, drawn again from the spec alone.
 
     Made bags have sizes uniform on smallest..largest and are drawn without replacement (Section 3.1), test bags from
     the official test set. Natural bags are the photos, split anew in every repetition (Section 3), a fifth of them for
     testing where the spec names no number. Fewer training bags of one seed are a part of more. A ValueError says how
     many bags there are when more are asked for.
     """
-    seed, n_test = spec["seed"], spec["test_bags"]
+    seed, n_test = spec.seed, spec.test_bags
     if data.groups is not None:
         bags = natural(data.groups, data.labels, len(data.classes))
         order, n_test = permutation(len(bags), axis_seed(seed, "bags")), n_test or round(len(bags) / 5)
         if n_test >= len(bags):
-            raise ValueError(f"{n_test} test bags of {spec['dataset']}, there are {len(bags)} bags")
+            raise ValueError(f"{n_test} test bags of {spec.dataset}, there are {len(bags)} bags")
         bags, test = bags.take(order[n_test:]), bags.take(order[:n_test])
     else:
-        sizes, n = (spec["smallest"], spec["largest"]), data.n_train
+        sizes, n = (spec.smallest, spec.largest), data.n_train
         bags = variable_size(data.labels[:n], len(data.classes), *sizes, axis_seed(seed, "bags"))
         test = variable_size(data.labels[n:], len(data.classes), 2, 12, axis_seed(seed, "test bags"), n_test or None)
         test = Bags(test.indices + n, test.offsets, test.proportions)
-    held = max(1, round(spec["validation_instances"] / bags.sizes.mean()))
-    wanted = spec["bags"] or max(1, len(bags) - held)
+    held = max(1, round(spec.validation_instances / bags.sizes.mean()))
+    wanted = spec.bags or max(1, len(bags) - held)
     if held + wanted > len(bags):
-        raise ValueError(f"{wanted} training and {held} validation bags of {spec['dataset']}, there are {len(bags)}")
+        raise ValueError(f"{wanted} training and {held} validation bags of {spec.dataset}, there are {len(bags)}")
     validation, train = bags.take(np.arange(held)), bags.take(np.arange(held, held + wanted))
-    if spec["counts"] == "permuted":
+    if spec.counts == "permuted":
         train = permuted(train, axis_seed(seed, "permuted"))
     return train, validation, test

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from papers.mle_llp.posterior import counts_of, posterior
+from papers.mle_llp.loss import counts_of, posterior
 from shared.bags import Bags
 from shared.methods import Method
 from shared.training import Inputs, predictions

@@ -1,61 +1,80 @@
-"""Tables -> Figures 1 and 3, and accuracy and E-step time by bag size: ``python -m papers.mle_llp.figures TIER``."""
+"""Tables -> Figures 1 and 3, and accuracy and E-step time by bag size; outputs.yaml names them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import pandas
+from matplotlib.figure import Figure
 
-from papers.mle_llp.plan import plan
-from papers.mle_llp.tables import DATASETS, METHODS
 from shared import plotting
-from shared.records.summary import command, stand_ins
+from shared.tables.make import Drawn
 
-COLOURS = dict(zip(METHODS, plotting.PALETTE, strict=False))
+METHODS = {  # in words, and first in this order; others go by their name
+    "supervised": "supervised",
+    "dllp": "DLLP",
+    "llp_gan": "LLP-GAN",
+    "mle_llp": "MLE-LLP",
+    "mle_direct": "likelihood, direct",
+}
+DATASETS = {  # in words, photos to the left as in the paper; others go by their name
+    "images_of_groups": "group photos",
+    "cifar10": "CIFAR",
+    "digits": "digits 3, 8",
+    "wbc_stained": "stained blood cells",
+}
 
 
-def _panels(datasets: list[str]):
-    figure, axes = plt.subplots(1, len(datasets), figsize=(1.2 + 3.2 * len(datasets), 3), squeeze=False)
-    for axis, dataset in zip(axes[0], datasets, strict=True):
-        axis.set_title(DATASETS.get(dataset, dataset))
-    return figure, axes[0]
-
-
-def learning_curves(table: pandas.DataFrame, datasets: list[str], note: str):
-    """Figure 1: test accuracy by epoch; bands are one standard deviation over repetitions."""
-    figure, axes = _panels(datasets)
-    for axis, dataset in zip(axes, datasets, strict=True):
-        for method, group in _by_method(table[table.dataset == dataset]):
-            axis.plot(group.epoch, group["mean"], color=COLOURS[method], label=METHODS[method], marker=".", ms=3)
-            low, high = group["mean"] - group["std"], group["mean"] + group["std"]
-            axis.fill_between(group.epoch, low, high, color=COLOURS[method], alpha=0.15, linewidth=0)
+def fig1(drawn: Drawn) -> Figure:
+    """Figure 1: draw test accuracy by epoch; bands are one standard deviation over repetitions."""
+    table = drawn["fig1"]
+    planned = {run.spec.dataset for run in drawn.runs if run.spec.task == "learning" and run.spec.bags}
+    figure, axes = _panels(planned)
+    for dataset, axis in axes.items():
+        own = table[table.dataset == dataset]
+        for method, style in _styles(table).items():
+            if len(line := own[own.method == method]):
+                plotting.band(axis, line.epoch, line["mean"], line["std"], **style)
         axis.set_xlabel("epoch")
-        _empty(axis, table[table.dataset == dataset])
-    return _finish(figure, axes, "test accuracy (%)", note)
+        _empty(axis, own)
+    return _finished(figure, axes)
 
 
-def accuracy_by(table: pandas.DataFrame, column: str, label: str, datasets: list[str], note: str, log: bool = False):
-    """Figure 3, and its counterpart by bag size: final accuracy; bars are one standard deviation."""
-    figure, axes = _panels(datasets)
+def fig3(drawn: Drawn) -> Figure:
+    """Figure 3: draw final accuracy by number of training bags; bars are one standard deviation."""
+    return _accuracy_by(drawn["fig3"], "bags", "training bags m")
+
+
+def size(drawn: Drawn) -> Figure:
+    """Beyond the paper: draw final accuracy by the size of bags that all have one size."""
+    return _accuracy_by(drawn["size"], "bag_size", "bag size n", log=True)
+
+
+def _accuracy_by(table: pandas.DataFrame, column: str, label: str, log: bool = False) -> Figure:
+    figure, axes = _panels(set(table.dataset))
     last = table[(table.selection == "last") & (table.n_seeds > 0)]
-    for axis, dataset in zip(axes, datasets, strict=True):
+    for dataset, axis in axes.items():
         own = last[last.dataset == dataset]
-        for method, line in _by_method(own):
-            style = {"color": COLOURS[method], "marker": "o", "ms": 3, "capsize": 2, "label": METHODS[method]}
-            axis.errorbar(line[column], line["mean"], line["std"].fillna(0), **style)
+        for method, style in _styles(table).items():
+            if len(line := own[own.method == method]):
+                bars = {"marker": "o", "ms": 3, "capsize": 2}
+                axis.errorbar(line[column], line["mean"], line["std"].fillna(0), **bars, **style)
         if log and len(own):
             axis.set_xscale("log", base=2)
-        axis.set_xticks(sorted(own[column].unique()), [f"{value:g}" for value in sorted(own[column].unique())])
+        ticks = sorted(own[column].unique())
+        axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
         axis.set_xlabel(label)
         _empty(axis, own)
-    return _finish(figure, axes, "test accuracy (%)", note)
+    return _finished(figure, axes)
 
 
-def e_step_time(table: pandas.DataFrame, note: str):
-    """Beyond the paper: one E-step over the same number of instances, by bag size."""
+def e_step(drawn: Drawn) -> Figure:
+    """Beyond the paper: draw the time of one E-step over the same number of instances, by bag size."""
+    table = drawn["e_step"]
     figure, axis = plt.subplots(figsize=(4.4, 3))
-    axis.plot(table.bag_size, table.e_step_ms, color=COLOURS["mle_llp"], marker="o", ms=3, label="programme, O(n y)")
+    ours = plotting.PALETTE[list(METHODS).index("mle_llp")]
+    axis.plot(table.bag_size, table.e_step_ms, color=ours, marker="o", ms=3, label="programme, O(n y)")
     axis.plot(table.bag_size, table.enumerate_ms, color="0.4", marker="s", ms=3, label="enumeration, C(n, y)")
     axis.set(xlabel="bag size n", ylabel="milliseconds")
     if len(table):
@@ -65,12 +84,28 @@ def e_step_time(table: pandas.DataFrame, note: str):
     axis.set_xticks(doubled, [f"{n:g}" for n in doubled])
     _empty(axis, table)
     axis.legend()
-    plotting.note(figure, note)
     return figure
 
 
-def _by_method(table: pandas.DataFrame):
-    return ((name, table[table.method == name]) for name in METHODS if (table.method == name).any())
+def _in_order(names: Iterable[str], known: dict[str, str]) -> list[str]:
+    names = set(names)
+    return [*(name for name in known if name in names), *sorted(names - set(known))]
+
+
+def _styles(table: pandas.DataFrame) -> dict[str, dict]:
+    """{method of a table: its colour and its words}; a method's colour is the same in every figure."""
+    colours = dict(zip([*METHODS, *_in_order(set(table.method) - set(METHODS), {})], plotting.PALETTE, strict=False))
+    methods = _in_order(table.method, METHODS)
+    return {name: {"color": colours.get(name, "0.3"), "label": METHODS.get(name, name)} for name in methods}
+
+
+def _panels(datasets: Iterable[str]):
+    """A figure and {dataset: its panel}; one panel without a name where there is no dataset."""
+    datasets = _in_order(datasets, DATASETS) or [""]
+    figure, axes = plt.subplots(1, len(datasets), figsize=(1.2 + 3.2 * len(datasets), 3), squeeze=False)
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        axis.set_title(DATASETS.get(dataset, dataset))
+    return figure, dict(zip(datasets, axes[0], strict=True))
 
 
 def _empty(axis, rows: pandas.DataFrame) -> None:
@@ -79,29 +114,19 @@ def _empty(axis, rows: pandas.DataFrame) -> None:
         plotting.not_run(axis)
 
 
-def _finish(figure, axes, label: str, note: str):
-    axes[0].set_ylabel(label)
-    handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    axes[-1].legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
-    plotting.note(figure, note)
+def _finished(figure: Figure, axes: dict) -> Figure:
+    panels = list(axes.values())
+    panels[0].set_ylabel("test accuracy (%)")
+    handles = {text: handle for axis in panels for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
+    order = {name: place for place, name in enumerate(METHODS.values())}
+    handles = dict(sorted(handles.items(), key=lambda item: order.get(item[0], len(order))))
+    panels[-1].legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def draw(tier: str, results: Path) -> None:
-    """All figures of a tier, from its csv tables."""
-    folder = results / tier / "mle_llp"
-    plotting.use_style()
-    specs = pandas.DataFrame([run.spec for run in plan(tier) if "bags" in run.spec])
-    note = f"Tier {tier}. {stand_ins(specs)}"
-    fig1, fig3, size, steps = (pandas.read_csv(folder / f"{name}.csv") for name in ("fig1", "fig3", "size", "e_step"))
-    # As in the paper, photos to the left.
-    datasets = [name for name in DATASETS if name in set(fig3.dataset)]
-    plotting.save(learning_curves(fig1, datasets, note), folder / "fig1")
-    plotting.save(accuracy_by(fig3, "bags", "training bags m", datasets, note), folder / "fig3")
-    of_size = [name for name in DATASETS if name in set(size.dataset)]
-    plotting.save(accuracy_by(size, "bag_size", "bag size n", of_size, note, log=True), folder / "size")
-    plotting.save(e_step_time(steps, f"Tier {tier}."), folder / "e_step")
-
-
 if __name__ == "__main__":
-    command(draw, "papers.mle_llp.figures", __doc__)
+    import sys
+
+    from shared.tables.make import main, make_figures
+
+    sys.exit(main("mle_llp", make_figures))

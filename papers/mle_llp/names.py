@@ -1,4 +1,31 @@
-"""What training measures and tables show under the same names; apart, so that tables need no torch."""
+"""What the methods of this paper are called, and what training measures and tables show under the same names.
+
+An id is ``mle_llp/<dataset>/<method>/m<bags>/seed<s>``, with ``bag<n>`` in place of ``m<bags>`` where all bags have one
+size. Tables need no torch for it.
+"""
+
+from __future__ import annotations
+
+from shared.config import Spec
 
 TIMED = ("supervised", "dllp", "llp_gan", "mle_llp")  # the methods of Table 1
 SIZES = (2, 4, 8, 12, 16, 32, 64, 128, 256, 512, 1024)  # of the bags in the timing of the E-step
+
+
+def method(spec: Spec) -> str:
+    """Return what tables and claims call a run: its loss, or what it checks or measures."""
+    if spec.task == "learning":
+        return spec.loss
+    return "equations" if spec.task == "check" else spec.task
+
+
+def path(spec: Spec, method: str) -> str:
+    """Return the part of a run's id between the paper and the seed."""
+    if "dataset" not in spec:
+        return f"random/{method}"
+    if spec.task == "durations":
+        return f"{spec.dataset}/{method}"
+    bags = f"m{spec.bags or '-all'}"
+    if "smallest" in spec and spec.smallest == spec.largest:
+        bags = f"bag{spec.largest}"
+    return f"{spec.dataset}/{method}/{bags}"

@@ -71,7 +71,7 @@ def relabel(
 
 
 def _finite_cost(log_p: Tensor, offsets: Tensor, margin: float) -> Tensor:
-    """-log p (M, K) in float64 with finite numbers for probabilities of 0."""
+    """Return -log p (M, K) in float64 with finite numbers for probabilities of 0."""
     best = log_p.amax(1)  # NaN where there is one
     wrong = (~best.isfinite()).nonzero().flatten()[:1].tolist()
     if wrong:
@@ -87,7 +87,7 @@ def _finite_cost(log_p: Tensor, offsets: Tensor, margin: float) -> Tensor:
 
 
 def _soft(cost: Tensor, offsets: Tensor, proportions: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """The entropic plan (M, K). A tenth of the iterations does for most bags; those left start anew without them."""
+    """Return the entropic plan (M, K). A tenth of the iterations does for most bags; the rest start anew without them."""
     sizes, plan = offsets.diff(), torch.empty_like(cost)
     left = torch.arange(len(sizes))
     for limit in sorted({max(1, iterations // 10), iterations}):
@@ -113,7 +113,7 @@ def _soft(cost: Tensor, offsets: Tensor, proportions: Tensor, epsilon: float, it
 
 
 class LabelHistory:
-    """The last label matrices of an epoch each, and their mean: TD_OT_5 of Section 5.3 with `keep` = 5.
+    """A history keeps the label matrices of the last epochs; with `keep` = 5 their mean is TD_OT_5 of Section 5.3.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class LabelHistory:
         self.kept: Tensor | None = None
 
     def push(self, labels: Tensor) -> Tensor:
-        """Keep labels (M, K) in place of the oldest; the mean of those kept, (M, K)."""
+        """Keep labels (M, K) in place of the oldest, and return the mean of those kept, (M, K)."""
         if self.kept is None:
             self.kept = labels.new_zeros(self.keep, *labels.shape)
         if labels.shape != self.kept.shape[1:]:
@@ -139,10 +139,11 @@ class LabelHistory:
         return self.kept[: self.count].mean(0)
 
     def state_dict(self) -> dict:
+        """Return the label matrices kept and how many were seen."""
         return {"kept": self.kept, "count": self.count}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a state; a ValueError when it kept another number."""
+        """Go on from a state; one that kept another number raises a ValueError."""
         if state["kept"] is not None and len(state["kept"]) != self.keep:
             raise ValueError(f"the state keeps {len(state['kept'])} label matrices, not {self.keep}")
         self.kept = None if state["kept"] is None else state["kept"].clone()

@@ -18,7 +18,9 @@ LOG_ZERO = {"paper": -4.0, "code": math.log(1e-4)}
 def symmetric_cross_entropy(
     log_p: Tensor, targets: Tensor, *, alpha: float = 1.0, beta: float = 1.0, log_zero: float = -4.0
 ) -> Tensor:
-    """Mean over instances of ``alpha CE + beta RCE``, CE = ``- sum_k q_k log p_k``, RCE = ``- sum_k p_k log q_k``.
+    """Return the mean over instances of ``alpha CE + beta RCE``.
+
+    CE is ``- sum_k q_k log p_k`` and RCE is ``- sum_k p_k log q_k``.
 
     Source: Wang et al. 2019, Equation 7; with both weights 1 it is Equation 9 of Liu et al. 2021, whose Section 5.2
     refers to Wang et al. for the hyper-parameters (alpha 0.1 and beta 1 on CIFAR-10, 6 and 0.1 on CIFAR-100).
@@ -60,9 +62,9 @@ def sce_loss(
     beta: float = 1.0,
     log_zero: float = -4.0,
 ) -> Tensor:
-    """`symmetric_cross_entropy` as a loss over bags of one instance, whose proportions are the pseudo-labels.
+    """Return `symmetric_cross_entropy` over bags of one instance, whose proportions are the pseudo-labels.
 
-    Takes what `kl_loss` takes and equals it when alpha = 1 and beta = 0; a BagError names a bag of another size.
+    It takes what `kl_loss` takes and equals it when alpha = 1 and beta = 0; a BagError names a bag of another size.
     """
     sizes = offsets.diff()
     wrong = torch.nonzero(sizes != 1).flatten().tolist()
@@ -117,7 +119,7 @@ def _towards(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
 
 
 class Mixup(LossMethod):
-    """A network trained by a loss over bags that were mixed with each other.
+    """A network learns by a loss over bags that were mixed with each other.
 
     On bags of one instance it is the mixup of Section 4.3, with `sce_loss` or `kl_loss`. On larger bags it is the
     control that the paper has not: stage one, by a proportion loss, with the same augmentation.
@@ -140,7 +142,7 @@ class Mixup(LossMethod):
         self.concentration, self.share_weight = concentration, share_weight
 
     def mix(self, batch: Batch) -> Batch:
-        """The batch after `mixup`; a BagError names a bag of another size than the first."""
+        """Return the batch after `mixup`; a BagError names a bag of another size than the first."""
         sizes = batch.offsets.diff()
         wrong = torch.nonzero(sizes != sizes[:1]).flatten().tolist()
         if wrong:
@@ -153,4 +155,5 @@ class Mixup(LossMethod):
         return Batch(x, batch.offsets, proportions)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from one batch, mixed."""
         return super().update(self.mix(batch))

@@ -1,39 +1,53 @@
-"""Tables -> Figures 2, 3 and 4, and when KL collapses: ``python -m papers.vp_dsd.figures TIER``."""
+"""Tables -> Figures 2, 3 and 4, and when KL collapses; outputs.yaml names them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from papers.vp_dsd.names import CLASSES
-from papers.vp_dsd.plan import plan
 from papers.vp_dsd.tables import OURS
 from shared import plotting
-from shared.records.summary import command, stand_ins
+from shared.config import Run
+from shared.tables.make import Drawn
 
-COLOURS = dict(zip(CLASSES, plotting.PALETTE, strict=False))
-SHOWN = {"kl-epochs5": "KL, pre-training", "kl": "KL", "vp_l2": "VP-L2", "vp_ce": "VP-CE"}  # Figure 2
+# Losses in words, and first in this order; others go by their name.
+WORDS = {"kl": "KL", "vp_l2": "VP-L2", "vp_ce": "VP-CE", "plot": "LLP-PLOT", "mse": "MSE", "flm": "FLM", "pc": "PC"}
+BUDGET = "kl-epochs"  # what KL with another number of epochs is called
 PANELS = {"phase": "cells (phase)", "hologram": "hologram", "amplitude": "propagated (amplitude)"}
-FAMILIES = {
-    "vp": "VP",
-    "plot": "LLP-PLOT",
-    "kl": "KL",
-    "mse": "MSE",
-    "flm": "FLM",
-    "pc": "PC",
-    "supervised": "supervised",
-}
+COLOURS = dict(zip(CLASSES, plotting.PALETTE, strict=False))
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])  # lymphocyte, monocyte, granulocyte
+ACROSS = 5  # panels of Figure 2 in a row
 
 
-def simplexes(table: pandas.DataFrame, note: str):
-    """Figure 2: predictions for single cells on the simplex, in the colour of the true class."""
-    figure, axes = plt.subplots(1, len(SHOWN), figsize=(9, 2.6))
-    for axis, (method, title) in zip(axes, SHOWN.items(), strict=True):
+def _learned(drawn: Drawn) -> list[Run]:
+    """Return the runs that classify our simulated cells from the subjects' own labels: no controls, no drawn bags."""
+    runs = [run for run in drawn.runs if run.spec.task == "classification"]
+    return [run for run in runs if (run.spec.dataset, run.spec.bags, run.spec.labels) == (OURS, "images", "subject")]
+
+
+def _in_order(losses) -> list[str]:
+    """Return the losses once each, those with words first."""
+    losses = set(losses)
+    return [*(loss for loss in WORDS if loss in losses), *sorted(losses - set(WORDS))]
+
+
+def fig2(drawn: Drawn) -> Figure:
+    """Figure 2: draw predictions for single cells on the simplex, in the colour of the true class."""
+    table, runs = drawn["fig2"], _learned(drawn)
+    early = dict.fromkeys(run.method for run in runs if run.method.startswith(BUDGET))
+    titles = {method: f"KL, {method.removeprefix(BUDGET)} epochs" for method in early}
+    titles |= {loss: WORDS.get(loss, loss) for loss in _in_order(r.method for r in runs if r.method == r.spec.loss)}
+    columns = max(1, min(ACROSS, len(titles)))
+    rows = max(1, math.ceil(len(titles) / columns))
+    figure, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.4 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (method, title) in zip(axes.flat, titles.items(), strict=False):
         own = table[table.method == method]
         axis.plot(*CORNERS[[0, 1, 2, 0]].T, color="0.6", lw=0.8)
         at = own[list(CLASSES)].to_numpy(float) @ CORNERS
@@ -42,22 +56,21 @@ def simplexes(table: pandas.DataFrame, note: str):
             axis.scatter(*mine.T, s=5, color=COLOURS[name], alpha=0.5, lw=0, label=name)
             axis.annotate(name[:4], CORNERS[k], ha="center", va="bottom" if k == 2 else "top", fontsize=7)
         axis.set(title=title, aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.12, 1.0))
-        axis.axis("off")
         if not len(own):
             plotting.not_run(axis)
-    axes[-1].legend(loc="upper right", fontsize=6, markerscale=2)
-    plotting.note(figure, note)
+    axes.flat[0].legend(loc="upper right", fontsize=6, markerscale=2)
     return figure
 
 
-def crops(table: pandas.DataFrame, note: str):
-    """Figure 3: cells, their hologram, and the hologram propagated to their plane; crosses are true, rings found."""
+def fig3(drawn: Drawn) -> Figure:
+    """Figure 3: draw cells, their hologram, and the hologram propagated to their plane; crosses true, rings found."""
+    table = drawn["fig3"]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(8, 2.9))
     for axis, (panel, title) in zip(axes, PANELS.items(), strict=True):
         own = table[table.panel == panel]
         if len(own):
             axis.imshow(own.pivot(index="row", columns="column", values="value"), cmap="gray")
-        if not len(own):
+        else:
             plotting.not_run(axis)
         axis.set(title=title, xticks=[], yticks=[])
         axis.grid(False)
@@ -66,23 +79,23 @@ def crops(table: pandas.DataFrame, note: str):
         if len(points):
             more = {"facecolors": "none"} if panel == "found" else {}
             axes[2].scatter(points[1], points[0], s=30, lw=0.8, **style, **more)
-    plotting.note(figure, note)
     return figure
 
 
-def speed(table: pandas.DataFrame, note: str):
-    """Figure 4: accuracy, mean over classes, against seconds of training; bars are one standard deviation."""
+def fig4(drawn: Drawn) -> Figure:
+    """Figure 4: draw accuracy, mean over classes, against seconds of training; bars are one standard deviation."""
+    table, loss_of = drawn["fig4"], {run.method: run.spec.loss for run in _learned(drawn)}
+    table = table[table.method.isin(loss_of)]
     figure, axis = plt.subplots(figsize=(6, 3.4))
-    for colour, (family, label) in zip(plotting.PALETTE, FAMILIES.items(), strict=False):
-        own = table[table.method.str.startswith(family)]
-        own = own[~own.method.str.contains("permuted|constant|counted")]
-        if len(own):
-            spread = own["class_accuracy_std"].fillna(0)
-            style = {"fmt": "o", "ms": 4, "capsize": 2, "lw": 0.8, "color": colour, "label": label}
-            axis.errorbar(own["train_s_mean"], own["class_accuracy_mean"], spread, **style)
-            for _, row in own.iterrows():
-                place = (row["train_s_mean"], row["class_accuracy_mean"])
-                axis.annotate(row["method"], place, (4, 2), textcoords="offset points", fontsize=5, color="0.3")
+    families = _in_order(loss_of[method] for method in table.method)
+    for n, loss in enumerate(families):
+        own = table[[loss_of[method] == loss for method in table.method]]
+        style = {"fmt": "o", "ms": 4, "capsize": 2, "lw": 0.8, "label": WORDS.get(loss, loss)}
+        style["color"] = plotting.PALETTE[n % len(plotting.PALETTE)]
+        axis.errorbar(own["train_s_mean"], own["class_accuracy_mean"], own["class_accuracy_std"].fillna(0), **style)
+        for _, row in own.iterrows():
+            place = (row["train_s_mean"], row["class_accuracy_mean"])
+            axis.annotate(row["method"], place, (4, 2), textcoords="offset points", fontsize=5, color="0.3")
     axis.set(xlabel="seconds of training", ylabel="accuracy, mean over classes (%)")
     if len(table):
         axis.set_xscale("log")
@@ -90,47 +103,41 @@ def speed(table: pandas.DataFrame, note: str):
         axis.xaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.legend(fontsize=6)
-    if not len(table):
+    else:
         plotting.not_run(axis)
-    plotting.note(figure, note)
     return figure
 
 
-def diversity(table: pandas.DataFrame, note: str):
-    """Beyond the paper: accuracy by bag size, one panel for each concentration of the bags' proportions."""
+def diversity(drawn: Drawn) -> Figure:
+    """Draw accuracy by bag size, one panel for each concentration of the bags' proportions (beyond the paper)."""
+    table = drawn["diversity"]
     own = table[(table.selection == "last") & (table.metric == "class_accuracy") & (table.n_seeds > 0)]
     levels = sorted(table.bag_concentration.unique()) or [float("nan")]
+    colours = {method: plotting.PALETTE[n % len(plotting.PALETTE)] for n, method in enumerate(_in_order(own.method))}
     figure, axes = plt.subplots(1, len(levels), figsize=(1 + 1.9 * len(levels), 2.8), sharey=True, squeeze=False)
     for axis, level in zip(axes[0], levels, strict=True):
         panel = own[own.bag_concentration == level]
-        for colour, (loss, lines) in zip(plotting.PALETTE, panel.groupby("loss"), strict=False):
-            lines = lines.sort_values("bag_size")
-            style = {"marker": "o", "ms": 3, "capsize": 2, "color": colour, "label": FAMILIES.get(loss[:2], loss)}
-            axis.errorbar(lines.bag_size, lines["mean"], lines["std"].fillna(0), **style)
+        for method, colour in colours.items():
+            line = panel[panel.method == method].sort_values("bag_size")
+            style = {"marker": "o", "ms": 3, "capsize": 2, "color": colour, "label": WORDS.get(method, method)}
+            axis.errorbar(line.bag_size, line["mean"], line["std"].fillna(0), **style)
         axis.axhline(100 / 3, color="0.6", lw=0.8, ls=":")
         axis.set(title=f"concentration {level:g}", xlabel="bag size")
         if len(panel):
             axis.set_xscale("log")
             axis.set_xticks(sorted(panel.bag_size.unique()), [f"{n:g}" for n in sorted(panel.bag_size.unique())])
             axis.minorticks_off()
-        if not len(panel):
+        else:
             plotting.not_run(axis)
     axes[0, 0].set_ylabel("accuracy, mean over classes (%)")
     if len(own):
         axes[0, 0].legend(fontsize=6)
-    plotting.note(figure, note)
     return figure
 
 
-def make(tier: str, results: Path) -> None:
-    """Every figure of a tier, from the tables under ``results/<tier>/vp_dsd``."""
-    plotting.use_style()
-    folder = results / tier / "vp_dsd"
-    shown = [run.spec for run in plan(tier) if run.spec["dataset"] == OURS and not run.spec.get("predictor")]
-    note = stand_ins(pandas.DataFrame(shown))
-    for name, draw in (("fig2", simplexes), ("fig3", crops), ("fig4", speed), ("diversity", diversity)):
-        plotting.save(draw(pandas.read_csv(folder / f"{name}.csv"), note), folder / name)
-
-
 if __name__ == "__main__":
-    command(make, "papers.vp_dsd.figures", __doc__)
+    import sys
+
+    from shared.tables.make import main, make_figures
+
+    sys.exit(main("vp_dsd", make_figures))

@@ -5,17 +5,20 @@ The KL loss of Section 2.1 is `shared.methods.kl_loss`, up to the entropy of the
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from shared.bags import segment_mean
+from shared.methods import kl_loss
 from shared.transport import exact
 
 COSTS = ("ce", "l2")
 
 
 def vertex_costs(logits: Tensor, cost: str = "ce") -> Tensor:
-    """Cost of moving each prediction to each vertex e_k of the simplex, (M, K) logits -> (M, K).
+    """Return the cost of moving each prediction to each vertex e_k of the simplex, (M, K) logits -> (M, K).
 
     "ce": ``- log p_k``, in nats; "l2": ``||p - e_k||^2``, with p = softmax(logits).
     """
@@ -29,7 +32,7 @@ def vertex_costs(logits: Tensor, cost: str = "ce") -> Tensor:
 
 
 def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "ce") -> Tensor:
-    r"""Mean over bags of the least cost, per instance, of moving the predictions onto the proportions.
+    r"""Return the mean over bags of the least cost, per instance, of moving the predictions onto the proportions.
 
     .. math:: \min_{P \ge 0} \frac1N \langle P, C \rangle \;\text{s.t.}\; P 1_K = 1_N, \; P^\top 1_N = N Y
               \quad = \quad \max_{\Phi, s} \langle Y, \Phi \rangle - \frac1N \langle s, 1_N \rangle
@@ -60,13 +63,16 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
 
 
 def mse_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-    """Mean over bags and classes of the squared difference between the mean prediction and the proportions.
+    """Return the mean over bags and classes of the squared difference between the mean prediction and the proportions.
 
     Source: the baseline MSE of Section 3. Arguments as in `shared.methods.kl_loss`.
     """
     return (segment_mean(log_p.exp(), offsets) - proportions).square().mean()
 
 
+LOSSES = {"mse": mse_loss, "kl": kl_loss, **{f"vp_{cost}": partial(vp_loss, cost=cost) for cost in COSTS}}
+
+
 def entropy(p: Tensor) -> Tensor:
-    """Mean over instances of the entropy of the (N, K) predictions, a scalar in nats (Section 3, Table 1's text)."""
+    """Return the mean over instances of the entropy of (N, K) predictions, a scalar in nats (Section 3, on Table 1)."""
     return -torch.special.xlogy(p, p).sum(1).mean()

@@ -1,226 +1,213 @@
-"""Records -> the numbers of Tables 1 to 3, Figures 2 to 4 and detection: ``python -m papers.vp_dsd.tables TIER``."""
+"""Records -> the numbers of Tables 1 to 3, Figures 2 to 4 and detection; outputs.yaml names them."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import functools
 
 import pandas
 
 from papers.vp_dsd.names import CLASSES
-from papers.vp_dsd.plan import plan
-from shared.records import store
-from shared.records.config import Run
-from shared.records.summary import (
-    command,
-    equations,
-    not_run,
-    over_seeds,
-    planned_metrics,
-    stand_ins,
-    with_text,
-    write_csv,
-    write_markdown,
-)
+from shared.config import Run
+from shared.tables.evidence import COST, NOT_RUN, SELECTIONS, Evidence
+from shared.tables.make import Table
+from shared.tables.numbers import checks, over_seeds, with_text
 
-LOSSES = ("mse", "kl", "flm", "pc", "plot", "vp_l2", "vp_ce")  # the columns of Tables 1 and 2, at equal epochs
-FINDERS = {"": "dsd", "local_softmax_": "local softmax", "amplitude_": "amplitude threshold"}
 OURS, THEIRS = "simulated_holograms", "wbc_holograms_synthetic"  # simulated here, and by the authors
 STAINED, REAL = "wbc_stained", "wbc_holograms"
-LEGEND = "Mean ± standard deviation over seeds (their number); a seed draws its own subjects, detector and classifier."
-METRICS = (
-    *("class_accuracy", "entropy", "proportion_entropy", "train_s"),
-    *(f"accuracy_{name}" for name in CLASSES),
-    *(f"{start}{end}" for start in ("error", "constant_error") for end in ("", *(f"_{name}" for name in CLASSES))),
-)
 CONSTANT = "mean of the training subjects"  # for all test subjects, without a look at them
-AVERAGE = {"accuracy": "class_accuracy", "error": "error"}  # what a table's row `average` is
+FINDERS = {"": "", "local_softmax_": "local softmax", "amplitude_": "amplitude threshold"}  # measured in one run
+# {metric as records name it: column that shows it} of each table
+ACCURACIES = {f"accuracy_{name}": name for name in CLASSES} | {"class_accuracy": "average", "train_s": "seconds"}
+ENTROPIES = {"entropy": "entropy", "proportion_entropy": "of the proportions"}
+ERRORS = {f"error_{name}": name for name in CLASSES} | {"error": "average"}
+SCORES = {name: name for name in ("precision", "recall", "f1")}
+DIVERSITY = {"class_accuracy": "accuracy", "entropy": "entropy"}
+METRICS = dict.fromkeys(
+    [*ACCURACIES, *ENTROPIES, *ERRORS, *(f"constant_{m}" for m in ERRORS), *(f + s for f in FINDERS for s in SCORES)]
+)
 
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Tidy rows as the cells of ``reported.csv``.
+    """Return the rows as cells of the tables: `table`, `row`, `column`, and `shown`, what records call the metric.
 
     The paper's images are not public: what stands in for them says so in its records. Should its synthetic images be at
-    hand, Table 1 is of them; should its donors', Table 2. Table 3 is of the simulated images alone.
+    hand, Table 1 is of them; should its donors', Table 2. The tables show the other datasets, too: their cells are of
+    ``table1/<dataset>`` and so on. Table 3 is of the simulated images alone.
     """
-    named = rows[rows.method.isin(LOSSES) | rows.method.eq("csc")]
-    images = named[named["bags"].fillna("images") == "images"] if "bags" in named else named
-    donors, ours = _first_of(images, REAL, STAINED), _first_of(images, THEIRS, OURS)
-    third = rows[rows.predictor.fillna("").ne("")] if "predictor" in rows else rows[:0]
-    found = [
-        _by_class(ours[ours.method.isin(LOSSES)], "table1", "accuracy"),
-        ours[ours.metric == "entropy"].assign(table="entropy", row="prediction"),
-        _by_class(donors, "table2", "error"),
-        ours[ours.metric == "error"].assign(table="synthetic", row="average"),
-        third[third.metric == "error"].assign(table="table3", row=_without_loss),
+    read = ("method", "dataset", "task", "detector", "bags", "labels", "loss", "bag_size", "bag_concentration")
+    absent = {key: pandas.Series(None, rows.index, object) for key in read if key not in rows}
+    rows = rows.assign(**absent, shown=rows.metric)
+    rows = rows[(rows.metric == "train_s") == (rows.selection == COST)]
+    is_drawn, donors = rows.bags == "drawn", rows.dataset.isin((STAINED, REAL))
+    classified, found, predicted = (rows.task == name for name in ("classification", "detection", "regression"))
+    images, errors = rows[classified & ~is_drawn & ~donors], (classified & ~is_drawn) | found
+    parts = [
+        _of_dataset("table1", THEIRS, OURS, _by_class(images, ACCURACIES, "accuracy")),
+        _of_dataset("entropy", THEIRS, OURS, images[images.metric.isin(ENTROPIES)].assign(row=_entropy)),
+        _of_dataset("synthetic", THEIRS, OURS, _by_class(_with_constant(rows[errors & ~donors]), ERRORS, "error")),
+        _of_dataset("table2", REAL, STAINED, _by_class(_with_constant(rows[errors & donors]), ERRORS, "error")),
+        _predicted(_with_constant(rows[predicted])),
+        _detected(rows[found]),
+        _drawn(rows[classified & is_drawn & rows.metric.isin(DIVERSITY)]),
     ]
-    cells = pandas.concat(found)
-    cells["column"] = cells.method.where(cells.table != "table3", cells.loss)
-    return cells[["table", "row", "column", "metric", "selection", "seed", "value", "id"]]
+    parts = [part if "column" in part else part.assign(column=part.method) for part in parts]
+    return pandas.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
-def _first_of(rows: pandas.DataFrame, wanted: str, instead: str) -> pandas.DataFrame:
-    """The rows of one dataset if it has values, else of the other."""
-    of_wanted = rows[rows.dataset == wanted]
-    return of_wanted if of_wanted.value.notna().any() else rows[rows.dataset == instead]
+def _of_dataset(table: str, wanted: str, instead: str, rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Assign `table` to the rows of the wanted dataset if it has values, else of the other; the rest has its own."""
+    chosen = wanted if rows.value[rows.dataset == wanted].notna().any() else instead
+    return rows.assign(table=[table if name == chosen else f"{table}/{name}" for name in rows.dataset])
 
 
-def _by_class(rows: pandas.DataFrame, table: str, metric: str) -> pandas.DataFrame:
-    names = {f"{metric}_{name}": name for name in CLASSES} | {AVERAGE[metric]: "average"}
-    return rows[rows.metric.isin(names)].assign(table=table, row=lambda r: r.metric.map(names), metric=metric)
+def _by_class(rows: pandas.DataFrame, names: dict[str, str], metric: str) -> pandas.DataFrame:
+    """Return the rows of some metrics under one name of a metric, the classes and their average as rows."""
+    rows = rows[rows.metric.isin(names)]
+    return rows.assign(row=rows.metric.map(names), metric=rows.metric.where(rows.selection == COST, metric))
 
 
-def _without_loss(rows: pandas.DataFrame) -> pandas.Series:
-    """The row of Table 3: a method without its loss; a smaller residual network in the larger's place says so."""
-    parts = zip(rows.method, rows.loss, strict=True)
-    names = [method.removesuffix(f"-{loss}").replace("resnet18", "resnet152") for method, loss in parts]
-    return pandas.Series(names, rows.index, dtype=object)
+def _entropy(rows: pandas.DataFrame) -> pandas.Series:
+    return rows.metric.map({"entropy": "prediction", "proportion_entropy": "proportions"})
 
 
-def wide(rows: dict[str, pandas.DataFrame], by: list[str], metrics: dict[str, str]) -> pandas.DataFrame:
-    """One row for each of `by` and selection, the metrics of `metrics` {metric: column} side by side, as text."""
-    last = [over_seeds(rows[m], [*by, "selection"]).query("selection == 'last'") for m in metrics]
-    texts = [
-        with_text(t, name).drop(columns="selection").set_index(by)
-        for t, name in zip(last, metrics.values(), strict=True)
-    ]
-    return pandas.concat(texts, axis=1).reset_index()
+def _with_constant(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the errors of all methods and, once a dataset and seed, of the constant answer, which all runs state.
+
+    Runs whose labels are not the subjects' own are not asked.
+    """
+    constant = rows.metric.str.startswith("constant_")
+    some = rows[constant & (rows.labels.isna() | (rows.labels == "subject"))]
+    some = some.sort_values("value", key=pandas.isna, kind="stable")
+    once = some.drop_duplicates(["dataset", "seed", "metric", "selection"]).sort_index()
+    once = once.assign(method=CONSTANT, metric=once.metric.str.removeprefix("constant_"))
+    return pandas.concat([rows[~constant], once.assign(shown=once.metric)])
 
 
-def long(rows: dict[str, pandas.DataFrame], by: list[str], metrics) -> pandas.DataFrame:
-    """The same as numbers: `by`, metric, selection, n_seeds, mean, std."""
-    parts = [over_seeds(rows[m].assign(metric=m), [*by, "metric", "selection"]) for m in metrics]
-    return pandas.concat(parts, ignore_index=True)
+def _predicted(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the errors of predictors; the row is a method without its loss, ResNet-152 where a smaller stands in."""
+    rows = rows[rows.metric.isin(ERRORS)]
+    names = [name.removesuffix(f"-{loss}") for name, loss in zip(rows.method, rows.loss, strict=True)]
+    names = [name.replace("resnet18", "resnet152") for name in names]
+    return rows.assign(table="table3", row=names, column=rows.loss.where(rows.method != CONSTANT, CONSTANT))
 
 
-def detection(records: list[dict], runs: list[Run]) -> pandas.DataFrame:
-    """Precision, recall and F1 in percent of every way to find cells; a row without a number where a run is missing."""
-    found = []
-    for run in (run for run in runs if run.spec["loss"] in ("dsd", "csc", "cellpose")):
-        last = next((r["metrics"]["last"] for r in records if r["id"] == run.id), {})
-        finders = FINDERS if run.spec["loss"] == "dsd" else {"": run.spec["loss"]}
-        for prefix, name in finders.items():
-            for metric in ("precision", "recall", "f1"):
-                key = {"dataset": run.spec["dataset"], "method": name, "metric": metric}
-                found.append({**key, "value": last.get(prefix + metric, float("nan"))})
-    by = ["dataset", "method", "metric"]
-    return over_seeds(pandas.DataFrame(found, columns=[*by, "value"]), by)
+def _detected(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Return what finds cells and how well; baselines are measured in the detector's own runs, under a prefix."""
+    rows = rows[rows.selection == "last"]
+    parts = []
+    for prefix, name in FINDERS.items():
+        own = rows[rows.metric.isin([prefix + score for score in SCORES]) & ((rows.detector == "dsd") | (prefix == ""))]
+        score = own.metric.str.removeprefix(prefix)
+        finder = [name or method for method in own.method]
+        parts.append(own.assign(table="detection", method=finder, row=finder, column=score, metric=score, shown=score))
+    return pandas.concat(parts)
 
 
-def simplex(records: list[dict]) -> pandas.DataFrame:
-    """Figure 2: predictions of single test cells, with their true class."""
+def _drawn(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the rows of drawn bags; their size and concentration are the row."""
+    rows = rows.assign(bag_size=rows.bag_size.astype(int), bag_concentration=rows.bag_concentration.astype(float))
+    pairs = zip(rows.bag_size, rows.bag_concentration, strict=True)
+    return rows.assign(table="diversity", row=[f"n{size}-c{concentration:g}" for size, concentration in pairs])
+
+
+@functools.lru_cache(maxsize=1)
+def _every(evidence: Evidence) -> pandas.DataFrame:
+    return cells(evidence.rows(METRICS, selections=[*SELECTIONS, COST]))
+
+
+def _table(
+    evidence: Evidence, names: dict[str, str], *tables: str, by: tuple[str, ...] = ("dataset", "method")
+) -> Table:
+    """Return a table over seeds: a row for each of `by`, the metrics of `names` side by side for reading."""
+    every, order = _every(evidence), list(names)
+    rows = every[every.table.str.partition("/")[0].isin(tables)].assign(metric=lambda some: some.shown)
+    rows = rows.sort_values("metric", key=lambda column: column.map(order.index), kind="stable")
+    numbers = over_seeds(rows, [*by, "metric", "selection"])
+    last = numbers[numbers.selection.isin(("last", COST))]
+    text = with_text(last, "text").pivot(index=list(by), columns="metric", values="text").reindex(columns=order)
+    lines = pandas.MultiIndex.from_frame(last[list(by)].drop_duplicates())
+    text = text.reindex(lines).fillna(NOT_RUN).rename(columns=names).rename_axis(columns=None).reset_index()
+    return Table(numbers, text, _runs(evidence, rows))
+
+
+def _runs(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
+    ids = set(rows["id"])
+    return [run for run in evidence.runs if run.id in ids]
+
+
+def table1(evidence: Evidence) -> Table:
+    """Table 1: return accuracy by class, and seconds of training."""
+    return _table(evidence, ACCURACIES, "table1")
+
+
+def entropy(evidence: Evidence) -> Table:
+    """Return the entropy of predictions beside that of the subjects' proportions."""
+    return _table(evidence, ENTROPIES, "entropy")
+
+
+def table2(evidence: Evidence) -> Table:
+    """Table 2: return the error of proportions of donors and of simulated subjects, a constant answer's beside."""
+    return _table(evidence, ERRORS, "synthetic", "table2")
+
+
+def table3(evidence: Evidence) -> Table:
+    """Table 3: return the error of proportions predicted from images and from oracle detections."""
+    return _table(evidence, ERRORS, "table3")
+
+
+def detection(evidence: Evidence) -> Table:
+    """Return precision, recall and F1 in percent of every way to find cells."""
+    return _table(evidence, SCORES, "detection")
+
+
+def diversity(evidence: Evidence) -> Table:
+    """Return accuracy and entropy by concentration and size of drawn bags."""
+    return _table(evidence, DIVERSITY, "diversity", by=("method", "bag_concentration", "bag_size"))
+
+
+def equations(evidence: Evidence) -> Table:
+    """Return the deviations of the VP loss from its oracles, checked in float64."""
+    return Table(checks(evidence), used=evidence.where(task="check"))
+
+
+def fig2(evidence: Evidence) -> Table:
+    """Figure 2: return predictions of single test cells, with their true class."""
+    runs = evidence.where(task="classification", dataset=OURS, bags="images")
     points = [
-        {"method": r["spec"]["method"], **dict(zip((*CLASSES, "label"), point, strict=True))}
-        for r in records
-        if r["spec"]["dataset"] == OURS
-        for point in r["curves"].get("simplex", [])
+        {"method": run.method, **dict(zip((*CLASSES, "label"), point, strict=True))}
+        for run, record in evidence.recorded(runs)
+        for point in record["curves"].get("simplex", [])
     ]
-    return pandas.DataFrame(points, columns=["method", *CLASSES, "label"])
+    return Table(pandas.DataFrame(points, columns=["method", *CLASSES, "label"]), used=runs)
 
 
-def example(records: list[dict]) -> pandas.DataFrame:
-    """Figure 3: a piece of a specimen, of its hologram, of what T makes of it, and which cells are there and found."""
-    panels = next((r["curves"] for r in records if r["spec"]["loss"] == "example"), {})
+def fig3(evidence: Evidence) -> Table:
+    """Figure 3: return a piece of a specimen, its hologram, what T makes of it, and which cells are there and found."""
+    runs = evidence.where(task="example")
     points = [
         (panel, row, column, value)
-        for panel, image in panels.items()
+        for _, record in evidence.recorded(runs)
+        for panel, image in record["curves"].items()
         for row, line in enumerate(image)
         for column, value in enumerate(line)
     ]
-    return pandas.DataFrame(points, columns=["panel", "row", "column", "value"])
+    return Table(pandas.DataFrame(points, columns=["panel", "row", "column", "value"]), used=runs)
 
 
-def write(tier: str, results: Path) -> None:
-    """Every table of a tier, from the records under ``results/<tier>/vp_dsd/runs``."""
-    folder = results / tier / "vp_dsd"
-    runs = plan(tier)
-    planned = {run.id for run in runs}
-    records = [record for record in store.read(folder / "runs") if record["id"] in planned]
-    predicted = [run for run in runs if run.spec.get("predictor")]
-    learned = [run for run in runs if run.spec.get("hidden") and not run.spec.get("predictor")]
-    drawn = [run for run in learned if run.spec["bags"] == "drawn"]
-    learned = [run for run in learned if run not in drawn]
-    simulated = [run for run in learned if run.spec["simulated"]]
-    others = [run for run in runs if run.spec["loss"] == "csc"]
-
-    read = planned_metrics(runs, folder / "runs", METRICS)
-
-    def rows_of(some: list[Run], metrics) -> dict[str, pandas.DataFrame]:
-        ids = {run.id for run in some}
-        return {m: read[m][read[m]["id"].isin(ids)] for m in metrics}
-
-    def publish(name: str, table: pandas.DataFrame, text: pandas.DataFrame, title: str, note: str, used=runs) -> None:
-        standing_in = stand_ins(pandas.DataFrame([run.spec for run in used]))
-        missing = not_run(rows_of(used, ["error"])["error"])
-        write_csv(table, folder / f"{name}.csv")
-        write_markdown(text, folder / f"{name}.md", title, [note, f"Tier {tier}. {standing_in}", missing])
-
-    names = {f"accuracy_{name}": name for name in CLASSES} | {"class_accuracy": "average", "train_s": "seconds"}
-    rows = rows_of(simulated, names)
-    note = f"{LEGEND} Accuracy on the matched cells of test subjects, in percent, last epoch; seconds of training."
-    by = ["dataset", "method"]
-    first = long(rows, by, names)
-    publish("table1", first, wide(rows, by, names), "Table 1: accuracy by class", note, simulated)
-    write_csv(_speed(first), folder / "fig4.csv")
-    store.write_text(folder / "metrics.json", json.dumps(_metrics(first), indent=1) + "\n")
-
-    names = {"entropy": "entropy", "proportion_entropy": "of the proportions"}
-    rows = rows_of(simulated, names)
-    note = f"{LEGEND} Mean entropy of the predictions for single test cells, and of the subjects' proportions, in nats."
-    publish("entropy", long(rows, by, names), wide(rows, by, names), "Entropy of predictions", note, simulated)
-
-    names = {f"error_{name}": name for name in CLASSES} | {"error": "average"}
-
-    def with_constant(some: list[Run], method: str) -> dict[str, pandas.DataFrame]:
-        constant = rows_of([run for run in some if run.spec["method"] == method], [f"constant_{m}" for m in names])
-        rows = rows_of(some, names)
-        return {m: pandas.concat([rows[m], constant[f"constant_{m}"].assign(method=CONSTANT)]) for m in names}
-
-    rows, by = with_constant([*learned, *others], "kl"), ["dataset", "method"]
-    note = f"{LEGEND} Mean absolute error of a test subject's proportions after hard assignment, in points, last epoch."
-    title = "Table 2: error of the predicted proportions"
-    publish("table2", long(rows, by, names), wide(rows, by, names), title, note, [*learned, *others])
-    rows = with_constant(predicted, "direct-encoder-kl")
-    title = "Table 3: proportions predicted by regression and by classification of oracle detections"
-    publish("table3", long(rows, by, names), wide(rows, by, names), title, note, predicted)
-
-    names = {"class_accuracy": "accuracy", "entropy": "entropy"}
-    rows, by = rows_of(drawn, names), ["loss", "bag_concentration", "bag_size"]
-    note = (
-        f"{LEGEND} Accuracy, mean over classes, in percent, and entropy in nats, by the concentration of the Dirichlet "
-        "distribution that bags' proportions are drawn from (the smaller, the more diverse) and by bag size."
-    )
-    title = "Beyond the paper: when KL collapses"
-    publish("diversity", long(rows, by, names), wide(rows, by, names), title, note, drawn)
-
-    found = detection(records, runs)
-    text = with_text(found, "value").pivot(index=["dataset", "method"], columns="metric", values="value").reset_index()
-    note = f"{LEGEND} Percent, by one-to-one matching within a radius. Baselines' thresholds: the best on validation."
-    seekers = [run for run in runs if run.spec["loss"] in ("dsd", "csc", "cellpose")]
-    publish("detection", found, text.rename_axis(columns=None), "Detection", note, seekers)
-
-    checked, checks = equations(records), [run for run in runs if run.spec["loss"] == "equations"]
-    publish(
-        "equations", checked, checked, "The VP loss against its oracles", "Largest deviations; no training.", checks
-    )
-    write_csv(simplex(records), folder / "fig2.csv")
-    write_csv(example(records), folder / "fig3.csv")
-
-
-def _speed(first: pandas.DataFrame) -> pandas.DataFrame:
-    """Figure 4: accuracy beside seconds of training, by method, on our simulated images."""
-    last = first[(first.selection == "last") & (first.dataset == OURS)]
+def fig4(evidence: Evidence) -> Table:
+    """Figure 4: return accuracy beside seconds of training, by method, on our simulated images."""
+    first = table1(evidence)
+    last = first.numbers[first.numbers.selection.isin(("last", COST)) & (first.numbers.dataset == OURS)]
     last = last[last.metric.isin(("class_accuracy", "train_s"))]
     both = last.pivot(index="method", columns="metric", values=["mean", "std"])
     both.columns = [f"{metric}_{number}" for number, metric in both.columns]
-    return both.reset_index().dropna(subset=[c for c in both.columns if c.endswith("_mean")])
-
-
-def _metrics(first: pandas.DataFrame) -> dict[str, float]:
-    """Accuracy, mean over classes, after the last epoch by method, for `dvc metrics`."""
-    last = first[(first.selection == "last") & (first.metric == "class_accuracy") & (first.n_seeds > 0)]
-    return dict(zip(last.dataset + "/" + last.method, last["mean"], strict=True))
+    both = both.reset_index().dropna(subset=[name for name in both.columns if name.endswith("_mean")])
+    return Table(both, used=[run for run in first.used if run.spec.dataset == OURS])
 
 
 if __name__ == "__main__":
-    command(write, "papers.vp_dsd.tables", __doc__)
+    import sys
+
+    from shared.tables.make import main, make_tables
+
+    sys.exit(main("vp_dsd", make_tables))

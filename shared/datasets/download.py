@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.datasets.catalogue import Absent, DatasetError, Source, say
+from shared.datasets.places import mirror_root
 
 TIMEOUT = 10.0
 RETRIES = 4
@@ -24,23 +25,23 @@ CHUNK = 1 << 18
 
 
 def find_in_mirror(source: Source) -> Path:
-    """The first file or folder among the names of ``source.mirror`` in the folder that ``LLP_MIRROR`` names.
+    """Return the first file or folder among the names of ``source.mirror`` in the mirror.
 
     Raises
     ------
     Absent
-        If there is no such folder, or none of the names in it.
+        If there is no mirror, or none of the names in it.
     """
-    mirror = os.environ.get("LLP_MIRROR")
-    if not mirror:
+    mirror = mirror_root()
+    if mirror is None:
         raise Absent("LLP_MIRROR names no mirror folder")
-    if not Path(mirror).is_dir():
-        raise Absent(f"LLP_MIRROR is {mirror}, which is not a folder")
+    if not mirror.is_dir():
+        raise Absent(f"LLP_MIRROR names {mirror}, which is not a folder")
     places = [Path(mirror, *inside, name) for name in source.mirror.split() for inside in ((), (source.name,))]
     for place in places:
         if place.exists():
             return place
-    raise Absent(f"LLP_MIRROR is {mirror}, which holds none of {source.mirror}")
+    raise Absent(f"LLP_MIRROR names {mirror}, which holds none of {source.mirror}")
 
 
 def download(url: str, target: Path, md5: str) -> Path:
@@ -116,7 +117,7 @@ def npm_pack(spec: str, folder: Path, sha256: str) -> Path:
 
 
 def checksum(path: Path, algorithm: str) -> str:
-    """Hexadecimal digest of a file's bytes."""
+    """Return the hexadecimal digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 

@@ -6,7 +6,7 @@ pixels, no photo with more than 12 faces, 1,913 bags of 3,439 male and 4,012 fem
 Verified on copies of the release's README.txt (its beginning) and page: the folders, ``PersonData.txt``, its two kinds
 of rows, six numbers in a face row, the seven ranges of age, the terms of use. Not verified, for the release could not
 be had: the order of the six numbers, the codes of age and gender, an address to download from, the photos. So no sha256
-is recorded; decoders of JPEG may differ by a grey level anyway. `make` says the counts beside the paper's.
+is recorded; decoders of JPEG may differ by a grey level anyway. `make_faces` says the counts beside the paper's.
 """
 
 import math
@@ -54,7 +54,7 @@ class Face:
     where: str
 
 
-def make(source: Source, work: Path) -> Arrays:
+def make_faces(source: Source, work: Path) -> Arrays:
     """Cut the faces out of the photos of the mirror, photo by photo, and deal the photos 80 to 20 (fixed seed).
 
     The paper deals the photos anew in each repetition: its callers pool both halves.
@@ -94,11 +94,11 @@ def make(source: Source, work: Path) -> Arrays:
         raise DatasetError(f"{folder} has {photos} photos with faces older than 12 years; complete the mirror")
     female = sum(labels)
     say(f"{source.name}: {photos} bags of {len(labels) - female} male and {female} female faces; {REPORTED}")
-    return split(np.stack(faces), np.array(labels, np.int64), np.array(groups, np.int64), photos)
+    return split_photos(np.stack(faces), np.array(labels, np.int64), np.array(groups, np.int64), photos)
 
 
 def bag(rows: list[Face]) -> list[Face]:
-    """The faces of a photo that make a bag: nobody of 12 years or less; none at all where more than 12 are left."""
+    """Return the faces of a photo that make a bag: nobody of 12 years or less; none where more than 12 are left."""
     kept = [face for face in rows if face.age >= PARAMETERS["youngest"]]
     return kept if len(kept) <= PARAMETERS["most_faces"] else []
 
@@ -141,7 +141,7 @@ def crops(photo: Path, faces: list[Face]) -> list[np.ndarray]:
         raise DatasetError(f"{photo} is missing ({where}); complete the mirror")
     if photo.stat().st_size > BYTES:
         raise DatasetError(f"{photo} has more than {BYTES} bytes ({where}); it is not the official file")
-    image = archives.read_image(photo.read_bytes(), "JPEG", PIXELS, str(photo))
+    image = archives.decode_image(photo.read_bytes(), "JPEG", PIXELS, str(photo))
     height, width, _ = image.shape
     for face in faces:
         outside = [eye for eye in face.eyes if not (0 <= eye[0] <= width and 0 <= eye[1] <= height)]
@@ -151,7 +151,7 @@ def crops(photo: Path, faces: list[Face]) -> list[np.ndarray]:
 
 
 def box(face: Face) -> tuple[float, float, float, float]:
-    """The region of a face in the photo (left, top, right, bottom), by the rule in `PARAMETERS`."""
+    """Return the region of a face in the photo (left, top, right, bottom), by the rule in `PARAMETERS`."""
     (x, y), (x2, y2) = face.eyes
     width = PARAMETERS["crop_width"] * math.hypot(x2 - x, y2 - y)
     height = width * PARAMETERS["height"] / PARAMETERS["width"]
@@ -174,7 +174,7 @@ def crop(image: np.ndarray, face: Face) -> np.ndarray:
     return np.asarray(region.resize(size, Image.Resampling.BILINEAR, box=(left - x, top - y, right - x, bottom - y)))
 
 
-def split(faces: np.ndarray, labels: np.ndarray, groups: np.ndarray, photos: int) -> Arrays:
+def split_photos(faces: np.ndarray, labels: np.ndarray, groups: np.ndarray, photos: int) -> Arrays:
     """Deal whole photos into training and test."""
     order = np.random.RandomState(PARAMETERS["split_seed"]).permutation(photos)
     test = np.isin(groups, order[: round(PARAMETERS["test_share"] * photos)])
@@ -199,5 +199,5 @@ def _face(text: str, where: str) -> Face:
 
 
 RECIPES = {
-    "images_of_groups": Recipe(CLASSES, make, space=600_000_000, optional=True, parameters=PARAMETERS),
+    "images_of_groups": Recipe(CLASSES, make_faces, space=600_000_000, optional=True, parameters=PARAMETERS),
 }

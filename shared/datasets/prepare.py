@@ -5,8 +5,9 @@ from pathlib import Path
 
 from shared.datasets.catalogue import Absent, DatasetError, Recipe, Source, say
 from shared.datasets.download import ensure_space
-from shared.datasets.recipes import find
-from shared.datasets.store import data_root, describe, fingerprint, lock, place, recover, verify
+from shared.datasets.places import data_root
+from shared.datasets.recipes import recipe_of
+from shared.datasets.store import describe, fingerprint, lock, place, recover, verify
 
 
 def fetch(
@@ -33,7 +34,7 @@ def fetch(
     DatasetError
         If no way gives the recorded data. A wrong file in the mirror ends the search: its owner must mend it.
     """
-    recipe, ways = find(name, sources)
+    recipe, ways = recipe_of(name, sources)
     ways = tuple(source for source in ways if way in (None, source.how))
     if not ways:
         raise DatasetError(f"{name} has no way {way!r} in the table of sources")

@@ -14,8 +14,8 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def find(name: str, sources: str | Path | None = None) -> tuple[Recipe, tuple[Source, ...]]:
-    """The recipe of a dataset and its ways, in order; raises DatasetError for an unknown name."""
+def recipe_of(name: str, sources: str | Path | None = None) -> tuple[Recipe, tuple[Source, ...]]:
+    """Return the recipe of a dataset and its ways, in order; raises DatasetError for an unknown name."""
     table = read_sources(sources)
     if name not in RECIPES or name not in table:
         known = ", ".join(known for known in RECIPES if known in table)

@@ -62,4 +62,4 @@ def _mask(shape: str, n: int, random: np.random.RandomState) -> np.ndarray:
     }[shape]()
 
 
-RECIPES = {"simulated_images": Recipe(CLASSES, simulated_images, simulated=True, parameters=PARAMETERS)}
+RECIPES = {"simulated_images": Recipe(CLASSES, simulated_images, parameters=PARAMETERS)}

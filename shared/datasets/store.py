@@ -1,4 +1,4 @@
-"""Prepared datasets on disk: four .npy files, six with groups, and a manifest a folder; load, verify, place."""
+"""Prepared datasets on disk: four .npy files, six with groups, and a manifest a folder; load, verify, put in place."""
 
 import contextlib
 import fcntl
@@ -9,20 +9,13 @@ import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from shared.datasets.catalogue import ARRAYS, GROUPS, REPO, Arrays, DatasetError, Recipe, Source, say
-from shared.datasets.recipes import find
-
-if TYPE_CHECKING:
-    import torch
-
-
-def data_root(root: str | Path | None = None) -> Path:
-    """The folder of all datasets: ``root``, else ``$LLP_DATA``, else ``<repository>/data``."""
-    return Path(root or os.environ.get("LLP_DATA") or REPO / "data")
+from shared.datasets.catalogue import ARRAYS, GROUPS, Arrays, DatasetError, Recipe, Source, say
+from shared.datasets.places import data_root
+from shared.datasets.recipes import recipe_of
 
 
 def load(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> "Dataset":
@@ -36,7 +29,7 @@ def load(name: str, root: str | Path | None = None, sources: str | Path | None =
     DatasetError
         If the dataset is not prepared, damaged, or not the recorded one; the message says what to run.
     """
-    recipe, (source, *_) = find(name, sources)
+    recipe, (source, *_) = recipe_of(name, sources)
     folder = data_root(root) / name
     advice = f"run: python -m shared.datasets fetch {name}"
     if not (folder / "manifest.json").is_file():
@@ -48,7 +41,7 @@ def load(name: str, root: str | Path | None = None, sources: str | Path | None =
     found = manifest["arrays"]
     x_train, y_train, x_test, y_test, *groups = (_open(folder / f"{a}.npy", found[a], advice) for a in found)
     sha256 = manifest["sha256"]
-    return Dataset(name, x_train, y_train, x_test, y_test, recipe.classes, sha256, recipe.simulated, *groups)
+    return Dataset(name, x_train, y_train, x_test, y_test, recipe.classes, sha256, source.simulated, *groups)
 
 
 def verify(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> str:
@@ -65,20 +58,13 @@ def verify(name: str, root: str | Path | None = None, sources: str | Path | None
     return dataset.sha256
 
 
-def to_device(dataset: "Dataset", device: "str | torch.device") -> "Tensors":
-    """Copy a dataset to a device once, as tensors of its dtypes and shapes: images stay uint8 N H W C."""
-    import torch
-
-    return Tensors(*(torch.from_numpy(np.array(dataset.arrays[array])).to(device) for array in ARRAYS))
-
-
 def present(arrays: Collection[str]) -> tuple[str, ...]:
-    """Names of the arrays a dataset has, in their order on record: those of `ARRAYS`, then `GROUPS` or none."""
+    """Return the names of the arrays a dataset has, in their order on record: of `ARRAYS`, then of `GROUPS` or none."""
     return ARRAYS + (GROUPS if any(group in arrays for group in GROUPS) else ())
 
 
 def fingerprint(arrays: Arrays) -> dict[str, dict[str, Any]]:
-    """dtype, shape and sha256 (of the bytes in C order, little-endian) of each array."""
+    """Return dtype, shape and sha256 (of the bytes in C order, little-endian) of each array."""
     return {
         array: {
             "dtype": arrays[array].dtype.name,
@@ -90,14 +76,14 @@ def fingerprint(arrays: Arrays) -> dict[str, dict[str, Any]]:
 
 
 def describe(recipe: Recipe, source: Source, arrays: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The manifest that belongs to these fingerprints; it is the same whatever way the data came."""
+    """Return the manifest that belongs to these fingerprints; it is the same whatever way the data came."""
     names = present(arrays)
     lines = "".join(f"{a} {arrays[a]['dtype']} {arrays[a]['shape']} {arrays[a]['sha256']}\n" for a in names)
     return {
         "name": source.name,
         "version": source.version,
         "licence": source.licence,
-        "simulated": recipe.simulated,
+        "simulated": source.simulated,
         "parameters": dict(recipe.parameters),
         "classes": list(recipe.classes),
         "n": {"train": arrays["train_x"]["shape"][0], "test": arrays["test_x"]["shape"][0]},
@@ -182,20 +168,11 @@ def _open(path: Path, recorded: dict[str, Any], advice: str) -> np.memmap:
     return array
 
 
-class Tensors(NamedTuple):
-    """The four arrays of `ARRAYS` as torch tensors on one device."""
-
-    x_train: "torch.Tensor"
-    y_train: "torch.Tensor"
-    x_test: "torch.Tensor"
-    y_test: "torch.Tensor"
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset: ``x_*`` (N, ...) uint8 images N H W C or float32 points, ``y_*`` (N,) int64 in 0..K-1.
 
-    ``sha256`` is of all arrays; ``simulated`` is true where the data stand in for real ones. ``groups_*`` (N,) int64
+    ``sha256`` is of all arrays; ``simulated`` is true where they are drawn from a model. ``groups_*`` (N,) int64
     is the natural group of each instance, None in a dataset without groups.
     """
 
@@ -212,7 +189,7 @@ class Dataset:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays under their names on disk."""
+        """Return the arrays under their names on disk."""
         arrays = (self.x_train, self.y_train, self.x_test, self.y_test, self.groups_train, self.groups_test)
         named = zip(ARRAYS + GROUPS, arrays, strict=True)
         return {name: array for name, array in named if array is not None}

@@ -29,7 +29,7 @@ BYTES = 1_000_000
 PIXELS = 250_000
 
 
-def make(source: Source, work: Path) -> Arrays:
+def make_cells(source: Source, work: Path) -> Arrays:
     """Obtain the cells in the way of ``source``.
 
     The images are cut to their centre square (they have 88 to 120 pixels a side) and averaged down to 32x32 by
@@ -63,11 +63,11 @@ def make(source: Source, work: Path) -> Arrays:
             raise DatasetError(f"{place} has neither {OFFICIAL.labels!r} nor {RENAMED.labels!r}; complete the mirror")
         files = {name: _read(place / name) for name in layout.names}
     labels = read_labels(files[layout.labels], f"{place}: {layout.labels}")
-    return split(_images(files, layout, place), labels)
+    return split_cells(_images(files, layout, place), labels)
 
 
 def read_labels(content: bytes, where: str) -> np.ndarray:
-    """The class of each image, (300,) int64 of 1 to 5, from the authors' csv with the columns image ID, class label."""
+    """Return the class of each image, (300,) int64 of 1 to 5, from the authors' csv: image ID, class label."""
     try:
         _, *rows = csv.reader(content.decode("utf-8-sig").splitlines())
     except (UnicodeDecodeError, ValueError, csv.Error) as error:
@@ -88,7 +88,7 @@ def read_labels(content: bytes, where: str) -> np.ndarray:
     return labels
 
 
-def prepare(image: np.ndarray) -> np.ndarray:
+def reduced(image: np.ndarray) -> np.ndarray:
     """Cut the centre square of (height, width, 3) uint8 and average it down to (32, 32, 3)."""
     from PIL import Image
 
@@ -99,7 +99,7 @@ def prepare(image: np.ndarray) -> np.ndarray:
     return np.asarray(square.resize((PARAMETERS["side"],) * 2, Image.Resampling.BOX))
 
 
-def split(images: np.ndarray, labels: np.ndarray) -> Arrays:
+def split_cells(images: np.ndarray, labels: np.ndarray) -> Arrays:
     """Deal the images (N, ...) of classes 1 to 4 into training and test, a fifth of each class for test."""
     random = np.random.RandomState(PARAMETERS["split_seed"])
     test = np.zeros(len(labels), bool)
@@ -123,13 +123,13 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _images(files: Mapping[str, bytes], layout: "Layout", place: Path) -> np.ndarray:
-    decoded = (archives.read_image(files[name], layout.kind, PIXELS, f"{place}: {name}") for name in layout.images)
-    return np.stack([prepare(image) for image in decoded])
+def _images(files: Mapping[str, bytes], layout: "CopyLayout", place: Path) -> np.ndarray:
+    decoded = (archives.decode_image(files[name], layout.kind, PIXELS, f"{place}: {name}") for name in layout.images)
+    return np.stack([reduced(image) for image in decoded])
 
 
 @dataclass(frozen=True)
-class Layout:
+class CopyLayout:
     """Where a copy keeps the csv of labels and the images; masks and Dataset 2 are not read."""
 
     labels: str
@@ -138,16 +138,16 @@ class Layout:
 
     @property
     def images(self) -> list[str]:
-        """The files of images 1 to 300."""
+        """Return the files of images 1 to 300."""
         return [self.image.format(number) for number in range(1, IMAGES + 1)]
 
     @property
     def names(self) -> list[str]:
-        """All files that are read."""
+        """Return all files that are read."""
         return [self.labels, *self.images]
 
 
 # In the official layout 001.png is the mask of 001.bmp; a copy without blanks and bitmaps names it 001_mask.png.
-OFFICIAL = Layout("Class Labels of Dataset 1.csv", "Dataset 1/{:03d}.bmp", "BMP")
-RENAMED = Layout("Class_Labels_of_Dataset_1.csv", "Dataset_1/{:03d}.png", "PNG")
-RECIPES = {"wbc_stained": Recipe(CLASSES, make, space=100_000_000, optional=True, parameters=PARAMETERS)}
+OFFICIAL = CopyLayout("Class Labels of Dataset 1.csv", "Dataset 1/{:03d}.bmp", "BMP")
+RENAMED = CopyLayout("Class_Labels_of_Dataset_1.csv", "Dataset_1/{:03d}.png", "PNG")
+RECIPES = {"wbc_stained": Recipe(CLASSES, make_cells, space=100_000_000, optional=True, parameters=PARAMETERS)}

@@ -121,7 +121,7 @@ def _save(path: Path, run: Run, spec, result) -> None:
         raise ConfigError(f"{run.id} trained nothing that could be saved")
     from shared.training import checkpoint
 
-    checkpoint.save(path, {"id": run.id, "spec": spec.values(), "method": result.method.state_dict()})
+    checkpoint.keep(path, {"id": run.id, "spec": spec.values(), "method": result.method.state_dict()})
     say(f"weights in {path}: torch.load({str(path)!r}, weights_only=True)['method']")
 
 

@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from shared.config.files import repository
@@ -56,7 +57,11 @@ def processor() -> str:
 
 
 def numerics() -> dict:
-    """Return what decides on the last digits beside versions: threads, and whether matrix products use TF32."""
-    import torch
+    """Return what decides on the last digits beside versions: threads, and whether matrix products use TF32.
 
+    A process that has not imported torch computed nothing with it, and need not wait for it now.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
     return {"threads": torch.get_num_threads(), "tf32": bool(torch.backends.cuda.matmul.allow_tf32)}

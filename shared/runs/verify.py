@@ -124,10 +124,8 @@ def look(paper: str, tier: str, only: str | None = None) -> Found:
         if record["spec_hash"] == run.spec_hash:
             found.current[run.id] = record
         else:
-            worst = next(differences(record["spec"], run.spec.canonical()), None)
-            found.outdated[run.id] = (
-                f"the plan asks for another spec: {worst or 'of the same values, hashed otherwise'}"
-            )
+            change = next(differences(record["spec"], run.spec.canonical()), "hashed otherwise")
+            found.outdated[run.id] = f"the plan has another spec: {change}"
     return found
 
 
@@ -239,10 +237,10 @@ def _outcome(event: Event, records: dict, folder: Path, apart: dict[str, Counter
     if event.kind == "not run":
         return "missing", event.text
     if event.kind != "done":
-        return "failed", f"trained no more, see {event.text}"
+        return "failed", f"trains no more, see {event.text}"
     recorded, now = records[event.run_id], store.load(store.record_path(folder, event.run_id))
     found = compare(recorded, now)
-    apart["data"].update(str(difference) for difference in differences(recorded["data"], now["data"]))
+    apart["data"].update(str(difference) for difference in differences(recorded.get("data"), now.get("data")))
     if not found:
         return "same", f"{event.seconds:.1f} s"
     apart["environment"].update(map(str, differences(recorded["environment"], now["environment"])))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 
-def save(path: Path, state: dict) -> None:
+def keep(path: Path, state: dict) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) to `path`, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -22,8 +22,8 @@ def save(path: Path, state: dict) -> None:
     os.replace(part, path)
 
 
-def load(path: Path, key: str) -> dict | None:
-    """The state at `path`, or None where there is none, it is damaged, or another configuration wrote it."""
+def resume(path: Path, key: str) -> dict | None:
+    """Return the state at `path`, or None where there is none, it is damaged, or another configuration wrote it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, pickle.UnpicklingError):
@@ -33,7 +33,7 @@ def load(path: Path, key: str) -> dict | None:
 
 
 def common(folder: str, part: dict, session: dict) -> Path | None:
-    """Where runs whose specs agree in `part`, and whose code agrees, keep what one of them trained for all.
+    """Return where runs whose specs agree in `part`, and whose code agrees, keep what one of them trained for all.
 
     Beside the session's checkpoints, in their `folder`; the name says what it depends on and is its key. None where the
     session (see `fit`) keeps no checkpoint.

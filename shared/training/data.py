@@ -42,7 +42,7 @@ def arrays_of(name: str, features: bool = False) -> tuple[datasets.Dataset, np.n
     checksums = {name: dataset.sha256}
     if not features:
         return dataset, dataset.x_train, dataset.x_test, checksums
-    cached = cached_features.load(name)
+    cached = cached_features.load_features(name)
     return dataset, cached.train, cached.test, checksums | {f"features/{name}": cached.sha256}
 
 

@@ -44,7 +44,7 @@ def folder(name: str, root: Path | None = None) -> Path:
     return (root or datasets.data_root()) / "features" / name
 
 
-def load(name: str, root: Path | None = None) -> Features:
+def load_features(name: str, root: Path | None = None) -> Features:
     """The cached features of dataset `name`; an error that says how to make them if they are not there."""
     where = folder(name, root)
     try:

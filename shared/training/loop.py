@@ -91,7 +91,7 @@ def fit(
     steps = math.ceil(len(bags) / bags_per_batch)
     proportions = torch.from_numpy(bags.proportions).float().to(inputs.device)
     state = {"key": key, "epoch": 0, "step": 0, "sums": {}, "curves": {"epoch": []}, "train_s": 0.0, "renewed": None}
-    resumed = checkpoints.load(checkpoint, key) if checkpoint else None
+    resumed = checkpoints.resume(checkpoint, key) if checkpoint else None
     if resumed:
         method.load_state_dict(resumed.pop("method"))
         state = resumed
@@ -101,7 +101,7 @@ def fit(
         nonlocal started, saved
         now = time.time()
         state["train_s"] += now - started
-        checkpoints.save(checkpoint, {**state, "method": method.state_dict()})
+        checkpoints.keep(checkpoint, {**state, "method": method.state_dict()})
         started = saved = time.time()
 
     while state["epoch"] < epochs:

@@ -159,7 +159,7 @@ def column_violation(problem: Problem, scaling: Scaling) -> Tensor:
     return off.squeeze(2).amax(1) / problem.layout.sizes
 
 
-def read(
+def solution(
     problem: Problem, cost: Tensor, scaling: Scaling, regularised: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Plan (M, K), value (B,), instance potential (M,) and class potential (B, K) of the scalings.

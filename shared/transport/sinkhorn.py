@@ -4,7 +4,7 @@ from torch import Tensor
 
 from shared.transport.ragged import check_problem, lay_out
 from shared.transport.result import Transport
-from shared.transport.scaling import column_violation, iterate, read, row_violation, state_problem, track
+from shared.transport.scaling import column_violation, iterate, row_violation, solution, state_problem, track
 
 TOLERANCE = {4: 1e-5, 8: 1e-9}  # by bytes per number: float32 marginals hardly get better than 1e-6
 
@@ -70,4 +70,4 @@ def sinkhorn(
         problem = state_problem(cost, lay_out(offsets, cost.device), proportions, epsilon)
         scaling, done = iterate(problem, 1.0, iterations, lambda now: column_violation(problem, now), tolerance)
     violation = row_violation(problem, scaling).maximum(column_violation(problem, scaling))
-    return Transport(*read(problem, cost, scaling, regularised), violation, violation <= tolerance, done)
+    return Transport(*solution(problem, cost, scaling, regularised), violation, violation <= tolerance, done)

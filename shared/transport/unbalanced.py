@@ -10,8 +10,8 @@ from shared.transport.scaling import (
     Problem,
     Scaling,
     iterate,
-    read,
     row_violation,
+    solution,
     state_problem,
     track,
 )
@@ -93,7 +93,7 @@ def unbalanced_sinkhorn(
             )
             move = _next_move(problem, tau, scaling)
     converged = move <= (TOLERANCE[cost.element_size()] if tolerance is None else tolerance)
-    return Transport(*read(problem, cost, scaling), row_violation(problem, scaling), converged, done)
+    return Transport(*solution(problem, cost, scaling), row_violation(problem, scaling), converged, done)
 
 
 @torch.no_grad()

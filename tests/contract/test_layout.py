@@ -111,13 +111,21 @@ def test_rooms_stand_on_what_they_may(room):
     assert {f: names - allowed for f, names in within(f"shared/{room}", "shared").items() if names - allowed} == {}
 
 
-@pytest.mark.parametrize("room", ["records", "comparison"])
+STAND_ON = {
+    "config": {"config"},
+    "records": {"config", "records"},
+    "tables": {"config", "datasets", "plotting", "records", "tables"},
+    "comparison": {"comparison", "config", "records", "runs", "tables"},
+}
+
+
+@pytest.mark.parametrize("room", sorted(STAND_ON))
 def test_records_and_verdicts_know_no_torch(room):
     """Reading and judging published records must work where torch is not installed."""
     files = [path for path in MODULES if path.is_relative_to(ROOT / "shared" / room)]
     assert files
     assert not [str(p.relative_to(ROOT)) for p in files if any(n.split(".")[0] == "torch" for n in imports(p))]
-    assert set().union(*within(f"shared/{room}", "shared").values()) <= {"records", "comparison"}
+    assert set().union(*within(f"shared/{room}", "shared").values()) <= STAND_ON[room]
 
 
 def test_papers_import_each_other_without_a_circle():
@@ -126,6 +134,23 @@ def test_papers_import_each_other_without_a_circle():
         paper: set().union(*within(f"papers/{paper}", "papers").values()) - {paper, "__init__"} for paper in PAPERS
     }
     list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_a_public_name_is_defined_once_in_shared():
+    """A reader who meets a name knows what it is; two rooms with a `write` make two of everything."""
+    found = {}
+    for path in [path for path in MODULES if path.is_relative_to(ROOT / "shared")]:
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, kinds) and not node.name.startswith("_") and node.name != "main":
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
+def test_no_file_names_a_device_where():
+    """A device is called device; `where` is numpy's word."""
+    wrong = re.compile(r"\bwhere = prepare_device|where\.type|device=where|where: torch\.device")
+    assert [str(path.relative_to(ROOT)) for path in MODULES if wrong.search(path.read_text())] == []
 
 
 def test_files_are_short():
@@ -148,8 +173,10 @@ def test_public_names_say_what_they_are():
 
 
 def test_records_need_next_to_nothing():
-    """`import shared.records` is what every snakemake call waits for, and what reads records anywhere."""
-    done = refusing(installed_beside("PyYAML"), ["shared.records", "shared.records.sweep"])
+    """These are what every snakemake call waits for, and what reads records anywhere."""
+    done = refusing(
+        installed_beside("PyYAML", "numpy"), ["shared.records", "shared.config.complete", "shared.runs.status"]
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -163,13 +190,13 @@ def test_the_sweep_needs_little():
     refused = installed_beside(*SWEEP_NEEDS)
     assert {"pandas", "matplotlib", "seaborn", "sklearn", "snakemake", "dvc", "PIL", "torchvision", "ot"} <= refused
     assert not {"torch", "numpy", "scipy", "yaml"} & refused
-    modules = ["shared.records.sweep", *(f"papers.{paper}.train" for paper in PAPERS)]
+    modules = ["shared.runs.sweep", *(f"papers.{paper}.train" for paper in PAPERS)]
     done = refusing(refused, modules)
     assert done.returncode == 0, f"{modules} import more than {SWEEP_NEEDS}:\n{done.stderr}"
 
 
 def test_the_refusal_refuses():
-    assert "refused by this test" in refusing({"yaml"}, ["shared.records"]).stderr
+    assert "refused by this test" in refusing({"yaml"}, ["shared.config"]).stderr
 
 
 def test_nothing_of_one_machine_is_committed():

@@ -25,9 +25,7 @@ def train_of(paper):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)]
-)
+@pytest.mark.parametrize("run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)])
 def test_a_run_reads_what_its_spec_holds(run, data_root, tmp_path):
     """A value that nobody reads is a knob without effect; a read of another value raises by itself."""
     spec = Spec(run.spec._layout, run.spec._values)
@@ -72,32 +70,32 @@ def test_a_misspelt_key_in_the_file_is_refused(paper, place, tmp_path):
     tier = content["tiers"]["smoke"]
     entry = {"value": 1, "source": "assumed: a test"}
     if place == "sections":
-        next(iter(content["sections"].values()))["when"] = {"sede": 0}
+        next(iter(content["sections"].values()))["when"] = {"seeed": 0}
     elif place == "settings":
-        tier.setdefault("settings", {})["sede"] = entry
+        tier.setdefault("settings", {})["seeed"] = entry
     elif place == "set":
-        tier["experiments"][0].setdefault("set", {})["sede"] = entry
+        tier["experiments"][0].setdefault("set", {})["seeed"] = entry
     else:
-        tier["experiments"][0]["grid"]["sede"] = [1]
+        tier["experiments"][0]["grid"]["seeed"] = [1]
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.raises(ConfigError, match=r"unknown key 'sede'; did you mean 'seed'\?"):
+    with pytest.raises(ConfigError, match=r"unknown key 'seeed'; did you mean 'seed'\?"):
         plan(paper, "smoke", tmp_path)
 
 
 @each_paper
 def test_a_misspelt_key_on_the_command_line_is_refused(paper, capsys):
     run = plan(paper, "smoke")[-1]
-    assert one.main(paper, [run.id, "--here", "--tier", "smoke", "--set", "sede=1"]) == 2
-    assert "unknown key 'sede'; did you mean 'seed'?" in capsys.readouterr().err
+    assert one.main(paper, [run.id, "--here", "--tier", "smoke", "--set", "seeed=1"]) == 2
+    assert "unknown key 'seeed'; did you mean 'seed'?" in capsys.readouterr().err
 
 
 @each_paper
 def test_a_misspelt_key_in_a_call_is_refused(paper):
     run = plan(paper, "smoke")[-1]
     with pytest.raises(SpecError, match="did you mean 'seed'"):
-        train_of(paper)({**run.spec, "sede": 1}, device="cpu")
+        train_of(paper)({**run.spec, "seeed": 1}, device="cpu")
     with pytest.raises(SpecError, match="did you mean 'seed'"):
-        run.spec.but(sede=1)
+        run.spec.but(seeed=1)
 
 
 @each_paper

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss
-from papers.rot.plan import plan
 from papers.rot.train import train
 from shared.bags import segment_sum
+from shared.config import find
 from shared.methods import kl_loss
 
 LOSSES = {
@@ -41,6 +41,6 @@ def test_a_loss_on_fixed_predictions(name):
 @pytest.mark.parametrize("name", CURVES)
 def test_the_first_epochs_of_a_smoke_run(name, data_root):
     """Bags, initialisation, order and schedule together: the training loss of each epoch, to four digits."""
-    (run,) = [run for run in plan("smoke") if run.id == f"rot/digits/{name}/bag4/seed0"]
-    curves = train(run.spec, device="cpu")["curves"]
+    run = find("rot", "smoke", f"digits/{name}/bag4/seed0")
+    curves = train(run.spec, device="cpu").curves
     assert curves["train_loss"] == pytest.approx(CURVES[name], rel=2e-4)

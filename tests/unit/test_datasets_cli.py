@@ -22,7 +22,7 @@ def root(monkeypatch, tmp_path):
     return tmp_path / "root"
 
 
-def test_fetch_verify_list(root, capsys):
+def test_fetch_and_verify(root, capsys):
     assert main(["verify", "digits"]) == 1
     assert "error: digits is not prepared" in capsys.readouterr().err
     assert main(["fetch", "digits", "two_moons"]) == 0
@@ -31,10 +31,6 @@ def test_fetch_verify_list(root, capsys):
     assert "digits: already in" in capsys.readouterr().err
     assert main(["verify", "digits"]) == 0
     assert capsys.readouterr().out == f"digits: whole, sha256 {load('digits').sha256}\n"
-    assert main(["list"]) == 0
-    rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 7 and any("cifar100" in row and "not prepared" in row for row in rows)
-    assert any("digits" in row and "1437 + 360 of shape (8, 8, 1)" in row for row in rows)
 
 
 def test_failure_of_one_does_not_stop_the_next(root, tmp_path, capsys):
@@ -54,14 +50,14 @@ def test_a_dataset_that_may_be_absent_is_ready_or_says_why_not(monkeypatch, tmp_
     assert main([*fetch, str(note)]) == 0
     assert note.read_text() == "LLP_MIRROR names no mirror folder\n"
     assert "wbc_stained: LLP_MIRROR names no mirror folder" in capsys.readouterr().err
-    monkeypatch.setattr("shared.datasets.__main__.fetch", lambda *args, **kwargs: None)
+    monkeypatch.setattr("shared.datasets.registry.obtain", lambda *args, **kwargs: None)
     assert main([*fetch, str(note)]) == 0
     assert note.read_text() == "ready\n" and [path.name for path in note.parent.iterdir()] == ["note.txt"]
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shared.datasets.__main__.fetch", interrupt)
+    monkeypatch.setattr("shared.datasets.registry.obtain", interrupt)
     assert main([*fetch, str(tmp_path / "other.txt")]) == 1 and not (tmp_path / "other.txt").exists()
 
 
@@ -106,7 +102,7 @@ def test_interruption_and_unwritable_root(monkeypatch, tmp_path, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("shared.datasets.__main__.fetch", interrupt)
+        patch.setattr("shared.datasets.registry.obtain", interrupt)
         assert main(["fetch", "digits"]) == 1
     assert "interrupted; run the same command again" in capsys.readouterr().err
     (tmp_path / "file").write_text("")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from shared.datasets import DatasetError, fetch, load, to_device, verify
+from shared.datasets import DatasetError, fetch, load, verify
 from shared.datasets.catalogue import REPO, read_sources
 from tests.made_archives import write_sources
 
@@ -47,7 +47,7 @@ def test_shapes(root, name, n, shape, dtype, n_classes):
     assert dataset.x_train.dtype == dataset.x_test.dtype == dtype
     assert dataset.y_train.dtype == dataset.y_test.dtype == np.int64
     assert np.array_equal(np.unique(dataset.y_train), np.arange(n_classes))
-    assert dataset.simulated == (name == "simulated_images")
+    assert dataset.simulated == (name != "digits")
     assert json.loads((root / name / "manifest.json").read_text())["simulated"] == dataset.simulated
     assert dataset.groups_train is None and dataset.groups_test is None and len(dataset.arrays) == 4
     for array in dataset.arrays.values():
@@ -76,17 +76,6 @@ def test_simulated_images_can_be_learnt_but_not_from_the_mean_colour(root):
         return (dataset.y_train[near] == dataset.y_test).mean()
 
     assert accuracy(slice(0, 3)) < 0.5 < 0.7 < accuracy(slice(None))
-
-
-def test_to_device(root):
-    import torch
-
-    dataset = load("digits", root)
-    tensors = to_device(dataset, "cpu")
-    assert [tensor.dtype for tensor in tensors] == [torch.uint8, torch.int64] * 2
-    assert np.array_equal(tensors.x_test.numpy(), dataset.x_test) and tensors.x_train.shape == (1437, 8, 8, 1)
-    tensors.x_train.zero_()
-    assert dataset.x_train.any()
 
 
 def test_missing_or_unknown(tmp_path):

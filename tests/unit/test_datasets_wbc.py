@@ -92,7 +92,7 @@ def test_a_fifth_of_each_class_is_for_test_and_the_basophil_in_neither(tmp_path,
     assert np.bincount(dataset.y_test).tolist() == [35, 11, 10, 4]
     assert dataset.image_shape == (32, 32, 3) and dataset.x_train.dtype == np.uint8 and dataset.groups_train is None
     both = np.concatenate([dataset.x_train, dataset.x_test]).reshape(299, -1)
-    expected = np.stack([wbc.prepare(image) for image in images[:299]]).reshape(299, -1)
+    expected = np.stack([wbc.reduced(image) for image in images[:299]]).reshape(299, -1)
     assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
 
 
@@ -102,7 +102,7 @@ def test_the_centre_square_is_averaged(shape):
     top, left = (shape[0] - min(shape)) // 2, (shape[1] - min(shape)) // 2
     square = image[top : top + min(shape), left : left + min(shape)]
     square[:] = np.arange(min(shape))[:, None, None] % 3 * 30
-    small = wbc.prepare(image)
+    small = wbc.reduced(image)
     assert small.shape == (32, 32, 3)
     if min(shape) == 96:
         assert (small == 30).all()  # each pixel is the mean of 3x3: 0, 30, 60

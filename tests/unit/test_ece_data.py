@@ -1,15 +1,18 @@
 """Localised sets: geometry, scaling and discs, the prepared layout, and what is wrong in it refused by name."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from shared.datasets.localised import files, prepared
-from papers.ece.subset_cli import main
-from shared.datasets.localised.localised import Localised, objects, of_labels, offsets, origins, scaled, with_discs
+from papers.ece.scaling import origins, scaled, with_discs
+from shared.datasets import registry
+from shared.datasets.__main__ import main
 from shared.datasets.catalogue import DatasetError
+from shared.datasets.localised import files, prepared
+from shared.datasets.localised.localised import Localised, objects, of_labels, offsets
 
 SIZES = ((12, 16), (10, 11), (8, 8))
 
@@ -65,7 +68,7 @@ def places(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(places, data):
     """`data` in the mirror in the prepared layout."""
-    prepared.write(places[0] / "made", data, {})
+    prepared.write_set(places[0] / "made", data, {})
     return places[0] / "made"
 
 
@@ -149,17 +152,23 @@ def test_the_digest_is_of_all_content(data):
     assert len({data.sha256(), other.sha256(), regrouped.sha256()}) == 3
 
 
-def test_a_set_of_ones_own_is_prepared_from_the_mirror_and_opened(folder, places, data, capsys):
+def test_a_set_of_ones_own_is_prepared_from_the_mirror_and_opened(folder, places, data, capsys, monkeypatch):
     (folder / "manifest.json").unlink()
     found = prepared.open("made")
     assert equal(found, data) and found is prepared.open("made")
     assert json.loads((places[1] / "made/manifest.json").read_text())["objects"] == len(data.numbers)
-    assert main(["list"]) == 0 and "3 images, 8 objects" in capsys.readouterr().out
+    assert main(["fetch", "made"]) == 0 and "made: already in" in capsys.readouterr().err
+    monkeypatch.setattr("shared.datasets.registry.needs", dict)
+    assert main(["list"]) == 0
+    row = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("made "))
+    assert re.fullmatch("made +3 images, 8 objects +mirror +yes +no run", row)
+    assert main(["verify", "made"]) == 0
+    assert capsys.readouterr().out == f"made: whole, 3 images, 8 objects, sha256 {data.sha256()}\n"
     assert sorted(path.name for path in places[1].iterdir()) == [".made.lock", "made"]
 
 
 def test_centres_and_classes_come_back_exactly(places, points):
-    prepared.write(places[0] / "points", points, {})
+    prepared.write_set(places[0] / "points", points, {})
     found = prepared.open("points")
     assert np.array_equal(found.centres, points.centres) and found.class_names == ("a", "b")
     assert np.array_equal(found.classes, points.classes) and np.array_equal(found.offsets, points.offsets)
@@ -169,19 +178,19 @@ def test_boxes_classes_and_official_splits_come_back(places, data):
     classes = [np.arange(np.sum(data.owners() == i)) % 2 for i in range(3)]
     said = {"official": ("train", "test", "train"), "classes": classes, "class_names": ("x", "y")}
     rich = of_labels("rich", data.names, data.images, data.labels, **said)
-    prepared.write(places[0] / "rich", rich, {})
+    prepared.write_set(places[0] / "rich", rich, {})
     assert equal(prepared.open("rich"), rich)
     for path in (places[0] / "rich/labels").iterdir():
         path.unlink()
     (places[0] / "rich/labels").rmdir()
-    assert np.array_equal(prepared.read(places[0] / "rich", "rich").boxes, rich.boxes)
+    assert np.array_equal(prepared.read_set(places[0] / "rich", "rich").boxes, rich.boxes)
 
 
 def test_images_without_their_table_are_groups_of_their_own_in_natural_order(folder):
     (folder / "images.csv").unlink()
     for kind in ("images", "labels"):
         (folder / kind / "s1_a.png").rename(folder / kind / "s10_a.png")
-    found = prepared.read(folder, "made")
+    found = prepared.read_set(folder, "made")
     assert found.names == found.groups == ("s1_b", "s2_a", "s10_a") and found.official is None
 
 
@@ -194,6 +203,7 @@ def test_a_changed_prepared_set_is_refused(folder, places):
     (places[1] / "made/manifest.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"manifest\.json is damaged"):
         prepared.open("made")
+    assert registry.entry_of("made").state() == "not whole" and registry.entry_of("made").size == "not known"
 
 
 def test_what_is_absent_says_where_to_get_it(places, monkeypatch, capsys):
@@ -203,8 +213,10 @@ def test_what_is_absent_says_where_to_get_it(places, monkeypatch, capsys):
     monkeypatch.delenv("LLP_MIRROR")
     with pytest.raises(DatasetError, match="LLP_MIRROR names no mirror"):
         prepared.open("tnbc")
-    assert main(["prepare", "../made"]) == 1
-    assert "is no name of a set" in capsys.readouterr().err
+    with pytest.raises(DatasetError, match="'../made' is no name of a set"):
+        prepared.open("../made")
+    assert main(["verify", "tnbc"]) == 1
+    assert "tnbc is not prepared in" in capsys.readouterr().err
 
 
 def test_files_of_ones_own_in_the_data_root_are_never_removed(folder, places):
@@ -271,7 +283,7 @@ WRONG_OBJECTS = {
 
 @pytest.mark.parametrize("rows", WRONG_OBJECTS)
 def test_wrong_objects_are_refused_by_line(places, points, rows):
-    prepared.write(places[0] / "points", points, {})
+    prepared.write_set(places[0] / "points", points, {})
     (places[0] / "points/objects.csv").write_text(f"image,number,row,column,class\n{rows}\n")
     with pytest.raises(DatasetError, match=WRONG_OBJECTS[rows]):
         prepared.open("points")
@@ -279,7 +291,7 @@ def test_wrong_objects_are_refused_by_line(places, points, rows):
 
 @pytest.mark.parametrize("box", ["-1,0,3,3", "0,0,3,17", "3,0,2,3"])
 def test_a_box_outside_its_image_is_refused(places, points, box):
-    prepared.write(places[0] / "points", points, {})
+    prepared.write_set(places[0] / "points", points, {})
     table = places[0] / "points/objects.csv"
     table.write_text(f"image,number,row,column,class,top,left,bottom,right\ns1_a,1,1,1,a,{box}\n")
     with pytest.raises(DatasetError, match="line 2: the box .* is outside image 's1_a'"):
@@ -290,10 +302,10 @@ def test_classes_must_be_of_the_objects_in_the_label_images(folder, data):
     rows = [f"{data.names[i]},{n},1,1,{'ab'[n % 2]}" for i, n in zip(data.owners(), data.numbers, strict=True)]
     (folder / "objects.csv").write_text("\n".join(["image,number,row,column,class", *rows[1:]]))
     with pytest.raises(DatasetError, match="no row for object 2 of image 's1_a'"):
-        prepared.read(folder, "made")
+        prepared.read_set(folder, "made")
     (folder / "objects.csv").write_text("\n".join(["image,number,row,column,class", *rows, "s2_a,4,1,1,a"]))
     with pytest.raises(DatasetError, match="object 4 of image 's2_a' has no pixel"):
-        prepared.read(folder, "made")
+        prepared.read_set(folder, "made")
 
 
 def test_label_images_that_lost_objects_in_8_bits_are_refused(tmp_path):
@@ -303,11 +315,11 @@ def test_label_images_that_lost_objects_in_8_bits_are_refused(tmp_path):
     for name, label in cases.items():
         save(tmp_path / f"{name}.png", label.astype(np.uint8))
         with pytest.raises(DatasetError, match=f"{name}.png has 8 bits"):
-            files.read_labels(tmp_path / f"{name}.png")
+            files.read_label_image(tmp_path / f"{name}.png")
     save(tmp_path / "whole.png", many.astype(np.uint16))
-    assert np.array_equal(files.read_labels(tmp_path / "whole.png"), many)
+    assert np.array_equal(files.read_label_image(tmp_path / "whole.png"), many)
     save(tmp_path / "few.png", np.where(many < 256, many, 0).astype(np.uint8))
-    assert files.read_labels(tmp_path / "few.png").max() == 255
+    assert files.read_label_image(tmp_path / "few.png").max() == 255
 
 
 def test_images_of_16_bits_transparent_or_too_large_are_refused(tmp_path, monkeypatch):

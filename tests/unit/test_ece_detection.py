@@ -7,28 +7,52 @@ import pytest
 import torch
 from torch import nn
 
-from papers.ece import detect as detecting
+from papers.ece import task_detection as detecting
 from papers.ece.criteria import Criterion
-from shared.datasets.localised.localised import of_labels
-from papers.ece.detect import corner, detect, with_pseudo_boxes
+from papers.ece.data import Material
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import FLOOR, Detector, boxes_of
 from papers.ece.detection.network import Network
 from papers.ece.loss import Annealing
-from papers.ece.data import Material
 from papers.ece.metrics import Found, scores
+from papers.ece.task_detection import corner, detect, with_pseudo_boxes
+from shared.config import plan
 from shared.datasets import DatasetError
+from shared.datasets.localised.localised import of_labels
 from shared.methods import Batch
 from shared.training import seed_torch
 
 CPU = torch.device("cpu")
 PLACES = [(3, 4), (5, 24), (22, 8), (24, 28), (12, 14)]
-SPEC = {"dataset": "made", "task": "detection", "fraction": 1.0, "seed": 0, "target": "dark", "loss": "ce"}
-SPEC |= {"crop": 32, "batch": 3, "steps": 8, "learning_rate": 0.01, "lr_schedule": "cosine", "match_radius": 4.0}
-SPEC |= {"detector": "yollo_stand_in", "detector_width": 8}
-WEAK = {**SPEC, "loss": "weak", "tau": 0.02, "rounds": 2}
-ECE = {**SPEC, "loss": "ece", "schedule": "code", "rho": 0.5, "beta": 1, "sampling": True, "nominal_epochs": 300}
-ECE |= {"confidence": "margin", "focal": True, "alpha": 0.2, "gamma": 0.1}
+SPEC = plan("ece", "paper")[1].spec.but(
+    dataset="made",
+    task="detection",
+    fraction=1.0,
+    seed=0,
+    target="dark",
+    loss="ce",
+    crop=32,
+    batch=3,
+    steps=8,
+    learning_rate=0.01,
+    lr_schedule="cosine",
+    match_radius=4.0,
+    detector="yollo_stand_in",
+    detector_width=8,
+)
+WEAK = SPEC.but(loss="weak", tau=0.02, rounds=2)
+ECE = SPEC.but(
+    loss="ece",
+    schedule="code",
+    rho=0.5,
+    beta=1,
+    sampling=True,
+    nominal_epochs=300,
+    confidence="margin",
+    focal=True,
+    alpha=0.2,
+    gamma=0.1,
+)
 
 
 def tissue(n=9, side=(43, 46), annotated=(1, 4, 5)):
@@ -234,24 +258,25 @@ def test_each_round_learns_from_scratch_and_from_more_boxes(made, monkeypatch):
     assert len(given) == 3 and numbers[0] == 2 * 6 and numbers[0] < numbers[1]
     for earlier, later in pairwise(given):
         assert all(np.array_equal(old, new[: len(old)]) for old, new in zip(earlier, later, strict=True))
-    assert result["metrics"]["last"]["pseudo_labels"] == numbers[2] / numbers[0] - 1
+    assert result.metrics["last"]["pseudo_labels"] == numbers[2] / numbers[0] - 1
 
 
 # ----------------------------------------------------------------------------------------------------------- whole run
 
 
 def test_a_run_reports_every_metric_and_only_what_was_annotated_is_learned(made, monkeypatch):
-    result = detect({**SPEC, "shown": 30}, CPU, {})
-    last, oracle = result["metrics"]["last"], result["metrics"]["oracle"]
+    spec = SPEC.but(seed=1, fraction=0.3, shown=30)
+    result = detect(spec, CPU, {})
+    last, oracle = result.metrics["last"], result.metrics["oracle"]
     expected = {"f1", "precision", "recall", "f1_tuned", "precision_tuned", "recall_tuned", "threshold", "f1_half"}
-    expected |= {"f1_double", "f1_iou", "found_share", "f1_everything", "f1_nothing", "kept", "train_s"}
+    expected |= {"f1_double", "f1_iou", "found_share", "f1_everything", "f1_nothing", "kept"}
     of_others = {f"{m}{end}" for m in ("exclusive_recall", "recall_others") for end in ("", "_everything", "_nothing")}
-    assert set(last) == expected | of_others
+    assert set(last) == expected | of_others and result.cost["train_s"] > 0
     assert last["recall_others_everything"] == 1 and last["exclusive_recall_nothing"] == 0
     assert last["f1_nothing"] == 0 < last["f1_everything"] < 1 and oracle["f1"] >= last["f1_tuned"]
-    assert result["bags"]["annotated"] == 12 and last["kept"] == 1
-    assert result["data"] == {"made": made.data.sha256()}
-    shown = result["curves"]["shown"]
+    assert result.bags["annotated"] == 12 and last["kept"] == 1
+    assert result.data == {"made": made.data.sha256()}
+    shown = result.curves["shown"]
     assert np.shape(shown["image"]) == (30, 30, 3)
     assert sorted(shown["true"]) == [[3, 4, 13, 14], [5, 24, 15, 34], [22, 8, 32, 18]]
 
@@ -259,7 +284,7 @@ def test_a_run_reports_every_metric_and_only_what_was_annotated_is_learned(made,
         made.data, made.splits, made.annotated | (np.repeat(made.splits, 5) > 0) & made.target, made.annotated
     )
     monkeypatch.setattr(detecting, "material_of", lambda spec: blind)
-    assert detect(SPEC, CPU, {})["metrics"]["last"]["f1_tuned"] == last["f1_tuned"]
+    assert detect(spec, CPU, {}).metrics["last"]["f1_tuned"] == last["f1_tuned"]
 
 
 def test_the_corner_of_figure_3_holds_the_boxes_whose_centre_is_inside():
@@ -291,9 +316,8 @@ def test_a_run_that_was_stopped_in_every_round_goes_on_to_the_same_numbers(made,
                 detect(spec, CPU, session)
         result = detect(spec, CPU, session)
     assert len(done) == rounds * 8 + len(stops)  # no step is taken twice but those that a stop broke off
-    assert result["curves"] == whole["curves"]
-    assert {**result["metrics"]["last"], "train_s": 0} == {**whole["metrics"]["last"], "train_s": 0}
-    assert result["metrics"]["oracle"] == whole["metrics"]["oracle"]
+    assert result.curves == whole.curves
+    assert result.metrics == whole.metrics
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]  # which the caller removes
 
 
@@ -304,9 +328,9 @@ def test_a_deadline_that_has_passed_leaves_nothing(made):
 
 def test_a_diverged_run_is_refused(made):
     with pytest.raises(FloatingPointError, match="training diverged"):
-        detect({**SPEC, "learning_rate": float("inf")}, CPU, {})
+        detect(SPEC.but(learning_rate=float("inf")), CPU, {})
 
 
 def test_early_learning_regularisation_is_refused_by_name(made):
     with pytest.raises(DatasetError, match="early-learning regularisation"):
-        detect({**SPEC, "loss": "elr"}, CPU, {})
+        detect(SPEC.but(loss="elr"), CPU, {})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from papers.ece import equations
+from papers.ece.checks import check
 from papers.ece.criteria import LOSSES, Criterion, criterion_of
 from papers.ece.loss import (
     Annealing,
@@ -18,6 +18,7 @@ from papers.ece.loss import (
     softmax_terms,
 )
 from papers.ece.windows import Window, cut, draw, paste, shift_boxes
+from shared.config import plan
 
 CODE = Annealing("code", 0.5, sampling=True)
 
@@ -39,7 +40,7 @@ def of_probability(*p):
 
 def test_every_equation():
     """Identity with cross-entropy bit by bit; every switch against a loop in plain Python."""
-    found = equations.check(0)
+    found = check(0)
     assert found["identity_value"] == found["identity_gradient"] == 0
     assert max(found.values()) < 1e-10
 
@@ -228,13 +229,15 @@ def test_kept_is_the_share_of_unannotated_terms():
 
 
 def test_a_spec_needs_only_what_its_loss_reads():
-    ece = {"schedule": "code", "rho": 0.5, "beta": 1, "sampling": True, "nominal_epochs": 300, "confidence": "margin"}
-    ece |= {"focal": True, "alpha": 0.2, "gamma": 0.1, "head": "sigmoid"}
-    assert criterion_of({"loss": "ce"}) == Criterion("ce")
-    assert criterion_of({"loss": "huber", "huber_delta": 0.25}) == Criterion("huber", huber_delta=0.25)
-    assert criterion_of({"loss": "constant", "weight": 0.2}).weight == 0.2
-    assert criterion_of({"loss": "ece", **ece}) == Criterion("ece", CODE, "margin", "sigmoid", (0.2, 0.1))
-    assert criterion_of({"loss": "ece", **ece, "focal": False}).focal_weight == (1.0, 0.0)
+    segmentation = plan("ece", "paper")[1].spec
+    detection = segmentation.but(task="detection")
+    assert criterion_of(detection.but(loss="ce")) == Criterion("ce")
+    assert criterion_of(detection.but(loss="huber", huber_delta=0.25)) == Criterion("huber", huber_delta=0.25)
+    assert criterion_of(detection.but(loss="constant", weight=0.2)).weight == 0.2
+    ece = segmentation.but(schedule="code", rho=0.5, beta=1, sampling=True, nominal_epochs=300, confidence="margin")
+    ece = ece.but(loss="ece", focal=True, alpha=0.2, gamma=0.1, head="sigmoid")
+    assert criterion_of(ece) == Criterion("ece", CODE, "margin", "sigmoid", (0.2, 0.1))
+    assert criterion_of(ece.but(focal=False)).focal_weight == (1.0, 0.0)
 
 
 # ------------------------------------------------------------------------------------------------------------ windows

@@ -4,23 +4,14 @@ import numpy as np
 import pytest
 
 from papers.ece import subsets
+from papers.ece.data import material_of, updates
+from shared.config import plan
+from shared.datasets import DatasetError
 from shared.datasets.localised import prepared
 from shared.datasets.localised.localised import of_labels
-from papers.ece.data import material_of, updates
-from papers.ece.plan import plan
-from shared.datasets import DatasetError
 
-SIMULATED = next(run.spec for run in plan("smoke") if run.spec["loss"] == "ce")
-REAL = {
-    "dataset": "made",
-    "seed": 3,
-    "split": 1,
-    "scale": 1,
-    "disc_radius": 2,
-    "target": "",
-    "fraction": 0.5,
-    "crop": 16,
-}
+SIMULATED = next(run.spec for run in plan("ece", "smoke") if run.method == "ce")
+REAL = plan("ece", "paper")[1].spec.but(dataset="made", seed=4, disc_radius=2, fraction=0.5, crop=16)  # split 1
 
 
 @pytest.fixture
@@ -37,12 +28,12 @@ def made(tmp_path, monkeypatch):
     classes = [np.arange(9) % 2] * 10
     data = of_labels("made", names, images, labels, groups=groups, classes=classes, class_names=("even", "odd"))
     monkeypatch.setenv("LLP_DATA", str(tmp_path))
-    prepared.write(tmp_path / "made", data, {})
+    prepared.write_set(tmp_path / "made", data, {})
     return data
 
 
 def test_smaller_subsets_are_inside_larger_ones_and_of_training_images_alone(made):
-    seen = [material_of({**REAL, "fraction": f}) for f in (0.1, 0.3, 0.6, 1.0)]
+    seen = [material_of(REAL.but(fraction=f)) for f in (0.1, 0.3, 0.6, 1.0)]
     for less, more in zip(seen, seen[1:], strict=False):
         assert (more.annotated >= less.annotated).all() and more.annotated.sum() > less.annotated.sum()
     last = seen[-1]
@@ -52,39 +43,39 @@ def test_smaller_subsets_are_inside_larger_ones_and_of_training_images_alone(mad
 
 
 def test_another_seed_annotates_other_objects_of_the_same_split(made):
-    a, b = material_of(REAL), material_of({**REAL, "seed": 4})
+    a, b = material_of(REAL), material_of(REAL.but(seed=7))
     assert np.array_equal(a.splits, b.splits) and not np.array_equal(a.annotated, b.annotated)
     assert a.seen["annotated"] == b.seen["annotated"] and a.seen["sha256"] != b.seen["sha256"]
 
 
 def test_a_coarser_scale_sees_the_same_objects_but_those_that_vanish(made):
-    fine, coarse = material_of(REAL), material_of({**REAL, "scale": 2})
+    fine, coarse = material_of(REAL), material_of(REAL.but(scale=2))
     there = fine.data.numbers != 9
     assert len(coarse.target) == there.sum()
     assert np.array_equal(coarse.annotated, fine.annotated[there])
 
 
 def test_one_class_may_be_the_target(made):
-    material = material_of({**REAL, "target": "odd", "fraction": 1.0})
+    material = material_of(REAL.but(target="odd", fraction=1.0))
     assert np.array_equal(material.target, material.data.classes == 1)
     assert not (material.annotated & ~material.target).any()
     with pytest.raises(DatasetError, match="made has no class 'strange' to be found; its classes are even, odd"):
-        material_of({**REAL, "target": "strange"})
+        material_of(REAL.but(target="strange"))
 
 
 def test_a_subset_of_ones_own_takes_the_place_of_the_seeded_one(made, tmp_path):
     entries = np.where(made.numbers == 2, 0.2, np.inf)
     with open(tmp_path / "mine.csv", "w") as file:
         subsets.write_subset(file, made, entries)
-    material = material_of({**REAL, "subset": str(tmp_path / "mine.csv")})
+    material = material_of(REAL.but(subset=str(tmp_path / "mine.csv")))
     assert set(material.data.numbers[material.annotated]) == {2}
     with pytest.raises(DatasetError, match=r"none is annotated at fraction 0\.1; raise it"):
-        material_of({**REAL, "subset": str(tmp_path / "mine.csv"), "fraction": 0.1})
+        material_of(REAL.but(subset=str(tmp_path / "mine.csv"), fraction=0.1))
 
 
 def test_an_image_smaller_than_a_crop_is_named(made):
     with pytest.raises(DatasetError, match=r"made: \d_\d has 32 x 32 pixels, less than a crop of 33: set `crop`"):
-        material_of({**REAL, "crop": 33})
+        material_of(REAL.but(crop=33))
 
 
 def test_simulated_tissue_keeps_its_splits_and_its_look_alikes_unannotated():
@@ -95,5 +86,5 @@ def test_simulated_tissue_keeps_its_splits_and_its_look_alikes_unannotated():
 
 
 def test_the_papers_epochs_count_in_images():
-    spec = {"steps": 0, "nominal_epochs": 300, "batch": 4}
-    assert updates(spec, 33) == 2700 and updates({**spec, "steps": 7}, 33) == 7
+    spec = REAL.but(steps=0, nominal_epochs=300, batch=4)
+    assert updates(spec, 33) == 2700 and updates(spec.but(steps=7), 33) == 7

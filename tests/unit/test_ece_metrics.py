@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from shared.datasets.localised.localised import of_labels
 from papers.ece.metrics import (
     Found,
     best_threshold,
@@ -18,6 +17,7 @@ from papers.ece.metrics import (
     scores,
     tuned_dice,
 )
+from shared.datasets.localised.localised import of_labels
 
 SIDE = 48
 

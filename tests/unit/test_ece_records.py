@@ -1,41 +1,52 @@
 """From records to the tables and figures of ECE: cells the paper reports, trivial predictors, NOT RUN."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pandas
 import pytest
 
-from papers.ece import figures, tables
-from papers.ece.plan import keys_of, method, plan
+from papers.ece import tables
+from papers.ece.names import method
 from shared.comparison import reported
-from shared.records import ConfigError, specs, store
-from shared.records.summary import planned_metrics
+from shared.config import SpecError, plan
+from shared.records import store
+from shared.tables import evidence as evidences
+from shared.tables import make
+from shared.tables.evidence import Evidence
 from tests.reading import markdown
 
-SMOKE = plan("smoke")
+SMOKE = plan("ece", "smoke")
+CODE = plan("ece", "paper")[1].spec  # ECE as the official code has it
 MISSING = "ece/tissue_sim/segmentation/huber-logit/"
 PAPER = {"sampling": False, "confidence": "foreground"}
-METRICS = ("dice", "f1_tuned", "exclusive_recall")
 
 
 def record(run):
-    spec, seed = run.spec, run.spec["seed"]
+    spec, seed = run.spec, run.spec.seed
     curves, oracle = {}, {}
-    if spec["loss"] == "equations":
+    if spec.task == "check":
         last = {"identity_value": 1e-16}
-    elif spec["task"] == "segmentation":
-        last = {"dice": 0.5 + seed / 10, "dice_tuned": 0.6, "dice_batch": 0.4, "positive_share": 0.1, "train_s": 1.0}
+    elif spec.task == "segmentation":
+        last = {"dice": 0.5 + seed / 10, "dice_tuned": 0.6, "dice_batch": 0.4, "positive_share": 0.1}
         last |= {"dice_everything": 0.25, "dice_nothing": 0.0}
         oracle = {"dice": 0.7}
     else:
         last = dict.fromkeys(("f1", "f1_tuned", "precision", "recall", "found_share", "f1_half", "f1_double"), 0.5)
         last |= {"f1_iou": 0.3, "f1_everything": 0.1, "f1_nothing": 0.0, "recall_tuned": 0.8, "recall_others": 0.25}
-        last |= {"exclusive_recall": 0.6, "train_s": 1.0, "kept": 1.0}
-        last |= {"pseudo_labels": 0.2} if spec["loss"] == "weak" else {}
+        last |= {"exclusive_recall": 0.6, "kept": 1.0}
+        last |= {"pseudo_labels": 0.2} if spec.loss == "weak" else {}
         oracle = {"f1": 0.55}
-    if spec.get("shown"):
-        found = [[0, 80], [90, 10]] if spec["task"] == "segmentation" else [[0.5, 0.5, 1.5, 2.0]]
+    if "shown" in spec:
+        found = [[0, 80], [90, 10]] if spec.task == "segmentation" else [[0.5, 0.5, 1.5, 2.0]]
         curves = {"shown": {"image": [[[1, 2, 3], [4, 5, 6]]] * 2, "true": found, "found": found}}
-    origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
-    return {"id": run.id, "spec": spec, "metrics": {"last": last, "oracle": oracle}, "curves": curves, **origin}
+    made = {"spec": spec.canonical(), "spec_hash": run.spec_hash, "cost": {"train_s": 1.0}}
+    made |= {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
+    return {"id": run.id, "metrics": {"last": last, "oracle": oracle}, "curves": curves, **made}
+
+
+def evidence_of(runs, records=None):
+    return Evidence("ece", "smoke", Path("nowhere"), tuple(runs), records or {})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +58,8 @@ def made(tmp_path_factory):
         if not run.id.startswith(MISSING):
             store.write(runs, record(run))
     store.write_index(runs, [run.id for run in SMOKE])
-    tables.write("smoke", root)
+    make.make_tables("ece", "smoke", root)
+    make.make_figures("ece", "smoke", root)
     return root / "smoke/ece"
 
 
@@ -86,18 +98,21 @@ def test_pseudo_labels_are_said_of_weak_supervision_alone(made):
 def test_a_class_of_a_real_set_is_a_set_of_its_own():
     rows = pandas.DataFrame(
         {"dataset": ["crchisto", "crchisto", "tissue_sim"], "target": ["inflammatory", "", "target"]}
+        | {"task": "detection", "metric": "f1", "selection": "last", "method": "ce", "seed": 0, "value": 0.5}
     )
-    assert tables.labelled(rows).dataset.tolist() == ["crchisto: inflammatory", "crchisto", "tissue_sim"]
+    found = tables.cells(rows).query("table == 'detection'")
+    assert found.dataset.tolist() == ["crchisto: inflammatory", "crchisto", "tissue_sim"]
 
 
 def test_a_method_that_found_nothing_has_its_place_in_figure_3():
-    spec = {"dataset": "d", "task": "detection"}
     panels = {"image": [[[1, 2, 3]]], "true": [[0, 0, 1, 1]]}
-    made = [
-        {"spec": {**spec, "method": m}, "curves": {"shown": {**panels, "found": f}}}
-        for m, f in (("ce", []), ("constant", [[0, 0, 1, 2]]))
-    ]
-    table = tables.shown(made)
+    spec = CODE.but(task="detection", loss="ce", seed=1, fraction=0.3)
+    runs = [replace(SMOKE[1], id=f"ece/{m}", method=m, spec=spec.but(loss=m)) for m in ("ce", "constant")]
+    records = {
+        run.id: {"curves": {"shown": {**panels, "found": found}}}
+        for run, found in zip(runs, ([], [[0, 0, 1, 2]]), strict=True)
+    }
+    table = tables.fig3(evidence_of(runs, records)).numbers
     assert table[table.panel == "found"].set_index("method")["values"].to_dict() == {"ce": "", "constant": "0 0 1 2"}
     assert (table.panel == "true").sum() == 1
 
@@ -109,12 +124,30 @@ def test_every_table_of_simulated_tissue_says_so(made):
 
 def test_cells_are_those_the_paper_reports():
     """A cell that is spelt differently would read NOT RUN for ever."""
-    runs = [run for run in plan("quick") if run.spec["loss"] != "equations"]
-    rows = pandas.concat(planned_metrics(runs, tables.Path("nowhere"), METRICS).values())
+    metrics = ("dice", "f1_tuned", "exclusive_recall")
+    rows = evidence_of(plan("ece", "quick")).rows(metrics)
     names = ["table", "row", "column", "metric"]
     found = set(tables.cells(rows)[names].itertuples(index=False, name=None))
-    asked = {(c.table, c.row, c.column, c.metric) for c in reported.read(tables.Path("papers/ece/reported.csv"))}
+    asked = {(c.table, c.row, c.column, c.metric) for c in reported.read(Path("papers/ece/reported.csv"))}
     assert asked <= found
+
+
+def test_what_is_judged_are_the_rows_of_the_tables(made):
+    """The mean of a cell's rows is what Table 1 shows under the same names."""
+    rows = tables.cells(evidences.gather("ece", "smoke", made.parents[1]).found)
+    judged = rows[
+        (rows.table == "table1") & (rows.row == "ce") & (rows.metric == "f1_tuned") & (rows.selection == "last")
+    ]
+    shown = pandas.read_csv(made / "table1.csv").query("method == 'ce' and metric == 'f1_tuned' and fraction == 0.3")
+    assert judged.column.unique().tolist() == ["f30"] and len(judged) == shown.n_seeds.item() == 2
+    assert judged.value.mean() == shown["mean"].item()
+
+
+def test_no_row_is_no_cell():
+    nothing = pandas.DataFrame(columns=["id", "method", "seed", "selection", "metric", "value", "status", "why"])
+    assert tables.cells(nothing).empty
+    of_checks = evidences.Evidence("ece", "smoke", Path("nowhere"), tuple(SMOKE[:1]), {SMOKE[0].id: record(SMOKE[0])})
+    assert len(of_checks.found) and tables.cells(of_checks.found).empty
 
 
 def test_real_tnbc_takes_the_place_of_simulated_tissue():
@@ -128,27 +161,49 @@ def test_real_tnbc_takes_the_place_of_simulated_tissue():
     assert tables.cells(missing).query("table == 'readme'").value.tolist() == [0.2]
 
 
+def test_a_new_loss_has_its_rows_and_its_lines(tmp_path, monkeypatch):
+    """Nothing names the losses to be shown: one that is put into the grid is in its tables and figures."""
+    new = [
+        replace(run, id=run.id.replace("/ce/", "/novel/"), method="novel", spec=run.spec.but(loss="novel"))
+        for run in SMOKE
+        if run.method == "ce"
+    ]
+    for module in (evidences, make):
+        monkeypatch.setattr(module, "plan", lambda *_: [*SMOKE, *new])
+    for run in (*SMOKE, *new):
+        store.write(tmp_path / "smoke/ece/runs", record(run))
+    make.make_tables("ece", "smoke", tmp_path)
+    make.make_figures("ece", "smoke", tmp_path)
+    folder = tmp_path / "smoke/ece"
+    for name in ("segmentation", "detection", "table1", "table3", "matching"):
+        assert "novel" in set(pandas.read_csv(folder / f"{name}.csv").method), name
+        assert "| novel |" in (folder / f"{name}.md").read_text(), name
+    for name in ("fig4", "fig5"):
+        assert ">novel<" in (folder / f"{name}.svg").read_text(), name
+
+
 def test_figures_are_drawn_with_and_without_records(made, tmp_path):
-    figures.make("smoke", made.parents[1])
     for name in ("fig3", "fig4", "fig5"):
         assert (made / f"{name}.svg").stat().st_size > 1000
     (tmp_path / "smoke/ece/runs").mkdir(parents=True)
-    tables.write("smoke", tmp_path)
-    figures.make("smoke", tmp_path)
+    make.make_tables("ece", "smoke", tmp_path)
+    make.make_figures("ece", "smoke", tmp_path)
     for name in ("fig3", "fig4", "fig5"):
         assert "NOT RUN" in (tmp_path / f"smoke/ece/{name}.svg").read_text(), name
 
 
 def test_a_spec_holds_what_its_run_reads_and_nothing_else():
     """What it does not read must not make its records outdated."""
-    by_method = {(run.spec.get("task"), run.spec["method"]): set(run.spec) for run in SMOKE}
+    by_method = {(run.spec.task, run.method): set(run.spec.canonical()) for run in SMOKE}
     assert "alpha" in by_method["segmentation", "ece-code"] and "alpha" not in by_method["segmentation", "ce"]
-    assert "subset" not in by_method["segmentation", "ce"] and "subset" in keys_of(
-        {**specs("ece", "paper")[1], "subset": "mine.csv"}
-    )
+    assert "alpha" not in CODE.but(focal=False)
+    assert "subset" not in by_method["segmentation", "ce"] and "subset" in CODE.but(subset="mine.csv").canonical()
     assert "match_radius" in by_method["detection", "ce"] and "match_radius" not in by_method["segmentation", "ce"]
     assert "likeness" in by_method["segmentation", "ce"] and "scale" not in by_method["segmentation", "ce"]
-    assert set(by_method[None, "equations"]) == {"paper", "dataset", "loss", "seed", "method"}
+    assert by_method["check", "equations"] == {"task", "seed"}
+    shown = [run for run in SMOKE if "shown" in run.spec]
+    assert {(run.spec.seed, run.spec.fraction) for run in shown} == {(1, 0.3)}
+    assert {run.spec.loss for run in shown} == {"ce", "ece", "constant"}
 
 
 @pytest.mark.parametrize(
@@ -162,18 +217,19 @@ def test_a_spec_holds_what_its_run_reads_and_nothing_else():
         ({**PAPER, "schedule": "fixed", "rho": 0.75}, "ece-fixed0.75"),
         ({"loss": "weak", "tau": 0.5}, "weak0.5"),
         ({"loss": "ce", "head": "logit"}, "ce-logit"),
-        ({"loss": "ce", "head": "logit", "task": "detection"}, "ce"),
+        ({"loss": "ce", "task": "detection"}, "ce"),
     ],
 )
 def test_names_tell_the_variants_of_the_loss_apart(switches, name):
-    assert method({**specs("ece", "paper")[1], "loss": "ece", **switches}) == name
+    assert method(CODE.but(**switches)) == name
 
 
 def test_the_splits_follow_the_seeds():
-    by_seed = {run.spec["seed"]: run.spec["split"] for run in plan("tnbc-cpu") if run.spec["method"] == "ce"}
-    assert by_seed == {seed: seed % 3 for seed in range(9)}
+    rows = tables.cells(evidence_of(plan("ece", "tnbc-cpu")).rows("dice", selections=["last"]))
+    by_seed = rows[(rows.table == "splits") & (rows.method == "ce")].groupby("seed").split.unique()
+    assert {seed: split.tolist() for seed, split in by_seed.items()} == {seed: [seed % 3] for seed in range(9)}
 
 
 def test_a_task_that_is_none_is_refused():
-    with pytest.raises((ConfigError, KeyError), match="counting"):
-        keys_of({**specs("ece", "smoke")[1], "task": "counting"})
+    with pytest.raises(SpecError, match="is read only where task is 'segmentation' or 'detection'"):
+        method(CODE.but(task="counting"))

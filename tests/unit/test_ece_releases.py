@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from shared.datasets.catalogue import DatasetError
 from shared.datasets.localised import files, prepared
 from shared.datasets.localised.releases import CONSEP, CRCHISTO, KUMAR, RELEASES
-from shared.datasets.catalogue import DatasetError
 
 LABEL = np.zeros((9, 14), np.int32)
 LABEL[1:4, 2:6] = 1

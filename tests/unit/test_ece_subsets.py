@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from papers.ece import subsets
-from papers.ece.subset_cli import main
-from shared.datasets.localised.localised import Localised, offsets, scaled
-from shared.datasets.localised.prepared import write
+from papers.ece.scaling import scaled
+from papers.ece.subsets import main
 from shared.datasets.catalogue import DatasetError
+from shared.datasets.localised.localised import Localised, offsets
+from shared.datasets.localised.prepared import write_set
 
 FRACTIONS = [k / 10 for k in range(1, 11)]
 
@@ -177,10 +178,10 @@ def test_the_command_writes_the_subset_of_the_training_images(tmp_path, monkeypa
     for name in ("mirror", "data"):
         monkeypatch.setenv(f"LLP_{name.upper()}", str(tmp_path / name))
     data = made([6] * 10)
-    write(tmp_path / "mirror/made", data, {})
+    write_set(tmp_path / "mirror/made", data, {})
     out = tmp_path / "out.csv"
-    assert main(["subset", "made", "--seed", "100", "--split", "1", "--target", "b", "--out", str(out)]) == 0
+    assert main(["made", "--seed", "100", "--split", "1", "--target", "b", "--out", str(out)]) == 0
     wanted = (subsets.splits(data, 1) == subsets.TRAIN)[data.owners()] & (data.classes == 1)
     assert np.array_equal(subsets.read_subset(out, data), subsets.entry(data.offsets, wanted, 100))
-    assert main(["subset", "made"]) == 0 and capsys.readouterr().out.startswith("# made sha256 ")
-    assert main(["subset", "made", "--target", "c"]) == 1 and "its classes are a, b" in capsys.readouterr().err
+    assert main(["made"]) == 0 and capsys.readouterr().out.startswith("# made sha256 ")
+    assert main(["made", "--target", "c"]) == 1 and "its classes are a, b" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from papers.ece.tissue import VISIBLE, Recipe, simulate
+from shared.config import plan
 
 FEW = Recipe(side=96, train_images=5, validation_images=1, test_images=2, images_per_slide=4)
 
@@ -131,11 +132,8 @@ def test_images_may_have_no_nuclei_and_sets_no_images():
 
 
 def test_a_recipe_takes_its_keys_from_a_spec():
-    spec = {**Recipe().__dict__, "side": 64, "loss": "ece"}
-    assert Recipe.of(spec) == Recipe(side=64)
-    del spec["blur"]
-    with pytest.raises(KeyError, match="blur"):
-        Recipe.of(spec)
+    spec = plan("ece", "quick")[1].spec.but(side=64)
+    assert Recipe(**spec.section("tissue")) == Recipe(side=64)
 
 
 @pytest.mark.parametrize(

@@ -280,9 +280,9 @@ def test_stopped_and_resumed_from_a_checkpoint_it_goes_on_to_the_same_numbers(tm
     straight = steps(method, batch, range(4))
     method, _ = convolutions()
     assert steps(method, batch, range(2)) == straight[:2]
-    checkpoint.save(tmp_path / "run.pt", {"key": "k", "method": method.state_dict()})
+    checkpoint.keep(tmp_path / "run.pt", {"key": "k", "method": method.state_dict()})
     other, _ = convolutions(seed=9)
-    other.load_state_dict(checkpoint.load(tmp_path / "run.pt", "k")["method"])
+    other.load_state_dict(checkpoint.resume(tmp_path / "run.pt", "k")["method"])
     assert steps(other, batch, range(2, 4)) == straight[2:]
     assert straight[0] != straight[1]
 

@@ -336,9 +336,9 @@ def test_stopped_and_resumed_from_a_checkpoint_it_goes_on_to_the_same_numbers(tm
     straight = steps(convolutions(), batch, range(4))
     method = convolutions()
     assert steps(method, batch, range(2)) == straight[:2]
-    checkpoint.save(tmp_path / "run.pt", {"key": "k", "method": method.state_dict()})
+    checkpoint.keep(tmp_path / "run.pt", {"key": "k", "method": method.state_dict()})
     other = convolutions(seed=9)
-    other.load_state_dict(checkpoint.load(tmp_path / "run.pt", "k")["method"])
+    other.load_state_dict(checkpoint.resume(tmp_path / "run.pt", "k")["method"])
     assert other.step == 2 and steps(other, batch, range(2, 4)) == straight[2:]
     assert straight[0] != straight[1]
 

@@ -3,29 +3,38 @@ trained on, a control teaches, one method's setting makes another's records anew
 """
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from papers.mle_llp import equations, plan, timing
+from papers.mle_llp import checks, task_timing
 from papers.mle_llp.data import Data, bags_of, data_of
 from papers.mle_llp.enumeration import enumerated_posterior, one_bag_posterior
-from papers.mle_llp.posterior import counts_of
-from papers.mle_llp.train import lessons, train
+from papers.mle_llp.loss import counts_of
+from papers.mle_llp.names import SIZES, TIMED
+from papers.mle_llp.train import train
 from shared import datasets
-from shared.records import config
+from shared.config import plan
 from shared.training import Inputs
 
 CPU = torch.device("cpu")
 TRAINED = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
-SMOKE = plan.plan("smoke")
+SMOKE = plan("mle_llp", "smoke")
 
 
 def spec_of(**more):
     """A spec of made bags, whatever the smoke tier's own numbers are."""
-    own = {"bags": 30, "smallest": 2, "largest": 12, "test_bags": 20, "validation_instances": 40, "counts": "true"}
-    return {**next(run.spec for run in SMOKE if run.spec["loss"] == "mle_llp"), **own, "seed": 0, **more}
+    own = {"bags": 30, "smallest": 2, "largest": 12, "test_bags": 20, "validation_instances": 40, "counts": "given"}
+    return next(run.spec for run in SMOKE if run.method == "mle_llp").but(**{**own, "seed": 0, **more})
+
+
+def spec_of_photos(**more):
+    """A spec of natural bags, whose sizes are no value of it."""
+    own = {"dataset": "images_of_groups", "validation_instances": 40, "seed": 0, "counts": "given"}
+    return next(run.spec for run in SMOKE if run.method == "mle_llp").but(**{**own, **more})
 
 
 def made(n=900, n_train=600, groups=None, seed=0):
@@ -79,13 +88,14 @@ class TestBags:
 
     @pytest.mark.parametrize("groups", [None, np.arange(900) // 3])
     def test_equal_seeds_draw_equal_bags_and_others_do_not(self, groups):
-        first, again, other = (bags_of(spec_of(seed=seed), made(groups=groups)) for seed in (0, 0, 1))
+        spec = spec_of() if groups is None else spec_of_photos(bags=30, test_bags=20)
+        first, again, other = (bags_of(spec.but(seed=seed), made(groups=groups)) for seed in (0, 0, 1))
         assert all(map(same, first, again))
         assert not any(map(same, first, other))
 
     def test_permuted_counts_are_those_of_other_bags_of_the_same_size(self):
         (true, *held_out), (permuted, *also) = (
-            bags_of(spec_of(bags=70, counts=c), made()) for c in ("true", "permuted")
+            bags_of(spec_of(bags=70, counts=c), made()) for c in ("given", "permuted")
         )
         assert all(map(same, held_out, also))
         assert np.array_equal(true.indices, permuted.indices) and np.array_equal(true.offsets, permuted.offsets)
@@ -116,7 +126,7 @@ class TestNaturalBags:
         return made(len(groups), len(groups) // 2, groups)
 
     def test_a_bag_is_a_whole_photo_and_every_photo_is_in_one_split(self, photos):
-        train, validation, test = bags_of(spec_of(bags=0, test_bags=50), photos)
+        train, validation, test = bags_of(spec_of_photos(bags=0, test_bags=50), photos)
         seen = []
         for bags in (train, validation, test):
             for a, b in itertools.pairwise(bags.offsets):
@@ -127,11 +137,13 @@ class TestNaturalBags:
         assert test.indices.min() < photos.n_train <= test.indices.max()  # there is no official split of photos
 
     def test_each_repetition_has_other_test_photos_whatever_else_the_spec_says(self, photos):
-        tests = [bags_of(spec_of(bags=n, test_bags=50, seed=s), photos)[2] for n, s in ((0, 0), (40, 0), (40, 1))]
+        tests = [
+            bags_of(spec_of_photos(bags=n, test_bags=50, seed=s), photos)[2] for n, s in ((0, 0), (40, 0), (40, 1))
+        ]
         assert same(tests[0], tests[1]) and set(tests[0].indices) != set(tests[2].indices)
 
     def test_fewer_photos_of_one_seed_are_a_part_of_more(self, photos):
-        few, more = (bags_of(spec_of(bags=n, test_bags=50), photos) for n in (20, 80))
+        few, more = (bags_of(spec_of_photos(bags=n, test_bags=50), photos) for n in (20, 80))
         assert same(few[0], more[0].take(np.arange(20))) and same(few[1], more[1])
 
 
@@ -175,43 +187,57 @@ class TestPlan:
     """What makes two runs different runs."""
 
     @pytest.fixture
-    def planned(self, monkeypatch):
-        """{id: run} of the smoke tier with other settings; `varied` as if an experiment's grid set them."""
+    def planned(self, tmp_path):
+        """{id: run} of the smoke tier with other settings; `grid` has more axes of what trains, or of one experiment."""
+        root = Path(__file__).parents[2]
+        (tmp_path / "config").symlink_to(root / "config")
+        path = tmp_path / "papers/mle_llp/config.yaml"
+        path.parent.mkdir(parents=True)
+        (path.parent / "names.py").symlink_to(root / "papers/mle_llp/names.py")
 
-        def with_settings(varied=False, **settings):
-            def specs(paper, tier):
-                for spec in config.specs(paper, tier):
-                    old = {key: spec[key] for key in settings} if varied else {}
-                    yield {**spec, **settings, "defaults": spec["defaults"] | old}
-
-            monkeypatch.setattr(plan, "specs", specs)
-            return {run.id: run for run in plan.plan("smoke")}
+        def with_settings(grid=(), of="", **settings):
+            content = yaml.safe_load((root / "papers/mle_llp/config.yaml").read_text())
+            tier = content["tiers"]["smoke"]
+            for key, value in settings.items():
+                tier["settings"][key] = {"value": value, "source": "assumed: a test"}
+            for experiment in tier["experiments"]:
+                if "loss" in experiment["grid"] and of in experiment["name"]:
+                    experiment["grid"] |= dict(grid)
+            path.write_text(yaml.safe_dump(content, sort_keys=False))
+            return {run.id: run for run in plan("mle_llp", "smoke", tmp_path)}
 
         return with_settings
 
-    @pytest.mark.parametrize(("reader", "key"), [(name, key) for name, keys in plan.ONLY.items() for key in keys])
-    def test_a_key_that_one_method_reads_changes_no_run_of_the_others(self, planned, reader, key):
-        before, after = planned(), planned(**{key: 0.123})
+    @pytest.mark.parametrize(
+        ("readers", "key"),
+        [
+            *(({"llp_gan", "durations"}, k) for k in ("noise", "generator_width", "proportion_weight", "gan_beta1")),
+            ({"mle_llp"}, "stop_change"),
+            ({"e_step"}, "instances"),
+        ],
+    )
+    def test_a_key_that_one_method_reads_changes_no_run_of_the_others(self, planned, readers, key):
+        before, after = planned(), planned(**{key: 7})
         assert before.keys() == after.keys()
-        changed = {run.spec["loss"] for run in after.values() if run.spec != before[run.id].spec}
-        assert changed == {reader, "durations"}  # which times all methods
+        changed = {run.method.split("-")[0] for run in after.values() if run.spec != before[run.id].spec}
+        assert changed == readers  # durations times all methods
 
     def test_a_key_that_only_one_method_reads_splits_no_record_of_the_others_in_a_grid_either(self, planned):
-        before, after = planned(), planned(varied=True, noise=7)
+        before, after = planned(), planned(grid={"noise": [7]}, of="figures 1 and 3")
         assert {i for i in before if "/llp_gan/" not in i} == {i for i in after if "/llp_gan-" not in i}
+        assert {i for i in before if "/llp_gan/" in i} == {i.replace("-noise7", "") for i in after if "-noise7" in i}
 
     def test_what_a_grid_varies_joins_the_method_and_what_an_id_spells_out_does_not(self, planned):
-        before, after = planned(), planned(varied=True, learning_rate=0.5, schedule="cosine")
-        trained = {i for i in before if before[i].spec["loss"] in TRAINED}
+        before, after = planned(), planned(grid={"learning_rate": [0.5], "schedule": ["cosine"]})
+        trained = {i for i in before if before[i].spec.task == "learning"}
+        assert {before[i].spec.loss for i in trained} == {*TRAINED}
         assert len(trained) == len({i for i in after if "-learning_rate0.5-cosine/" in i}) > 10
         assert set(before) - trained == set(after) & set(before)
-        assert all(run.spec["method"].startswith(run.spec["loss"]) for run in after.values())
+        assert all(r.method.startswith(r.spec.loss) for r in after.values() if r.spec.task == "learning")
 
     def test_checks_that_train_nothing_do_not_depend_on_how_others_train(self, planned):
-        before, after = planned(), planned(learning_rate=0.5, epochs=77, bags=12, width=3)
-        same = {
-            run.spec["loss"] for run in before.values() if after.get(run.id, run).spec == run.spec and run.id in after
-        }
+        before, after = planned(), planned(learning_rate=0.5, epochs=77, bags=12, weight_decay=3)
+        same = {run.method for run in before.values() if run.id in after and after[run.id].spec == run.spec}
         assert {"equations", "e_step"} <= same and not same & {*TRAINED, "durations"}
 
 
@@ -219,21 +245,22 @@ class TestTiming:
     """Table 1, and the E-step alone."""
 
     def test_the_e_step_is_timed_at_every_size_and_enumeration_while_it_can(self):
-        found = timing.e_step(16, 0, CPU)
-        sizes = {f"e_step_ms_{n}" for n in timing.SIZES} | {f"enumerate_ms_{n}" for n in (2, 4, 8, 12)}
+        found = task_timing.e_step(16, 0, CPU)
+        sizes = {f"e_step_ms_{n}" for n in SIZES} | {f"enumerate_ms_{n}" for n in (2, 4, 8, 12)}
         assert set(found) == sizes and min(found.values()) > 0
 
     def test_an_epoch_of_each_method_is_timed_and_held_against_dllps(self, data_root):
-        (spec,) = (run.spec for run in SMOKE if run.spec["loss"] == "durations")
-        result = train({**spec, "bags": 4, "epochs": 1}, device="cpu")
-        found = result["metrics"]["last"]
-        assert set(found) == {f"{kind}_{m}" for kind in ("epoch_s", "ratio") for m in timing.TIMED} | {"e_step_share"}
+        (spec,) = (run.spec for run in SMOKE if run.spec.task == "durations")
+        result = train(spec.but(bags=4, rounds=1), device="cpu")
+        found = {name: value for name, value in result.cost.items() if name != "peak_memory_mb"}
+        assert set(found) == {f"{kind}_{m}" for kind in ("epoch_s", "ratio") for m in TIMED} | {"e_step_share"}
         assert min(found.values()) > 0 and found["ratio_dllp"] == 1
-        for method in timing.TIMED:
+        for method in TIMED:
             assert found[f"ratio_{method}"] == pytest.approx(found[f"epoch_s_{method}"] / found["epoch_s_dllp"])
-        assert result["bags"]["train"]["bags"] == 4 and "curves" not in result
+        assert result.bags["train"]["bags"] == 4 and not result.curves
+        assert result.metrics == {"last": {}}  # a rerun has the same
 
-    def test_methods_take_turns_and_each_sees_every_instance_once_a_round(self):
+    def test_methods_take_turns_and_each_sees_every_instance_once_a_round(self, monkeypatch):
         """Timed one after the other, a slower hour of the machine would be one method's."""
         data, log = made(), []
         bags, _, _ = bags_of(spec_of(bags=20), data)
@@ -253,15 +280,14 @@ class TestTiming:
             def set_learning_rate(self, rate):
                 pass
 
-        def method(spec, data):
-            return Noted(spec["loss"])
-
-        timing.durations(spec_of(epochs=3), data, bags, method, lessons)
+        monkeypatch.setattr(task_timing, "method_of", lambda loss, spec, data: Noted(loss))
+        (spec,) = (run.spec for run in SMOKE if run.spec.task == "durations")
+        task_timing.durations(spec.but(rounds=3), data, bags)
         turns = [(name, sum(n for _, n in seen)) for name, seen in itertools.groupby(log, lambda entry: entry[0])]
         m = len(bags.indices)
-        one_round = [(name, m) for name in (*timing.TIMED[:-1], "mle_llp, E-step", "mle_llp")]
-        assert [name for name, _ in turns[:4]] == list(timing.TIMED) and turns[4:] == 3 * one_round
-        assert timing.TIMED[-1] == "mle_llp"
+        one_round = [(name, m) for name in (*TIMED[:-1], "mle_llp, E-step", "mle_llp")]
+        assert [name for name, _ in turns[:4]] == list(TIMED) and turns[4:] == 3 * one_round
+        assert TIMED[-1] == "mle_llp"
 
 
 class TestChecks:
@@ -281,16 +307,16 @@ class TestChecks:
                 assert phi.sum() == pytest.approx(y)
 
     def test_the_equations_hold(self):
-        found = equations.check(seed=1, largest=7, bags=10)
+        found = checks.check(seed=1, largest=7, bags=10)
         for name in ("posterior_error", "likelihood_error", "gradient_error"):
             assert 0 < found[name] < 1e-10, name
         assert 0 <= found["likelihood_fall"] < 1e-9 and 0 < found["float32_error"] < 1e-4
 
     def test_a_wrong_posterior_does_not_pass(self, monkeypatch):
         """A check that cannot fail is no evidence."""
-        right = equations.posterior
-        monkeypatch.setattr(equations, "posterior", lambda *bags: (right(*bags)[0].flip(1), right(*bags)[1] + 0.01))
-        found = equations.check(seed=1, largest=3, bags=10)
+        right = checks.posterior
+        monkeypatch.setattr(checks, "posterior", lambda *bags: (right(*bags)[0].flip(1), right(*bags)[1] + 0.01))
+        found = checks.check(seed=1, largest=3, bags=10)
         for name in ("posterior_error", "gradient_error", "likelihood_fall"):
             assert found[name] > 0.01, name
         assert found["likelihood_error"] == pytest.approx(0.01)

@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 
 from papers.mle_llp import lattice
 from papers.mle_llp.lattice import lattice_posterior
-from papers.mle_llp.posterior import count_loss, counts_of, posterior
+from papers.mle_llp.loss import count_loss, counts_of, posterior
 from shared.bags import BagError
 
 SOLVERS = pytest.mark.parametrize("solve", [lattice_posterior, posterior])

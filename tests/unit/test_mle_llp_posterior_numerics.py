@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from papers.mle_llp.lattice import lattice_posterior
-from papers.mle_llp.posterior import count_loss, posterior
+from papers.mle_llp.loss import count_loss, posterior
 
 SOLVERS = pytest.mark.parametrize("solve", [lattice_posterior, posterior])
 CLASSES = pytest.mark.parametrize("n_classes", [2, 3])

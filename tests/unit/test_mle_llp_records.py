@@ -11,11 +11,11 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from papers.mle_llp.plan import plan
 
 from papers.mle_llp import figures, tables, timing
 from papers.mle_llp.data import Data
-from papers.mle_llp.plan import plan
-from papers.mle_llp.train import STOP_CHANGE, convergence, scores
+from papers.mle_llp.task_learning import STOP_CHANGE, convergence, scores
 from shared.records import store
 from shared.training import Inputs
 

@@ -15,10 +15,12 @@ from torch import nn
 from papers.mle_llp.data import Data
 from papers.mle_llp.em import expectation, single, stops_at
 from papers.mle_llp.enumeration import enumerated_posterior
-from papers.mle_llp.plan import plan
-from papers.mle_llp.posterior import count_loss
-from papers.mle_llp.train import convergence, lessons, network_of, train
+from papers.mle_llp.loss import count_loss
+from papers.mle_llp.method import lessons, network_of
+from papers.mle_llp.task_learning import convergence
+from papers.mle_llp.train import train
 from shared.bags import Bags, variable_size
+from shared.config import plan
 from shared.methods import LossMethod, kl_loss
 from shared.training import Inputs, Schedule, fit
 
@@ -27,11 +29,14 @@ LOSSES = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
 # Every number that a run of the smoke tier depends on, so that the tier may change without these tests.
 SETTINGS = (
     {"dataset": "digits", "classes": "3 8", "bags": 30, "smallest": 2, "largest": 12, "test_bags": 0}
-    | {"validation_instances": 20, "counts": "true", "seed": 0, "network": "mlp", "hidden": 32, "start": "even"}
-    | {"epochs": 4, "stop_change": 0, "images_per_batch": 16, "learning_rate": 0.003, "weight_decay": 0}
-    | {"schedule": "constant", "augment": False, "noise": 100, "generator_width": 16, "proportion_weight": 1}
-    | {"gan_beta1": 0.5, "precision": "fp32"}
+    | {"validation_instances": 20, "counts": "given", "seed": 0, "network": "mlp", "hidden": 32, "start": "even"}
+    | {"epochs": 4, "images_per_batch": 16, "learning_rate": 0.003, "weight_decay": 0}
+    | {"schedule": "constant", "precision": "fp32"}
 )
+OF_ONE_LOSS = {
+    "llp_gan": {"noise": 100, "generator_width": 16, "proportion_weight": 1, "gan_beta1": 0.5},
+    "mle_llp": {"stop_change": 0},
+}
 CURVES = {  # of seed 1
     "mle_llp": {
         "train_loss": [0.691655, 0.678053, 0.643772, 0.576059],
@@ -46,8 +51,8 @@ CURVES = {  # of seed 1
 
 
 def spec_of(loss, **more):
-    run = next(run for run in plan("smoke") if run.spec["loss"] == loss)
-    return {**run.spec, **SETTINGS, **more}
+    run = next(run for run in plan("mle_llp", "smoke") if run.method == loss)
+    return run.spec.but(**{**SETTINGS, **OF_ONE_LOSS.get(loss, {}), **more})
 
 
 def made(n=90, n_classes=2, seed=0):
@@ -83,7 +88,7 @@ class Watch:
 def watch(spec, data, bags, epochs=2):
     """What a method is given, batch by batch."""
     method = Watch()
-    learned, more = lessons(spec, data, bags)
+    learned, more = lessons(spec.loss, data, bags, spec.images_per_batch)
     settings = {"epochs": epochs, "schedule": Schedule("constant", 1.0), "seed": 0, "evaluate": lambda method: {}}
     fit(method, data.inputs, learned, **settings, **more)
     return method.seen
@@ -179,10 +184,10 @@ class TestStopping:
     def test_a_run_that_stops_is_the_beginning_of_the_run_that_does_not(self, data_root):
         """And what is recorded of a run at equal epochs, its `stop_epoch`, is where the rule does stop."""
         longer = {"epochs": 10, "learning_rate": 0.02}
-        whole = train(spec_of("mle_llp", **longer), device="cpu")["curves"]
+        whole = train(spec_of("mle_llp", **longer), device="cpu").curves
         moves, lengths = np.abs(np.diff(whole["log_likelihood"])), []
         for change in (9.0, *np.sort(moves)[:2] * 1.001, moves.min() * 0.999):
-            curves = train(spec_of("mle_llp", stop_change=float(change), **longer), device="cpu")["curves"]
+            curves = train(spec_of("mle_llp", stop_change=float(change), **longer), device="cpu").curves
             n = stops_at(whole["log_likelihood"], change)
             assert curves == {name: values[:n] for name, values in whole.items()}
             lengths.append(n)
@@ -298,7 +303,7 @@ class TestMinibatches:
     def test_training_works_with_batches_shorter_than_a_bag_and_longer_than_all(self, size, data_root):
         rate = {2: 0.003, 1000: 0.03}[size]  # 1000: one step an epoch
         spec = spec_of("mle_llp", images_per_batch=size, learning_rate=rate, epochs={2: 2, 1000: 12}[size])
-        assert train(spec, device="cpu")["metrics"]["last"]["accuracy"] > 85
+        assert train(spec, device="cpu").metrics["last"]["accuracy"] > 85
 
 
 class TestTrain:
@@ -307,36 +312,38 @@ class TestTrain:
     @pytest.mark.parametrize("loss", LOSSES)
     def test_a_method_learns_to_tell_two_digits_apart(self, loss, data_root):
         result = train(spec_of(loss, epochs=8), device="cpu")
-        assert result["metrics"]["last"]["accuracy"] > 85
+        assert result.metrics["last"]["accuracy"] > 85
 
-        curves = result["curves"]
+        curves = result.curves
         shared = {"epoch", "train_loss", "test_accuracy", "test_class_accuracy", "validation_loss"}
         assert shared <= set(curves) and ("log_likelihood" in curves) == (loss == "mle_llp")
         assert curves["epoch"] == list(range(1, 9)) and {len(values) for values in curves.values()} == {8}
-        for rule, metrics in result["metrics"].items():
+        for rule, metrics in result.metrics.items():
             assert metrics["accuracy"] == curves["test_accuracy"][metrics["epoch"] - 1], rule
             of_class = curves["test_class_accuracy"]
             assert metrics["class_accuracy"] == of_class[metrics["epoch"] - 1]
-        assert set(result["metrics"]) == {"last", "bag-validation", "oracle"}
-        assert convergence(curves).items() <= result["metrics"]["last"].items()
-        assert result["bags"]["train"]["bags"] == 30
-        assert len({bags["sha256"] for bags in result["bags"].values()}) == 3
-        right = np.array(curves["test_accuracy"]) / 100 * result["bags"]["test"]["instances"]
+        assert set(result.metrics) == {"last", "bag-validation", "oracle"}
+        assert convergence(curves).items() <= result.metrics["last"].items()
+        assert result.bags["train"]["bags"] == 30
+        assert len({bags["sha256"] for bags in result.bags.values()}) == 3
+        right = np.array(curves["test_accuracy"]) / 100 * result.bags["test"]["instances"]
         np.testing.assert_allclose(right, np.rint(right), atol=1e-6)  # of test instances and of no others
-        assert set(result["data"]) == {"digits"} and result["device"] == "cpu"
-        assert result["cost"]["train_s"] > 0 and result["cost"]["peak_memory_mb"] > 0
-        json.dumps(result, allow_nan=False)
+        assert set(result.data) == {"digits"} and result.device == "cpu"
+        assert result.cost["train_s"] > 0 and result.cost["peak_memory_mb"] > 0
+        json.dumps(
+            {part: getattr(result, part) for part in ("metrics", "curves", "bags", "data", "cost")}, allow_nan=False
+        )
 
     @pytest.mark.parametrize("loss", LOSSES)
     def test_one_spec_gives_one_result_and_another_seed_another(self, loss, data_root):
         same = [train(spec_of(loss, epochs=2), device="cpu") for _ in range(2)]
-        assert all(same[0][part] == same[1][part] for part in ("metrics", "curves", "bags", "data"))
+        assert all(getattr(same[0], part) == getattr(same[1], part) for part in ("metrics", "curves", "bags", "data"))
         other = train(spec_of(loss, epochs=2, seed=1), device="cpu")
-        assert other["curves"] != same[0]["curves"] and other["bags"] != same[0]["bags"]
+        assert other.curves != same[0].curves and other.bags != same[0].bags
 
     def test_methods_of_one_seed_are_given_the_same_bags(self, data_root):
         results = [train(spec_of(loss, epochs=1), device="cpu") for loss in LOSSES]
-        assert all(result["bags"] == results[0]["bags"] for result in results)
+        assert all(result.bags == results[0].bags for result in results)
 
     @pytest.mark.parametrize("at", [4, 22])
     @pytest.mark.parametrize("loss", ["mle_llp", "llp_gan"])
@@ -346,7 +353,7 @@ class TestTrain:
 
         fractions, spec = [], spec_of(loss, epochs=3)
 
-        def report(fraction):
+        def report(fraction, numbers):
             fractions.append(fraction)
             if len(fractions) == at:
                 raise Killed
@@ -356,11 +363,11 @@ class TestTrain:
             train(spec, device="cpu", **session)
         resumed, straight = train(spec, device="cpu", **session), train(spec, device="cpu")
         assert fractions == sorted(fractions) and 0 < fractions[at - 1] < 1  # it did not start anew
-        assert all(resumed[part] == straight[part] for part in ("metrics", "curves", "bags", "data"))
+        assert all(getattr(resumed, part) == getattr(straight, part) for part in ("metrics", "curves", "bags", "data"))
 
     def test_the_likelihood_itself_is_what_em_climbs(self, data_root):
         of_em, direct = (
-            train(spec_of(loss, images_per_batch=10_000, epochs=1), device="cpu")["curves"]
+            train(spec_of(loss, images_per_batch=10_000, epochs=1), device="cpu").curves
             for loss in ("mle_llp", "mle_direct")
         )
         assert direct["train_loss"][0] == pytest.approx(-of_em["log_likelihood"][0], rel=1e-5)
@@ -370,7 +377,7 @@ class TestTrain:
 
         def accuracy(**more):
             spec = spec_of("mle_llp", bags=0, smallest=4, largest=4, **more)
-            return train(spec, device="cpu")["metrics"]["last"]["accuracy"]
+            return train(spec, device="cpu").metrics["last"]["accuracy"]
 
         assert min(accuracy(seed=seed) for seed in range(3)) > 85
         assert 25 < np.mean([accuracy(seed=seed, counts="permuted", epochs=10) for seed in range(5)]) < 65
@@ -378,7 +385,7 @@ class TestTrain:
     @pytest.mark.parametrize("loss", CURVES)
     def test_the_first_epochs_are_golden(self, loss, data_root):
         """Bags, initialisation, order, E-step and loss together; with other numbers every record is of another run."""
-        curves = train(spec_of(loss, seed=1), device="cpu")["curves"]
+        curves = train(spec_of(loss, seed=1), device="cpu").curves
         for name, values in CURVES[loss].items():
             assert curves[name] == pytest.approx(values, rel=1e-4), name
 
@@ -388,9 +395,10 @@ class TestTrain:
 def test_an_even_start_predicts_every_class_alike_and_the_default_does_not(network):
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     data = Data(Inputs(images, CPU), np.array([0, 1, 2, 0]), 2, None, ("a", "b", "c"), {})
+    width = {} if network == "mlp" else {"width": 8}
     with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
         p = {
-            start: network_of(spec_of("mle_llp", network=network, start=start, width=8), data)
+            start: network_of(spec_of("mle_llp", start=start).but(network=network, **width), data)
             .eval()(data.inputs.batch(np.arange(4)))
             .softmax(1)
             for start in ("even", "default")

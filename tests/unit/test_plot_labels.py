@@ -340,8 +340,8 @@ def test_history_goes_on_from_a_checkpoint(tmp_path, at):
     wanted = [whole.push(labels) for labels in matrices]
     for labels in matrices[:at]:
         first.push(labels)
-    checkpoint.save(tmp_path / "state.pt", {"key": "", "history": first.state_dict()})
-    second.load_state_dict(checkpoint.load(tmp_path / "state.pt", "")["history"])
+    checkpoint.keep(tmp_path / "state.pt", {"key": "", "history": first.state_dict()})
+    second.load_state_dict(checkpoint.resume(tmp_path / "state.pt", "")["history"])
     assert torch.equal(torch.stack([second.push(labels) for labels in matrices[at:]]), torch.stack(wanted[at:]))
     third, kept = LabelHistory(5), second.kept.clone()
     third.load_state_dict(second.state_dict())

@@ -1,19 +1,24 @@
 """Both stages of PLOT through `train`: who shares stage one, what stage two learns from, what a kill costs."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from papers.plot import student, teacher
-from papers.plot.plan import plan
-from papers.plot.train import bags_of, data_of, regions, train
+from papers.plot.data import bags_of, data_of
+from papers.plot.train import regions, train
 from shared import datasets
 from shared.bags import Bags
-from shared.training import fit
+from shared.config import ConfigError, Spec, SpecError, plan, read_config
+from shared.training import Augmentation, Inputs, fit
+from shared.training import data as shared_data
 
 CPU = torch.device("cpu")
-SMOKE = {run.spec["method"]: run.spec for run in plan("smoke") if run.spec["seed"] == 0 and run.spec["bag_size"] == 16}
-MOONS = {run.spec["method"]: run.spec for run in plan("smoke") if run.spec["dataset"] == "two_moons"}
+SMOKE = {run.method: run.spec for run in plan("plot", "smoke") if run.spec.seed == 0 and run.spec.bag_size == 16}
+MOONS = {run.method: run.spec for run in plan("plot", "smoke") if run.spec.dataset == "two_moons"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,9 +28,9 @@ def data_root(tmp_path_factory):
     datasets.fetch("two_moons", root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLP_DATA", str(root))
-        data_of.cache_clear()
+        shared_data.data_of.cache_clear()
         yield root
-    data_of.cache_clear()
+    shared_data.data_of.cache_clear()
 
 
 def session(folder, name="run", **more):
@@ -34,10 +39,11 @@ def session(folder, name="run", **more):
 
 @pytest.mark.parametrize("method", ["dllp", "dllp+sce+hard", "llp_vat+sce+hard", "llp_gan+sce+hard", "dllp+continued"])
 def test_it_learns_and_equal_specs_train_to_equal_numbers(method):
-    spec = {**SMOKE[method], "epochs": 8, "second_epochs": 8}
+    spec = SMOKE[method].but(epochs=8, second_epochs=8) if "+" in method else SMOKE[method].but(epochs=8)
     first, again = train(spec, device="cpu"), train(spec, device="cpu")
-    assert first["curves"] == again["curves"] and first["metrics"]["last"]["accuracy"] > 60
-    assert set(first["metrics"]) == {"last", "bag-validation", "oracle"}
+    assert first.curves == again.curves and first.metrics["last"]["accuracy"] > 60
+    assert set(first.metrics) == {"last", "bag-validation", "oracle"}
+    assert set(first.cost) == {"first_s", "train_s", "peak_memory_mb"}
 
 
 def test_stage_one_is_trained_once_and_shared(tmp_path, monkeypatch):
@@ -48,11 +54,54 @@ def test_stage_one_is_trained_once_and_shared(tmp_path, monkeypatch):
     train(SMOKE["dllp"], device="cpu", **session(tmp_path, "a"))
     shared = train(SMOKE["dllp+sce+hard"], device="cpu", **session(tmp_path, "b"))
     train(SMOKE["dllp+ce"], device="cpu", **session(tmp_path, "c"))
-    assert trained == [0, 0] and shared["curves"] == alone["curves"] and shared["metrics"] == alone["metrics"]
+    assert trained == [0, 0] and shared.curves == alone.curves and shared.metrics == alone.metrics
     for other in ({"seed": 1}, {"bag_size": 32}, {"learning_rate": 0.001}):
-        train({**SMOKE["dllp"], **other}, device="cpu", **session(tmp_path, "d"))
+        train(SMOKE["dllp"].but(**other), device="cpu", **session(tmp_path, "d"))
     train(SMOKE["dllp"], device="cpu", **{**session(tmp_path, "e"), "key": "spec-newer"})
     assert len(trained) == 6
+
+
+def with_knob(spec, section, value):
+    """The spec with one more key, `knob`, in a section."""
+    layout = read_config("plot").layout
+    sections = [replace(s, keys=(*s.keys, "knob")) if s.name == section else s for s in layout.sections]
+    return Spec(replace(layout, sections=tuple(sections)), {**read_config("plot").values, **spec, "knob": value})
+
+
+@pytest.fixture
+def teacher_reads_the_knob(monkeypatch):
+    """A stage one whose training depends on a value that was added to config.yaml."""
+    method_of = teacher.method_of
+
+    def reading(spec, *more):
+        method = method_of(spec, *more)
+        method.predict = lambda x, predict=method.predict: predict(x).pow(spec.knob)
+        return method
+
+    monkeypatch.setattr(teacher, "method_of", reading)
+
+
+@pytest.mark.parametrize("section", ["stages", "stage_two", "pseudo_labels", "sce"])
+def test_stage_one_cannot_read_a_value_that_is_not_in_what_it_is_shared_by(section, teacher_reads_the_knob):
+    """Else two runs that differ in it would share weights in silence, and one of the records would be wrong."""
+    with pytest.raises(SpecError, match=f"the stage 'teacher' reads 'knob' of the section '{section}'"):
+        train(with_knob(SMOKE["dllp+sce+hard"], section, 2), device="cpu")
+
+
+@pytest.mark.parametrize("section", ["bags", "images", "network", "perceptron", "training"])
+def test_runs_that_differ_in_what_stage_one_reads_do_not_share_it(section, teacher_reads_the_knob, tmp_path):
+    """Nobody has to list a new value by hand."""
+    kept = tmp_path / ".work/teachers"
+    for n, value in enumerate([1, -1], 1):
+        spec = with_knob(SMOKE["dllp"], section, value)
+        found = train(spec, device="cpu", **session(tmp_path, f"run{n}"))
+        assert len(list(kept.iterdir())) == n and found.metrics == train(spec, device="cpu").metrics
+
+
+def test_runs_that_differ_in_stage_two_alone_share_stage_one(tmp_path):
+    for n, spec in enumerate(SMOKE[method] for method in SMOKE if method.startswith("dllp")):
+        train(spec, device="cpu", **session(tmp_path, f"run{n}"))
+    assert n == 8 and len(list((tmp_path / ".work/teachers").iterdir())) == 1
 
 
 class Killed(BaseException):
@@ -65,7 +114,7 @@ def test_killed_in_either_stage_it_ends_in_the_same_numbers(tmp_path, method, at
     """Stage one, the labels of an epoch and the last five label matrices must all come back."""
     seen = []
 
-    def report(fraction):
+    def report(fraction, numbers):
         seen.append(fraction)
         if len(seen) == at:
             raise Killed
@@ -74,7 +123,7 @@ def test_killed_in_either_stage_it_ends_in_the_same_numbers(tmp_path, method, at
     with pytest.raises(Killed):
         train(spec, device="cpu", **kept, report=report)
     resumed, straight = train(spec, device="cpu", **kept), train(spec, device="cpu")
-    assert all(resumed[part] == straight[part] for part in ("metrics", "curves", "bags"))
+    assert all(getattr(resumed, part) == getattr(straight, part) for part in ("metrics", "curves", "bags"))
 
 
 def test_a_deadline_stops_either_stage(tmp_path):
@@ -98,8 +147,8 @@ class Oracle:
 def labelling(transport, right=20):
     labels = np.arange(30) % 3
     bags = Bags(np.arange(30), np.arange(0, 31, 6), np.full((5, 3), 1 / 3))
-    inputs = student.Inputs(np.arange(30, dtype=np.float32)[:, None], CPU)
-    spec = {"transport": transport, "epsilon": 1.0, "average": 5}
+    inputs = Inputs(np.arange(30, dtype=np.float32)[:, None], CPU)
+    spec = SimpleNamespace(transport=transport, epsilon=1.0, average=5)
     method = Oracle(torch.from_numpy(labels), right)
     return student.labelling(spec, inputs, bags, labels, method), method
 
@@ -137,20 +186,40 @@ def test_no_instance_label_reaches_training(monkeypatch):
     monkeypatch.setattr(student, "labelling", lambda s, i, b, labels, f: labelling_of(s, i, b, 9 - labels, f))
     after = train(spec, device="cpu")
     told = ("train_loss", "test_accuracy", "validation_loss")
-    assert all(before["curves"][name] == after["curves"][name] for name in told)
-    assert before["curves"]["td"] != after["curves"]["td"]
+    assert all(before.curves[name] == after.curves[name] for name in told)
+    assert before.curves["td"] != after.curves["td"]
 
 
 def test_bags_are_shared_by_all_methods_of_a_seed():
     labels = np.random.default_rng(0).integers(0, 10, 500)
-    hashes = {bags_of({**spec, "seed": 3}, labels, 10)[0].sha256() for spec in SMOKE.values()}
+    hashes = {bags_of(spec.but(seed=3), labels, 10)[0].sha256() for spec in SMOKE.values()}
     assert len(hashes) == 1
-    assert bags_of({**SMOKE["dllp"], "train_images": 100}, labels, 10)[0].indices.max() < 100
+    assert bags_of(SMOKE["dllp"].but(train_images=100), labels, 10)[0].indices.max() < 100
+
+
+def test_the_ceiling_is_refused_on_bags_of_many():
+    """It would train the proportion loss under the name of the labels."""
+    ceiling = next(run.spec for run in plan("plot", "smoke") if run.method == "supervised")
+    with pytest.raises(ConfigError, match="bags of 1"):
+        train(ceiling.but(bag_size=16), device="cpu")
+
+
+def test_pixels_are_from_minus_one_to_one_for_the_convolutional_network_alone():
+    """The range of LLP-GAN's generator; smaller networks read standardised images."""
+    layout, values = read_config("plot").layout, {**read_config("plot").values, "dataset": "digits"}
+    images = datasets.load("digits").x_test
+    found = data_of(Spec(layout, values), CPU)
+    assert torch.equal(
+        found.test.batch(np.arange(3)), (torch.from_numpy(images[:3]).float() / 127.5 - 1).permute(0, 3, 1, 2)
+    )
+    assert found.train.augment == Augmentation(shift=4, flip=True) and found.test.augment == Augmentation()
+    small = data_of(SMOKE["dllp"], CPU)
+    assert small.train.augment == Augmentation() and abs(float(small.train.batch(np.arange(1437)).mean())) < 1e-5
 
 
 def test_two_moons_leave_the_regions_of_figure_2():
     result = train(MOONS["dllp"], device="cpu")
-    grid = np.array(result["curves"]["grid"]).reshape(60, 60)
+    grid = np.array(result.curves["grid"]).reshape(60, 60)
     assert set(np.unique(grid)) <= {0, 1}
 
     class Left:

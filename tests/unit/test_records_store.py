@@ -6,13 +6,16 @@ import os
 
 import pytest
 
-from shared.records import ConfigError, read, read_index, record_path, store, tidy, write
+from shared.config import ConfigError
+from shared.records import OldRecord, read, read_index, record_path, store, write
 
 
 def record(run_id="toy/moons/kl/seed0", accuracy=50.0, **more):
     return {
         "id": run_id,
-        "spec": {"method": "kl", "seed": 0, "rate": 0.1, "augment": False, "sizes": [1, 2]},
+        "method": "kl",
+        "stand_in": "",
+        "spec": {"loss": "kl", "seed": 0, "rate": 0.1, "augment": False, "sizes": [1, 2]},
         "spec_hash": "s",
         "code": {"hash": "c", "commit": None, "dirty": False},
         "metrics": {"last": {"accuracy": accuracy, "epoch": 3}, "oracle": {"accuracy": accuracy + 1}},
@@ -90,14 +93,31 @@ def test_the_old_record_is_there_until_the_new_one_is_whole(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     "text",
-    ["", '{"schema": 1, "id": ', "[]", "{}", '{"schema": 99}'],
-    ids=["empty", "cut off", "list", "no schema", "later schema"],
+    ["", '{"schema": 2, "id": ', "[]", "{}", '{"schema": 99}', '{"schema": "1"}'],
+    ids=["empty", "cut off", "list", "no schema", "later schema", "no number"],
 )
 def test_a_damaged_record_is_named(tmp_path, text):
     path = write(tmp_path, record())
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"moons/kl/seed0\.json is not a record.*; delete it and run again"):
+    with pytest.raises(
+        ConfigError, match=r"moons/kl/seed0\.json is not a record.*; delete it and train again"
+    ) as error:
         read(tmp_path)
+    assert not isinstance(error.value, OldRecord)
+
+
+def test_a_record_of_an_earlier_schema_is_told_from_a_damaged_one(tmp_path):
+    path = write(tmp_path, record())
+    path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
+    with pytest.raises(OldRecord, match=r"moons/kl/seed0\.json is not a record of schema 2; delete it and train again"):
+        store.load(path)
+
+
+def test_method_and_stand_in_stand_beside_the_spec(tmp_path):
+    """Tables group by them; the spec holds nothing that its hash is not of."""
+    text = write(tmp_path, record(stand_in="a small network")).read_text().splitlines()
+    assert [line.split(":")[0].strip(' "') for line in text[1:5]] == ["schema", "id", "method", "stand_in"]
+    assert set(json.loads(text[5].partition(":")[2].rstrip(","))) == set(record()["spec"])
 
 
 def test_a_folder_without_an_index_gives_all_its_records_sorted(tmp_path):
@@ -164,16 +184,3 @@ def test_an_index_of_before_without_reasons_is_read(tmp_path):
     assert read_index(tmp_path) == index
     store.write_index(tmp_path, ["toy/moons/kl/seed0"])
     assert read_index(tmp_path) == index
-
-
-def test_tidy_has_a_row_for_each_selection_and_metric_and_the_columns_tables_group_by(tmp_path):
-    rows = tidy([record(), record("toy/moons/kl/seed1", 60.0)])
-    assert list(rows.columns) == [
-        *("id", "method", "seed", "rate", "augment"),
-        *("selection", "metric", "value"),
-        *("commit", "code_hash", "device", "finished"),
-    ]
-    assert len(rows) == 2 * 3
-    one = rows[(rows.id == "toy/moons/kl/seed1") & (rows.selection == "oracle")]
-    assert one.metric.tolist() == ["accuracy"] and one.value.tolist() == [61.0]
-    assert tidy([]).empty

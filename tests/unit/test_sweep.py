@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.records import Run, read, read_index, record_path, repository, store, sweep
+from shared.config import find, plan, repository
+from shared.records import read, read_index, record_path, store
+from shared.runs import sweep
 
 # A paper whose runs need no torch: what each does is its `loss`.
 TOY_TRAIN = """
 import json, os, signal, time
+from types import SimpleNamespace
 
 
 class Lacking(Exception):
@@ -26,7 +29,7 @@ class Lacking(Exception):
 
 
 def train(spec, *, device, key, checkpoint, deadline, report):
-    does, steps, resumed = spec["loss"], 0, 0
+    does, steps, resumed = spec.loss, 0, 0
     if does == "lacks" and not os.path.exists("data/photos"):
         raise Lacking("no photos in " + os.path.abspath("data/photos") + ";\\nget them")
     if does == "raises":
@@ -45,46 +48,38 @@ def train(spec, *, device, key, checkpoint, deadline, report):
             return None
         steps += 1
         time.sleep(0.02)
-        report(steps / 12)
-    value = float("nan") if does == "nan" else 10.0 * spec["seed"] + steps
-    return {"metrics": {"last": {"accuracy": value, "resumed": resumed}}, "cost": {"train_s": 0.0}, "says": "fine"}
+        report(steps / 12, {})
+    value = float("nan") if does == "nan" else 10.0 * spec.seed + steps
+    metrics = {"last": {"accuracy": value, "resumed": resumed}}
+    cost = {"train_s": 0.0}
+    return SimpleNamespace(metrics=metrics, cost=cost, device=device, says="fine", curves={}, bags={}, data={})
 """
-TOY_PLAN = """
-from shared.records.config import Run, specs, unique
+TOY_NAMES = """
+def method(spec):
+    return spec.loss
 
 
-def plan(tier):
-    return unique(_run(spec) for spec in specs("toy", tier))
-
-
-def _run(spec):
-    del spec["defaults"]
-    return Run(f"toy/none/{spec['loss']}/seed{spec['seed']}", spec, 0.5)
+def path(spec, method):
+    return f"none/{method}"
 """
 # A run of the paper ROT, slowed down and saved at every step.
 SLOW_TRAIN = """
 import time
 
 from papers.rot import train as rot
+from shared.config import plan
 
 
 def train(spec, *, report, checkpoint, **more):
-    def slowly(fraction):
-        report(fraction)
+    (like,) = (run for run in plan("rot", "smoke") if run.id == "rot/digits/rot/bag16/seed1")
+
+    def slowly(fraction, numbers):
+        report(fraction, numbers)
         time.sleep(0.03)
         with open(checkpoint.with_suffix(".steps"), "a") as steps:
             print(fraction, file=steps)
 
-    return rot.train(spec, report=slowly, checkpoint=checkpoint, checkpoint_every=0.0, **more)
-"""
-SLOW_PLAN = """
-from papers.rot.plan import plan as of_rot
-from shared.records.config import Run
-
-
-def plan(tier):
-    (like,) = (run for run in of_rot("smoke") if run.id == "rot/digits/rot/bag16/seed1")
-    return [Run("slow/digits/rot/bag16/seed1", {**like.spec, "epochs": 2}, 3.0)]
+    return rot.train(like.spec.but(epochs=2), report=slowly, checkpoint=checkpoint, checkpoint_every=0.0, **more)
 """
 
 
@@ -104,13 +99,15 @@ class House:
         return list((self.root / ".work").rglob("*.pt"))
 
     def grid(self, *experiments):
-        protocol = {key: {"value": value, "source": "assumed"} for key, value in (("loss", "fine"), ("seed", 0))}
-        tier = {"experiments": [{"name": str(grid), "grid": grid} for grid in experiments]}
+        both = (("loss", "fine"), ("seed", 0))
+        section = {key: {"value": value, "source": "assumed: a test"} for key, value in both}
+        tier = {"seconds": 0.5, "experiments": [{"name": str(grid), "grid": grid} for grid in experiments]}
         path = self.root / "papers" / self.paper / "config.yaml"
-        path.write_text(yaml.safe_dump({"protocol": protocol, "tiers": {"tiny": tier}}))
+        path.write_text(yaml.safe_dump({"sections": {"all": section}, "tiers": {"tiny": tier}}))
 
     def start(self, *args, **env):
-        command = [sys.executable, "-m", "shared.records.sweep", "--paper", self.paper, "--tier", "tiny", *args]
+        env = {"LLP_DATA": str(self.root / "data"), **env}
+        command = [sys.executable, "-m", "shared.runs.sweep", "--paper", self.paper, "--tier", "tiny", *args]
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **env}
         return subprocess.Popen(command, cwd=self.root, env=env, stderr=subprocess.PIPE, text=True)
 
@@ -143,13 +140,13 @@ def house(root, paper, **files):
 
 @pytest.fixture
 def toy(tmp_path):
-    return house(tmp_path / "checkout", "toy", train=TOY_TRAIN, plan=TOY_PLAN)
+    return house(tmp_path / "checkout", "toy", train=TOY_TRAIN, names=TOY_NAMES)
 
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory):
     """A sweep of six runs in which one is killed, one raises and one yields NaN; then the same call again."""
-    toy = house(tmp_path_factory.mktemp("troubled"), "toy", train=TOY_TRAIN, plan=TOY_PLAN)
+    toy = house(tmp_path_factory.mktemp("troubled"), "toy", train=TOY_TRAIN, names=TOY_NAMES)
     toy.grid({"loss": ["dies", "raises", "nan"]}, {"loss": "fine", "seed": [0, 1, 2]})
     toy.first = toy.sweep("--at-once", "2")
     toy.bytes = {path: path.read_bytes() for path in toy.folder.rglob("*.json")}
@@ -204,8 +201,9 @@ def test_a_dry_run_lists_what_would_run_with_estimates_and_exits_well(troubled):
 
 def test_a_record_holds_what_was_asked_and_what_it_took(troubled):
     record = store.load(troubled.path("toy/none/fine/seed2"))
-    assert record["spec"] == {"paper": "toy", "loss": "fine", "seed": 2}
-    assert record["spec_hash"] == Run("x", record["spec"], 1.0).spec_hash
+    assert record["spec"] == {"loss": "fine", "seed": 2}
+    (run,) = (run for run in plan("toy", "tiny", troubled.root) if run.id == record["id"])
+    assert record["spec_hash"] == run.spec_hash and (record["method"], record["stand_in"]) == ("fine", "")
     assert re.fullmatch(r"[0-9a-f]{16}", record["code"]["hash"]) and record["code"]["commit"] is None
     assert record["cost"]["wall_s"] >= 0 and record["environment"]["device"] == "cpu"
     assert record["environment"]["numpy"] and "torch" in record["environment"]
@@ -247,12 +245,12 @@ def test_a_run_that_lacks_its_data_is_neither_a_record_nor_a_failure(toy):
     stale = toy.path("toy/none/lacks/seed0").with_suffix(".log")
     store.write_text(stale, "Traceback of another day\n")
     status, said = toy.sweep()
-    assert status == 0 and said.count("NOT RUN, 2 runs: no photos in ./data/photos; get them\n") == 1
+    assert status == 0 and said.count("NOT RUN, 2 runs: no photos in $LLP_DATA/photos; get them\n") == 1
     assert said.count("no photos") == 1 and re.search(r"\[\d/3\] toy/none/fine/seed0", said)
     assert toy.statuses() == {"lacks/seed0": "missing", "lacks/seed1": "missing", "fine/seed0": "done"}
     assert {path.name for path in toy.folder.rglob("*") if path.is_file()} == {"seed0.json", store.INDEX}
     index = read_index(toy.folder)
-    assert [row["why"] for row in index.values()] == ["", *2 * ["no photos in ./data/photos; get them"]]
+    assert [row["why"] for row in index.values()] == ["", *2 * ["no photos in $LLP_DATA/photos; get them"]]
     status, said = toy.sweep("--only", "seed1")
     assert status == 0 and "NOT RUN, 1 runs" in said and read_index(toy.folder) == index
     (toy.root / "data" / "photos").touch()
@@ -264,7 +262,8 @@ def test_a_run_that_lacks_its_data_is_neither_a_record_nor_a_failure(toy):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, generated_data):
     """A sweep of one run of ROT: killed in the middle, then called again."""
-    slow = house(tmp_path_factory.mktemp("killed"), "slow", train=SLOW_TRAIN, plan=SLOW_PLAN)
+    slow = house(tmp_path_factory.mktemp("killed"), "slow", train=SLOW_TRAIN, names=TOY_NAMES)
+    slow.grid({"seed": 1})
     data = {"LLP_DATA": str(generated_data)}
     process = slow.start(**data)
     limit = time.time() + 100
@@ -311,10 +310,11 @@ def test_a_killed_and_resumed_run_ends_in_the_very_numbers_of_one_that_was_not(k
     (record,) = read(killed.folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    spec = find("rot", "smoke", "digits/rot/bag16/seed1").spec.but(epochs=2)
     try:
-        straight = train(record["spec"], device="cpu")
+        straight = train(spec, device="cpu")
     finally:
         torch.set_num_threads(threads)
     for part in ("metrics", "curves", "bags", "data"):
-        assert record[part] == json.loads(json.dumps(straight[part]))
+        assert record[part] == json.loads(json.dumps(getattr(straight, part)))
     assert len(record["curves"]["epoch"]) == 2

@@ -92,7 +92,7 @@ class Killed(BaseException):
 def test_killed_after_any_checkpoint_it_ends_in_the_same_numbers(straight, tmp_path, at):
     reports = itertools.count(1)
 
-    def report(fraction):
+    def report(fraction, numbers):
         if next(reports) == at:
             raise Killed
 
@@ -160,9 +160,24 @@ def test_every_bag_is_seen_once_an_epoch_in_another_order_each():
 
 
 def test_progress_is_reported_after_each_epoch_and_ends_at_one():
-    fractions = []
-    train(report=fractions.append)
+    fractions, numbers = [], []
+
+    def report(fraction, said):
+        fractions.append(fraction)
+        numbers.append(said)
+
+    curves = train(report=report)[1]["curves"]
     assert fractions == pytest.approx([1 / 3, 2 / 3, 1])
+    for epoch, said in enumerate(numbers):
+        assert said == {"epochs": 3, **{name: values[epoch] for name, values in curves.items()}}
+
+
+def test_after_a_checkpoint_progress_is_reported_without_numbers(tmp_path):
+    reports = []
+    train(checkpoint=tmp_path / "run.pt", checkpoint_every=0.0, report=lambda *said: reports.append(said))
+    assert [bool(numbers) for _, numbers in reports] == ([False] * STEPS + [True]) * EPOCHS
+    fractions = [fraction for fraction, _ in reports]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -184,30 +199,30 @@ class TestCheckpoint:
 
     @pytest.fixture
     def path(self, tmp_path):
-        checkpoint.save(tmp_path / "deep" / "run.pt", STATE)
+        checkpoint.keep(tmp_path / "deep" / "run.pt", STATE)
         return tmp_path / "deep" / "run.pt"
 
     def test_it_comes_back_and_nothing_lies_beside_it(self, path):
-        assert same(checkpoint.load(path, "k"), STATE)
+        assert same(checkpoint.resume(path, "k"), STATE)
         assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
 
     def test_of_another_configuration_it_is_not_resumed(self, path):
-        assert checkpoint.load(path, "other") is None
+        assert checkpoint.resume(path, "other") is None
 
     def test_where_there_is_none_training_starts_anew(self, tmp_path):
-        assert checkpoint.load(tmp_path / "none.pt", "k") is None
+        assert checkpoint.resume(tmp_path / "none.pt", "k") is None
 
     def test_cut_off_anywhere_it_is_ignored(self, path):
         whole = path.read_bytes()
         for length in [*range(0, 200, 7), *range(200, len(whole) - 1, 97), len(whole) - 1]:
             path.write_bytes(whole[:length])
-            assert checkpoint.load(path, "k") is None, f"cut off at {length}"
+            assert checkpoint.resume(path, "k") is None, f"cut off at {length}"
 
     def test_with_flipped_bytes_it_raises_nothing(self, path):
         whole, draw = path.read_bytes(), np.random.default_rng(0)
         for at in draw.choice(len(whole), 300, replace=False):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ int(draw.integers(1, 256))]) + whole[at + 1 :])
-            assert isinstance(checkpoint.load(path, "k"), dict | None)
+            assert isinstance(checkpoint.resume(path, "k"), dict | None)
 
     @pytest.mark.parametrize(
         "content",
@@ -216,12 +231,12 @@ class TestCheckpoint:
     )
     def test_of_other_content_it_is_ignored(self, path, content):
         path.write_bytes(content)
-        assert checkpoint.load(path, "k") is None
+        assert checkpoint.resume(path, "k") is None
 
     @pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), {"epoch": 1}], ids=["list", "tensor", "no key"])
     def test_of_another_shape_it_is_ignored(self, path, content):
         torch.save(content, path)
-        assert checkpoint.load(path, "k") is None
+        assert checkpoint.resume(path, "k") is None
 
     @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     @pytest.mark.parametrize("wrapped", [True, False], ids=["torch.save", "pickle"])
@@ -232,7 +247,7 @@ class TestCheckpoint:
 
         with open(path, "wb") as stream:
             (torch.save if wrapped else pickle.dump)({"key": "k", "method": Hostile()}, stream)
-        assert checkpoint.load(path, "k") is None
+        assert checkpoint.resume(path, "k") is None
         assert not (tmp_path / "owned").exists()
 
     def test_a_save_that_fails_keeps_the_one_before(self, path, monkeypatch):
@@ -241,8 +256,8 @@ class TestCheckpoint:
 
         monkeypatch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space"):
-            checkpoint.save(path, {**STATE, "epoch": 4})
-        assert checkpoint.load(path, "k")["epoch"] == 3
+            checkpoint.keep(path, {**STATE, "epoch": 4})
+        assert checkpoint.resume(path, "k")["epoch"] == 3
 
 
 def test_a_run_beside_a_damaged_checkpoint_trains_from_the_start(straight, tmp_path):
@@ -314,7 +329,7 @@ def test_renewed_targets_outlive_a_kill(tmp_path, at):
     straight = train(renew=labelling())
     reports = itertools.count(1)
 
-    def report(fraction):
+    def report(fraction, numbers):
         if next(reports) == at:
             raise Killed
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from papers.rot import train as rot
-from papers.rot.plan import plan
-from shared.training import loop
+from shared.config import find, plan
+from shared.training import data, loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 
@@ -20,13 +20,12 @@ N_TRAIN, N_TEST = 96, 32
 
 
 def spec_of(tier, loss, bag_size):
-    (run,) = (run for run in plan(tier) if run.id == f"rot/cifar10/{loss}/bag{bag_size}/seed0")
-    return {**run.spec, **TOY}
+    return find("rot", tier, f"cifar10/{loss}/bag{bag_size}/seed0").spec.but(**TOY)
 
 
 @pytest.fixture(autouse=True)
 def few_images(data_root, monkeypatch):
-    load = rot.datasets.load
+    load = data.datasets.load
 
     def few(name):
         whole = load(name)
@@ -37,9 +36,10 @@ def few_images(data_root, monkeypatch):
             n_classes=whole.n_classes,
         )
 
-    monkeypatch.setattr(rot.datasets, "load", few)
+    monkeypatch.setattr(data.datasets, "load", few)
+    data.data_of.cache_clear()
     yield
-    rot.data_of.cache_clear()
+    data.data_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def clock(monkeypatch):
 @pytest.mark.parametrize("tier", ["gpu", "paper"])
 def test_a_run_starts_pauses_and_ends_in_the_numbers_of_one_that_did_not_pause(tier, loss, bag_size, tmp_path, clock):
     spec = spec_of(tier, loss, bag_size)
-    assert spec["network"] == "resnet18" and spec["augment"] and spec["precision"] in ("bf16", "fp32")
+    assert spec.network == "resnet18" and spec.augment and spec.precision in ("bf16", "fp32")
     straight = rot.train(spec, device="cpu")
     calls, result = 0, None
     while result is None:
@@ -79,16 +79,16 @@ def test_a_run_starts_pauses_and_ends_in_the_numbers_of_one_that_did_not_pause(t
         assert calls < 10
     assert calls > 1
     for part in ("metrics", "curves", "bags", "data"):
-        assert result[part] == straight[part]
+        assert getattr(result, part) == getattr(straight, part)
 
-    assert result["curves"]["epoch"] == [1, 2] and set(result["metrics"]) == {"last", "bag-validation", "oracle"}
-    assert all(0 <= value <= 100 for value in result["curves"]["test_accuracy"])
-    assert result["cost"]["peak_memory_mb"] > 0 and result["device"] == "cpu"
-    json.dumps({key: result[key] for key in ("metrics", "curves", "bags", "data", "cost")}, allow_nan=False)
+    assert result.curves["epoch"] == [1, 2] and set(result.metrics) == {"last", "bag-validation", "oracle"}
+    assert all(0 <= value <= 100 for value in result.curves["test_accuracy"])
+    assert result.cost["peak_memory_mb"] > 0 and result.device == "cpu"
+    json.dumps({key: getattr(result, key) for key in ("metrics", "curves", "bags", "data", "cost")}, allow_nan=False)
 
 
 def test_the_gpu_tier_runs_its_network_in_bfloat16_and_its_loss_in_float32(monkeypatch):
-    spec, seen = {**spec_of("gpu", "kl", 16), "epochs": 1}, set()
+    spec, seen = spec_of("gpu", "kl", 16).but(epochs=1), set()
     network_of, loss_of = rot.network_of, rot.loss_of
 
     def watched_network(*arguments):
@@ -113,14 +113,14 @@ def test_the_gpu_tier_runs_its_network_in_bfloat16_and_its_loss_in_float32(monke
 
 def test_methods_of_one_seed_see_the_same_bags_and_seeds_do_not():
     labels = np.arange(N_TRAIN) % 10
-    kl, other = ({**spec_of("gpu", loss, 16)} for loss in ("kl", "rot"))
-    hashes = [rot.bags_of(spec, labels, 10)[0].sha256() for spec in (kl, other, {**kl, "seed": 1})]
+    kl, other = (spec_of("gpu", loss, 16) for loss in ("kl", "rot"))
+    hashes = [rot.bags_of(spec, labels, 10)[0].sha256() for spec in (kl, other, kl.but(seed=1))]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_permuted_proportions_keep_the_bags_and_break_the_pairing():
     spec, labels = spec_of("gpu", "kl", 16), np.random.default_rng(0).integers(0, 10, N_TRAIN)
-    true, permuted = (rot.bags_of({**spec, "proportions": p}, labels, 10)[0] for p in ("true", "permuted"))
+    true, permuted = (rot.bags_of(spec.but(proportions=p), labels, 10)[0] for p in ("given", "permuted"))
     np.testing.assert_array_equal(true.indices, permuted.indices)
     assert not np.array_equal(true.proportions, permuted.proportions)
 
@@ -132,7 +132,7 @@ def test_held_out_bags_are_not_trained_on():
 
 
 def test_a_check_of_the_equations_needs_no_data(monkeypatch):
-    monkeypatch.setattr(rot.equations, "check", lambda seed: {"prop2_value_error": 1e-16 * seed})
-    (run,) = (run for run in plan("paper") if run.spec["loss"] == "equations")
+    monkeypatch.setattr(rot, "check", lambda seed: {"prop2_value_error": 1e-16 * seed})
+    (run,) = (run for run in plan("rot", "paper") if run.spec.task == "check")
     result = rot.train(run.spec, device="cpu")
-    assert result["metrics"] == {"last": {"prop2_value_error": 0.0}} and result["cost"]
+    assert result.metrics == {"last": {"prop2_value_error": 0.0}} and result.cost

@@ -169,7 +169,7 @@ def test_equal_seeds_train_alike_and_a_killed_run_goes_on_to_the_same_numbers(ho
     images, _ = holograms
     kept = {"key": "k", "checkpoint": tmp_path / "d.pt", "checkpoint_every": 0.0}
 
-    def kill(fraction):
+    def kill(fraction, numbers):
         if 0.3 < fraction:
             raise KeyboardInterrupt
 

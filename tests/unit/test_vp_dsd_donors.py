@@ -6,28 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from papers.vp_dsd.imaging.holograms import CLASSES
 from papers.vp_dsd.learning import donors
 from papers.vp_dsd.learning.donors import assigned_proportions, draw_donors, merged, proportion_error
+from papers.vp_dsd.names import CLASSES
 from shared.bags import BagError
+from shared.config import find
 from shared.datasets import DatasetError
 
-SPEC = {
-    "seed": 0,
-    "train_subjects": 60,
-    "validation_subjects": 5,
-    "test_subjects": 20,
-    "donor_cells": 100,
-    "cbc_cells": 100,
-    "mean_proportions": [0.30, 0.085, 0.615],
-    "concentration": 40,
-    "monocyte_limit": 0.12,
-}
+SPEC = find("vp_dsd", "quick", "wbc_stained/kl/seed0").spec.but(
+    train_subjects=60, validation_subjects=5, test_subjects=20
+)
 LABELS = np.random.default_rng(0).choice(3, 300, p=[0.2, 0.2, 0.6])
 
 
 def drawn(labels=LABELS, n_train=200, **more):
-    return draw_donors({**SPEC, **more}, labels, n_train)
+    return draw_donors(SPEC.but(**more), labels, n_train)
 
 
 def same(one, other):
@@ -101,7 +94,7 @@ def test_without_the_stained_cells_it_says_what_to_run(tmp_path, monkeypatch):
     monkeypatch.setenv("LLP_DATA", str(tmp_path))
     donors.data_of.cache_clear()
     with pytest.raises(DatasetError, match="fetch wbc_stained"):
-        donors.stained_cells("lenet", torch.device("cpu"))
+        donors.stained_cells(torch.device("cpu"))
 
 
 class TestError:

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import cross_entropy, one_hot
 
-from papers.vp_dsd.learning import equations
+from papers.vp_dsd.checks import check
 from papers.vp_dsd.loss import COSTS, entropy, mse_loss, vertex_costs, vp_loss
 from shared.bags import segment_sum
 from shared.training import axis_seed
@@ -30,7 +30,7 @@ def problem(sizes=(5, 9, 3), n_classes=3, seed=0, counts=False):
 
 
 def test_equation_1_its_dual_and_its_multipliers_hold_on_random_bags():
-    worst = equations.check(seed=0)
+    worst = check(seed=0)
     assert worst.pop("splits_beyond") == 0
     assert max(worst.values()) < 1e-8, worst
 

@@ -2,12 +2,12 @@
 
 import pandas
 import pytest
+from papers.vp_dsd.plan import plan
+from shared.records.summary import planned_rows
 
 from papers.vp_dsd import figures, tables
-from papers.vp_dsd.plan import plan
 from shared.comparison import reported
 from shared.records import store
-from shared.records.summary import planned_rows
 from tests.reading import markdown
 
 CLASSES = ("lymphocyte", "monocyte", "granulocyte")

@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from papers.vp_dsd.data import image_bags
 from papers.vp_dsd.detection.layers import ComplexConvs
 from papers.vp_dsd.detection.network import DeepSparseDetector, object_images
+from papers.vp_dsd.imaging.crops import crops
 from papers.vp_dsd.imaging.holograms import Cells, Holograms
 from papers.vp_dsd.imaging.optics import Optics
 from papers.vp_dsd.learning.rivals import method_of
-from papers.vp_dsd.regression.crops import Encoded, LeNet, crops, image_bags, with_moduli
-from papers.vp_dsd.regression.networks import CFCRN, network_of, resnet, shares
+from papers.vp_dsd.regression.networks import CFCRN, Encoded, LeNet, network_of, resnet, shares, with_moduli
 from shared.bags import BagError
+from shared.config import find
 from shared.training import Inputs, Schedule, fit
 
 CPU = torch.device("cpu")
-SPEC = {"width": 8, "crop": 16, "hidden": 8, "learning_rate": 0.001, "bags_per_batch": 6, "loss": "kl"}
+SETTINGS = {"width": 8, "crop": 16, "hidden": 8}
+LEARNING = find("vp_dsd", "smoke", "simulated_holograms/kl/seed0").spec.but(learning_rate=0.001, bags_per_batch=6)
 ROWS = [
     ("direct", "resnet18"),
     ("direct", "encoder"),
@@ -127,16 +130,23 @@ class TestBags:
             image_bags(made(), 0, np.array([0, 1, 2, 2, 2, 3, 4, 5, 6]))
 
 
+def spec_of(predictor, network, **more):
+    """A spec of a row of Table 3, with the settings above that it reads."""
+    spec = find("vp_dsd", "smoke", "simulated_holograms/oracle-encoder-kl/seed0").spec
+    spec = spec.but(predictor=predictor, network=network)
+    return spec.but(**{key: value for key, value in {**SETTINGS, **more}.items() if key in spec})
+
+
 def task(predictor, network, encoder):
     """A row's network, its inputs and its training bags."""
     torch.manual_seed(1)
     holograms = made()
     width = 16 if network == "resnet18" else 8
-    model = network_of({**SPEC, "predictor": predictor, "network": network, "width": width}, 3, encoder)
+    model = network_of(spec_of(predictor, network, width=width), 3, encoder if network == "encoder" else None)
     x = object_images(torch.from_numpy(holograms.images), holograms.optics, 1.0)
     cells = holograms.cells.offsets if predictor == "oracle" else None
     if predictor == "oracle":
-        x = crops(x, cells, holograms.cells.centres, getattr(model, "size", SPEC["crop"]))
+        x = crops(x, cells, holograms.cells.centres, getattr(model, "size", SETTINGS["crop"]))
     if network == "encoder":
         model.start(x)
     return model, Inputs(x, CPU), image_bags(holograms, 0, cells)
@@ -146,8 +156,8 @@ def task(predictor, network, encoder):
 def test_every_row_of_table_3_learns_from_proportions(predictor, network, encoder):
     model, inputs, bags = task(predictor, network, encoder)
     assert model(inputs.batch(bags.indices[:5])).shape == (5, 3)
-    method, bags, more = method_of(SPEC, model, inputs, bags, np.full(len(inputs), -1))
-    schedule = Schedule("constant", SPEC["learning_rate"])
+    method, bags, more = method_of(LEARNING, model, inputs, bags, np.full(len(inputs), -1))
+    schedule = Schedule("constant", LEARNING.learning_rate)
     fitted = fit(method, inputs, bags, epochs=6, schedule=schedule, seed=0, evaluate=lambda method: {}, **more)
     losses = fitted["curves"]["train_loss"]
     assert losses[-1] < losses[0] - 0.01
@@ -201,13 +211,13 @@ def test_lenet_is_that_of_32_pixels():
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("row", "says"),
     [
-        ({"predictor": "direct", "network": "lenet"}, "no predictor 'direct' with network 'lenet'"),
-        ({"predictor": "oracle", "network": "c_fcrn"}, "no predictor 'oracle'"),
-        ({"predictor": "direct", "network": "resnet34"}, "34 layers, 8 wide: take 18, or 50, 101, 152"),
+        (("direct", "lenet"), "no predictor 'direct' with network 'lenet'"),
+        (("oracle", "c_fcrn"), "no predictor 'oracle'"),
+        (("direct", "resnet34"), "34 layers, 8 wide: take 18, or 50, 101, 152"),
     ],
 )
-def test_rows_that_table_3_does_not_have(encoder, more, says):
+def test_rows_that_table_3_does_not_have(row, says):
     with pytest.raises(ValueError, match=says):
-        network_of({**SPEC, **more}, 3, encoder)
+        network_of(spec_of(*row), 3, None)

@@ -9,15 +9,15 @@ import torch
 from papers.vp_dsd.learning.classifier import network_of, whitening
 from papers.vp_dsd.learning.feature_label import flm_loss, match
 from papers.vp_dsd.learning.prototypes import PrototypicalClustering
-from papers.vp_dsd.learning.rivals import LOSSES, PRETRAINED, method_of
+from papers.vp_dsd.learning.rivals import RIVALS, method_of
 from papers.vp_dsd.loss import entropy
 from shared.bags import Bags, segment_mean
+from shared.config import find
 from shared.methods import Batch, kl_loss
 from shared.training import Inputs, Schedule, accuracy, fit, predictions
 
 CPU = torch.device("cpu")
-SPEC = {
-    "seed": 0,
+SETTINGS = {
     "hidden": 16,
     "learning_rate": 0.01,
     "bags_per_batch": 8,
@@ -29,14 +29,16 @@ SPEC = {
     "pc_temperature": 0.1,
     "pc_epsilon": 0.05,
     "transport": "hard",
-    "epsilon": 0.1,
     "second_loss": "ce",
-    "sce_alpha": 1,
-    "sce_beta": 1,
-    "log_zero": -4,
     "average": 2,
     "mixup": 0,
 }
+
+
+def spec_of(loss, **more):
+    """The smoke spec of a loss, with the settings above that it reads."""
+    spec = find("vp_dsd", "smoke", f"simulated_holograms/{loss}/seed0").spec
+    return spec.but(**{key: value for key, value in SETTINGS.items() if key in spec}, **more)
 
 
 def cells(n_bags=40, seed=0, concentration=1):
@@ -53,8 +55,8 @@ def cells(n_bags=40, seed=0, concentration=1):
 def train(spec, network, epochs, data, **session):
     inputs, bags, labels = data
     method, learned, more = method_of(spec, network, inputs, bags, labels)
-    schedule = Schedule("constant", spec["learning_rate"])
-    settings = {"epochs": epochs, "schedule": schedule, "seed": spec["seed"], "evaluate": lambda method: {}}
+    schedule = Schedule("constant", spec.learning_rate)
+    settings = {"epochs": epochs, "schedule": schedule, "seed": spec.seed, "evaluate": lambda method: {}}
     return method, fit(method, inputs, learned, **settings, **more, **session)
 
 
@@ -65,19 +67,21 @@ def data():
 
 @pytest.fixture(scope="module")
 def pretrained(data):
-    network = network_of(SPEC, 3, 3, CPU)
-    train({**SPEC, "loss": "kl"}, network, 15, data)
+    network = network_of(spec_of("kl"), 3, 3, CPU)
+    train(spec_of("kl"), network, 15, data)
     return network
 
 
 def start(loss, pretrained):
-    return copy.deepcopy(pretrained) if loss in PRETRAINED else network_of(SPEC, 3, 3, CPU)
+    """The network that a loss starts from: one trained with KL if it has epochs of that."""
+    spec = spec_of(loss)
+    return copy.deepcopy(pretrained) if "pretrain_epochs" in spec else network_of(spec, 3, 3, CPU)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", RIVALS)
 def test_every_method_learns_to_tell_the_cells_from_proportions(loss, data, pretrained):
     inputs, _, labels = data
-    method, _ = train({**SPEC, "loss": loss}, start(loss, pretrained), 25, data)
+    method, _ = train(spec_of(loss), start(loss, pretrained), 25, data)
     p = predictions(method, inputs, np.arange(len(labels)))
     torch.testing.assert_close(p.sum(1), torch.ones(len(p)))
     assert accuracy(method, inputs, labels, np.flatnonzero(labels >= 0)) > (
@@ -90,16 +94,16 @@ def test_the_vp_loss_ends_surer_of_single_cells_than_kl_where_bags_are_alike(los
     """Section 3: proportions that hardly vary leave KL near their entropy, 1.02 nats here; VP commits to labels."""
     data = cells(concentration=10)
     everything = np.arange(len(data[2]))
-    methods = [train({**SPEC, "loss": name}, copy.deepcopy(pretrained), 10, data)[0] for name in ("kl", loss)]
+    methods = [train(spec_of(name), copy.deepcopy(pretrained), 10, data)[0] for name in ("kl", loss)]
     of_kl, of_vp = (float(entropy(predictions(method, data[0], everything))) for method in methods)
     assert of_kl > 0.9 and of_vp < 0.6
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", RIVALS)
 def test_stopped_and_resumed_it_ends_in_the_same_numbers(loss, data, pretrained, tmp_path):
-    spec, session = {**SPEC, "loss": loss}, {"key": "spec", "checkpoint": tmp_path / "run.pt", "checkpoint_every": 0.0}
+    spec, session = spec_of(loss), {"key": "spec", "checkpoint": tmp_path / "run.pt", "checkpoint_every": 0.0}
 
-    def stop(fraction):
+    def stop(fraction, numbers):
         if fraction > 0.4:
             raise KeyboardInterrupt
 
@@ -112,37 +116,37 @@ def test_stopped_and_resumed_it_ends_in_the_same_numbers(loss, data, pretrained,
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", RIVALS)
 def test_all_make_equally_many_updates_in_an_epoch(loss, data):
     inputs, bags, labels = data
-    _, learned, more = method_of({**SPEC, "loss": loss}, network_of(SPEC, 3, 3, CPU), inputs, bags, labels)
+    _, learned, more = method_of(spec_of(loss), network_of(spec_of("kl"), 3, 3, CPU), inputs, bags, labels)
     assert -(-len(learned) // more["bags_per_batch"]) == 5
 
 
 def test_only_the_supervised_bound_learns_from_labels_of_cells(data):
     inputs, bags, labels = data
     of_labels, of_none = {}, {}
-    for loss in LOSSES:
+    for loss in RIVALS:
         for found, known in ((of_labels, labels), (of_none, (labels + 1) % 3)):
-            method, _ = train({**SPEC, "loss": loss}, network_of(SPEC, 3, 3, CPU), 1, (inputs, bags, known))
+            method, _ = train(spec_of(loss), network_of(spec_of("kl"), 3, 3, CPU), 1, (inputs, bags, known))
             found[loss] = predictions(method, inputs, np.arange(50))
-    assert [loss for loss in LOSSES if not torch.equal(of_labels[loss], of_none[loss])] == ["supervised"]
+    assert [loss for loss in RIVALS if not torch.equal(of_labels[loss], of_none[loss])] == ["supervised"]
 
 
 def test_the_supervised_bound_leaves_out_what_is_no_cell(data):
     inputs, bags, labels = data
-    _, learned, _ = method_of({**SPEC, "loss": "supervised"}, network_of(SPEC, 3, 3, CPU), inputs, bags, labels)
+    _, learned, _ = method_of(spec_of("supervised"), network_of(spec_of("kl"), 3, 3, CPU), inputs, bags, labels)
     assert (labels == -1).any() and np.array_equal(learned.indices, np.flatnonzero(labels >= 0))
     np.testing.assert_array_equal(learned.proportions, np.eye(3)[labels[labels >= 0]])
 
 
 def test_wrong_requests_are_named(data):
     inputs, bags, labels = data
-    network = network_of(SPEC, 3, 3, CPU)
+    network = network_of(spec_of("kl"), 3, 3, CPU)
     with pytest.raises(ValueError, match="loss 'vp' is not one of mse, kl"):
-        method_of({**SPEC, "loss": "vp"}, network, inputs, bags, labels)
+        method_of(spec_of("kl").but(loss="vp"), network, inputs, bags, labels)
     with pytest.raises(ValueError, match="no detection has a label"):
-        method_of({**SPEC, "loss": "supervised"}, network, inputs, bags, np.full_like(labels, -1))
+        method_of(spec_of("supervised"), network, inputs, bags, np.full_like(labels, -1))
     with pytest.raises(ValueError, match="one of predicted, every, not 'all'"):
         flm_loss(torch.zeros(2, 3).log_softmax(1), torch.tensor([0, 2]), torch.full((1, 3), 1 / 3), labels="all")
 
@@ -178,7 +182,7 @@ def test_flm_adds_up_its_three_terms():
 
 
 def clustering(**settings):
-    network = network_of({**SPEC, "hidden": 8}, 3, 3, CPU)
+    network = network_of(spec_of("pc").but(hidden=8), 3, 3, CPU)
     return PrototypicalClustering(network, torch.optim.Adam(network.parameters(), 0.01), **settings)
 
 
@@ -258,7 +262,7 @@ def test_encodings_that_cannot_be_whitened_are_named():
 
 
 def test_all_losses_of_a_seed_start_from_one_classifier():
-    first, again, other = (network_of({**SPEC, "seed": seed}, 5, 3, CPU) for seed in (0, 0, 1))
+    first, again, other = (network_of(spec_of("kl", seed=seed), 5, 3, CPU) for seed in (0, 0, 1))
     assert torch.equal(first.last.weight, again.last.weight) and not torch.equal(first.last.weight, other.last.weight)
     x = torch.randn(4, 5)
     assert first(x).shape == (4, 3) and torch.equal(first.last(first.features(x)), first(x))

@@ -2,18 +2,20 @@
 
 import json
 import time
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
-from papers.vp_dsd.detection.embeddings import holograms_of
+from papers.vp_dsd.data import data_of, holograms_of, recipe_of
+from papers.vp_dsd.detection.embeddings import STAGE, embedding_of
 from papers.vp_dsd.imaging.simulator import Recipe
-from papers.vp_dsd.learning.material import material_of
-from papers.vp_dsd.plan import plan
 from papers.vp_dsd.train import train
+from shared.config import Spec, SpecError, plan, read_config
+from shared.config.spec import Section, Sections
 from shared.datasets import DatasetError
-from shared.records.config import read_config
+from shared.training import checkpoint
 
 TINY = {
     "train_subjects": 6,
@@ -32,8 +34,9 @@ CPU = torch.device("cpu")
 
 def spec_of(method, **more):
     """The smoke spec of a method, smaller still."""
-    spec = next(run.spec for run in plan("smoke") if run.spec["method"] == method and run.spec["seed"] == 0)
-    return {**spec, **{key: value for key, value in TINY.items() if key in spec}, **more}
+    spec = next(run.spec for run in plan("vp_dsd", "smoke") if run.method == method and run.spec.seed == 0)
+    spec = spec.but(**more)
+    return spec.but(**{key: value for key, value in TINY.items() if key in spec and key not in more})
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +47,66 @@ def session(tmp_path_factory):
 
 def test_a_spec_holds_what_its_run_reads_and_nothing_else():
     """What it does not read must not make its records outdated."""
-    by_method = {run.spec["method"]: set(run.spec) for run in plan("smoke")}
+    by_method = {run.method: set(run.spec) for run in plan("vp_dsd", "smoke")}
     assert "atoms" in by_method["csc"] and "atoms" not in by_method["kl"]
     assert "pretrain_epochs" in by_method["vp_ce"] and "pretrain_epochs" not in by_method["kl"]
     assert "strength" in by_method["direct-encoder-pretrained-kl"]
     assert "strength" not in by_method["direct-encoder-kl"]
+    assert "maps" in by_method["direct-encoder-kl"] and "maps" not in by_method["direct-resnet18-kl"]
+
+
+def with_knob(spec, section, value):
+    """The spec with one more key, `knob`, in a section."""
+    sections = [
+        Section(s.name, (*s.keys, *(["knob"] if s.name == section else [])), s.when, s.stage)
+        for s in spec._layout.sections
+    ]
+    return Spec(Sections(spec.paper, tuple(sections)), {**spec._values, "knob": value})
+
+
+def kept_by(spec):
+    """What runs of a spec keep their detector by."""
+    session = {"checkpoint": ".work/run.pt", "key": "spec-code"}
+    return checkpoint.common("detectors", spec.stage(STAGE).canonical(), session)
+
+
+@pytest.mark.parametrize("section", ["task", "classification", "loss"])
+def test_a_knob_that_a_detector_is_not_kept_by_cannot_be_read_by_it(section, monkeypatch):
+    """Read and not kept by, two runs that differ in it would share one detector, and one of them be wrong."""
+    spec = with_knob(spec_of("kl"), section, 1)
+    assert spec.knob == 1
+
+    def reading(spec, holograms, device):
+        return spec.knob
+
+    monkeypatch.setattr("papers.vp_dsd.detection.embeddings.network_of", reading)
+    with pytest.raises(SpecError, match="the stage 'detector' reads 'knob' of the section"):
+        embedding_of(spec, holograms_of(spec, CPU), CPU, {})
+
+
+def test_runs_that_differ_in_what_a_detector_is_made_of_do_not_share_it():
+    kl = spec_of("kl")
+    assert kept_by(with_knob(kl, "detector", 1)) != kept_by(with_knob(kl, "detector", 2))
+    assert kept_by(with_knob(kl, "classification", 1)) == kept_by(with_knob(kl, "classification", 2))
+    for key in kl.stage(STAGE):
+        if isinstance(kl[key], int | float):
+            assert kept_by(kl.but(**{key: kl[key] + 1})) != kept_by(kl), key
+
+
+def test_runs_that_differ_in_their_loss_alone_share_a_detector():
+    others = ("vp_ce", "plot", "flm", "pc", "supervised", "dsd", "example", "direct-encoder-pretrained-kl")
+    assert {kept_by(spec_of(method)) for method in others} == {kept_by(spec_of("kl"))}
 
 
 def test_one_detector_serves_all_runs_of_a_seed(session):
     found = train(spec_of("dsd"), device="cpu", **session)
-    assert 0 < found["metrics"]["last"]["f1"] <= 100
+    assert 0 < found.metrics["last"]["f1"] <= 100
     (kept,) = (session["checkpoint"].parents[2] / "detectors").glob("*.pt")
     written = kept.stat().st_mtime_ns
     results = [train(spec_of(m), device="cpu", **session) for m in ("kl", "vp_ce", "direct-encoder-pretrained-kl")]
     assert kept.stat().st_mtime_ns == written
-    assert len({json.dumps(result["data"]) for result in (found, *results)}) == 1
-    assert results[1]["metrics"]["last"]["epoch"] == 2  # pre-training included
+    assert len({json.dumps(result.data) for result in (found, *results)}) == 1
+    assert results[1].metrics["last"]["epoch"] == 2  # pre-training included
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(tmp_path):
@@ -67,7 +114,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(tmp_path):
     whole = train(spec, device="cpu")
     kept = {"key": "spec-code", "checkpoint": tmp_path / ".work/run.pt", "checkpoint_every": 0.0}
 
-    def killed(fraction):
+    def killed(fraction, numbers):
         if fraction > 0.5:
             raise KeyboardInterrupt
 
@@ -75,15 +122,13 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(tmp_path):
         train(spec, device="cpu", report=killed, **kept)
     assert train(spec, device="cpu", deadline=time.time(), **kept) is None
     again = train(spec, device="cpu", **kept)
-    assert again["curves"] == whole["curves"]
-    assert {**again["metrics"]["last"], "train_s": 0} == {**whole["metrics"]["last"], "train_s": 0}
+    assert again.curves == whole.curves
+    assert again.metrics == whole.metrics
 
 
 def test_labels_of_bags_and_their_controls(session):
-    plain = material_of(spec_of("vp_ce"), CPU, session)
-    shares = {
-        k: material_of(spec_of("vp_ce", labels=k), CPU, session).train for k in ("permuted", "constant", "counted")
-    }
+    plain = data_of(spec_of("vp_ce"), CPU, session)
+    shares = {k: data_of(spec_of("vp_ce", labels=k), CPU, session).train for k in ("permuted", "constant", "counted")}
     truth = plain.train.proportions
     assert np.array_equal(np.sort(shares["permuted"].proportions, 0), np.sort(truth, 0))
     assert not np.array_equal(shares["permuted"].proportions, truth)
@@ -92,12 +137,12 @@ def test_labels_of_bags_and_their_controls(session):
     counts = np.bincount(first[first >= 0], minlength=3)
     np.testing.assert_allclose(shares["counted"].proportions[0], counts / counts.sum())
     with pytest.raises(ValueError, match="labels 'guessed' are none of"):
-        material_of(spec_of("vp_ce", labels="guessed"), CPU, session)
+        data_of(spec_of("vp_ce", labels="guessed"), CPU, session)
 
 
 def test_drawn_bags_have_their_size_and_hold_known_training_cells(session):
-    plain = material_of(spec_of("vp_ce"), CPU, session)
-    drawn = material_of({**spec_of("vp_ce"), **TINY, "bags": "drawn", "bag_concentration": 1e6}, CPU, session).train
+    plain = data_of(spec_of("vp_ce"), CPU, session)
+    drawn = data_of(spec_of("vp_ce", bags="drawn", bag_concentration=1e6), CPU, session).train
     assert drawn.sizes.tolist() == [20] * 5
     assert (plain.labels[drawn.indices] >= 0).all()
     assert set(drawn.indices) <= set(plain.train.indices)
@@ -105,16 +150,16 @@ def test_drawn_bags_have_their_size_and_hold_known_training_cells(session):
 
 
 def test_test_subjects_are_measured_whole_and_never_trained_on(session):
-    material, holograms = material_of(spec_of("kl"), CPU, session), holograms_of(spec_of("kl"), CPU)
-    np.testing.assert_array_equal(material.test.proportions, holograms.proportions[holograms.splits == 2])
-    assert not set(material.test.indices) & {*material.train.indices, *material.validation.indices}
+    found, holograms = data_of(spec_of("kl"), CPU, session), holograms_of(spec_of("kl"), CPU)
+    np.testing.assert_array_equal(found.test.proportions, holograms.proportions[holograms.splits == 2])
+    assert not set(found.test.indices) & {*found.train.indices, *found.validation.indices}
 
 
 @pytest.mark.parametrize(
     ("method", "more", "says"),
     [
         ("kl", {"dataset": "wbc_holograms"}, "33 donors are not public"),
-        ("csc", {"loss": "cellpose"}, "Cellpose's row needs its pre-trained weights"),
+        ("csc", {"detector": "cellpose"}, "Cellpose's row needs its pre-trained weights"),
     ],
 )
 def test_what_cannot_be_had_is_not_run_and_says_why(monkeypatch, method, more, says):
@@ -141,7 +186,7 @@ def test_recorded_holograms_take_the_simulated_ones_place(monkeypatch, tmp_path,
     for i, image in enumerate(simulated.images):
         np.save(folder / f"i{i}.npy", ((image + 1) * 100) ** 2)
     monkeypatch.setenv("LLP_MIRROR", str(tmp_path))
-    found = train(spec_of("kl", dataset="wbc_holograms"), device="cpu", **session)["metrics"]["last"]
+    found = train(spec_of("kl", dataset="wbc_holograms"), device="cpu", **session).metrics["last"]
     assert 0 < found["error"] < 100
     assert "class_accuracy" not in found
 
@@ -150,12 +195,13 @@ def test_a_pretrained_predictor_does_not_depend_on_who_trained_the_detector(tmp_
     spec = spec_of("direct-encoder-pretrained-kl")
     kept = {"key": "spec-code", "checkpoint": tmp_path / ".work/run.pt"}
     first, second = (train(spec, device="cpu", **kept) for _ in range(2))
-    assert first["curves"] == second["curves"]
+    assert first.curves == second.curves
 
 
 def test_the_simulators_defaults_are_those_of_the_configuration():
     """The numbers are in both places: a user of the simulator alone has none to give."""
-    protocol = read_config("vp_dsd")["protocol"]
-    assert Recipe.of({key: entry["value"] for key, entry in protocol.items()}) == Recipe(
-        validation_subjects=100, test_subjects=200, mean_proportions=[0.30, 0.085, 0.615]
-    )
+    config = read_config("vp_dsd")
+    spec = Spec(config.layout, config.values)
+    assert recipe_of(spec) == Recipe(validation_subjects=100, test_subjects=200, mean_proportions=[0.30, 0.085, 0.615])
+    named = [*spec.section("optics"), *spec.section("subjects"), *spec.section("simulator")]
+    assert sorted(named) == sorted(field.name for field in fields(Recipe))

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.records import record_path, sources
-from shared.records.sweep import plan
+from shared.config import plan
+from shared.records import record_path
+from shared.runs.code import sources
 
 ROOT = Path(__file__).parents[2]
 BESIDE = Path(sys.executable).parent
@@ -111,11 +112,21 @@ def test_the_first_lines_say_tier_time_and_choice(first):
     lines = first[1].splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("Tier "))
     assert lines[start].startswith("Tier smoke: toy data")
-    assert re.match(r"Estimated time: \d+ (s|min) for \d+ runs, \d+ at once on cpu", lines[start + 1])
-    assert "--config tier=NAME" in lines[start + 2]
-    assert all(tier in lines[start + 2] for tier in ("smoke", "quick", "gpu", "paper"))
+    assert lines[start + 1] == "Records: 0 made here."
+    assert re.match(r"To train: \d+ (s|min) for \d+ runs, \d+ at once on cpu", lines[start + 2])
+    assert "--config tier=NAME" in lines[start + 3]
+    assert all(tier in lines[start + 3] for tier in ("smoke", "quick", "gpu", "paper"))
     assert start < next(i for i, line in enumerate(lines) if "Building DAG" in line)
     assert start <= 3
+
+
+def test_the_last_lines_say_what_was_trained(first):
+    """A reader must know whether numbers were made now or came with the clone."""
+    runs = sum(len(plan(paper, "smoke")) for paper in PAPERS)
+    lacking = first[1].count("NOT RUN, ")
+    said = re.search(r"Trained now: (\d+) runs\. Records: (\d+) made here\.", first[1])
+    assert said and said[1] == said[2]
+    assert int(said[1]) == runs or lacking
 
 
 def test_a_first_run_is_quiet(first):
@@ -179,7 +190,7 @@ def test_after_a_kill_the_one_command_snakemake_asks_for_works(house):
 def test_an_edited_solver_trains_again_and_an_undone_edit_does_not(house):
     """Stale numbers after a fix in a solver are the worst that can happen; data and features do not depend on it."""
     solver = "shared/transport/unbalanced.py"
-    users = [paper for paper in PAPERS if ROOT / solver in sources(f"papers.{paper}.train")]
+    users = [paper for paper in PAPERS if ROOT / solver in sources(f"papers.{paper}.train", carriers=False)]
     assert "rot" in users
     with edited(house / solver, "FORCED = 1"):
         again = set(would_run(house))
@@ -192,6 +203,24 @@ def test_an_edited_figure_style_trains_nothing(house):
     """Hours of training for another colour would teach people to edit svg files by hand."""
     with edited(house / "shared/plotting/__init__.py", "FORCED = 1"):
         assert set(would_run(house)) == {"report", "all"} | {f"{paper}_figures" for paper in PAPERS}
+
+
+def test_all_can_be_trained_again(house):
+    """A reader who doubts the records that came along asks for new ones with a word, and calm returns after it."""
+    anew = set(would_run(house, "rot", "--config", "again=true"))
+    assert {"rot_train", "rot_tables", "rot_figures"} <= anew
+    said = run(["snakemake", "rot_train", "--cores", "--config", "again=true"], house)
+    runs = len(plan("rot", "smoke"))
+    assert f"{runs} runs, {runs} to do" in said
+    assert "rot_train" not in would_run(house)
+    run(["snakemake", "all", "--cores"], house)
+    assert would_run(house) == {}
+
+
+def test_a_rule_is_listed_by_the_name_of_its_paper(house):
+    """Rules are made in a loop; a reader who looks for one finds it in Snakemake's own list."""
+    listed = run(["snakemake", "--list"], house)
+    assert {f"{paper}_{rule}" for paper in PAPERS for rule in ("train", *AFTER_TRAINING)} <= set(listed.split())
 
 
 def test_a_deleted_record_is_noticed_and_trained_alone(house):
@@ -208,7 +237,7 @@ def test_a_deleted_record_is_noticed_and_trained_alone(house):
         after = records(house)
         assert {path for path in before if after.get(path) != before[path]} == {lost, runs / "index.csv"}
         old, new = json.loads(before[lost][0]), json.loads(after[lost][0])
-        for key in ("id", "spec", "code", "data", "bags", "metrics", "curves"):
+        for key in ("id", "method", "spec", "code", "data", "bags", "metrics", "curves"):
             assert new[key] == old[key], key
         assert "rot_train" not in would_run(house), "the run that was trained again is asked for once more"
     finally:
@@ -219,6 +248,7 @@ def test_a_deleted_record_is_noticed_and_trained_alone(house):
     ("typed", "said"),
     [
         ("teir=smoke", "unknown key 'teir'; did you mean 'tier'?"),
+        ("agin=true", "unknown key 'agin'; did you mean 'again'?"),
         ("tier=smok", "there is no tier 'smok'; there are gpu, paper, quick, smoke"),
     ],
 )
@@ -256,7 +286,7 @@ def test_a_fresh_clone_adopts_committed_results(house, tmp_path):
     """Whoever clones published results must not train for hours, nor download data, to draw a figure anew."""
     published, clone = tmp_path / "published", tmp_path / "clone"
     run(["git", "clone", "-q", str(house), str(published)], tmp_path)
-    for paper in PAPERS:
+    for paper in (*PAPERS, "metrics", "plots"):
         shutil.copytree(house / "results/smoke" / paper, published / "results/smoke" / paper)
         run(["git", "add", "-f", f"results/smoke/{paper}"], published)
     run(["git", "commit", "-qm", "results"], published)

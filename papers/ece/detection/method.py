@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shared.datasets.localised.localised import Localised
 from papers.ece.detection.library import non_max_suppression
 from papers.ece.detection.network import STRIDE, Network
 from papers.ece.metrics import Found
 from papers.ece.windows import cut, draw, shift_boxes
 from shared.datasets import DatasetError
+from shared.datasets.localised.localised import Localised
 from shared.methods import Batch
 
 FLOOR = 0.01  # the least probability of a detection: below any threshold that could be chosen

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from papers.vp_dsd.detection.method import Detections, amplitude_peaks
+from papers.vp_dsd.imaging.crops import crops
 from papers.vp_dsd.imaging.optics import Optics
 
 START = 2.5  # |I|, in rms, at the centres of the cells that atoms are learned from
@@ -79,10 +80,11 @@ def learn(
     parts = []
     for label, images in enumerate(purified):
         found = amplitude_peaks(images, optics, unit, START)
-        crops = _crops(_focused(images, optics, unit), found, size)
-        if len(crops) <= n_atoms:
-            raise ValueError(f"class {label} shows {len(crops)} cells in its purified images; give more of them")
-        parts.append(_components(crops, n_atoms))
+        focused = torch.from_numpy(_focused(images, optics, unit))
+        around = crops(focused[:, None], found.offsets, found.centres, size)[:, 0].numpy()
+        if len(around) <= n_atoms:
+            raise ValueError(f"class {label} shows {len(around)} cells in its purified images; give more of them")
+        parts.append(_components(around, n_atoms))
     atoms, mean, variance, noise = (np.stack(part) for part in zip(*parts, strict=True))
     return Dictionary(atoms, mean, variance, float(noise.mean()), dirichlet(proportions), unit, optics)
 
@@ -97,14 +99,6 @@ def dirichlet(proportions: np.ndarray) -> np.ndarray:
 def _focused(images: np.ndarray, optics: Optics, unit: float) -> np.ndarray:
     """T(H) in units of the holograms' rms, (n, L, L) complex64."""
     return optics.to_object(torch.from_numpy(np.asarray(images, np.float32)) / unit).numpy()
-
-
-def _crops(focused: np.ndarray, found: Detections, size: int) -> np.ndarray:
-    """(M, P, P) around the detections, periodic."""
-    step, side = np.arange(size) - size // 2, focused.shape[-1]
-    owner = np.repeat(np.arange(len(focused)), np.diff(found.offsets))
-    rows, columns = (found.centres.astype(int)[:, axis, None] + step for axis in (0, 1))
-    return focused[owner[:, None, None], rows[:, :, None] % side, columns[:, None, :] % side]
 
 
 def _components(crops: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

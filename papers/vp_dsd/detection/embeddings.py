@@ -1,9 +1,7 @@
-"""Holograms and what the detector finds in them: trained once a data set and seed, read by all runs that need it."""
+"""What the detector finds in holograms: it is trained once a dataset and seed, and read by all runs that need it."""
 
 from __future__ import annotations
 
-import functools
-import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,22 +10,23 @@ import torch
 from papers.vp_dsd.detection.matching import match, true_labels
 from papers.vp_dsd.detection.method import Detections, Detector, alone, embed
 from papers.vp_dsd.detection.network import DeepSparseDetector
-from papers.vp_dsd.imaging.holograms import Holograms, find, read
-from papers.vp_dsd.imaging.optics import Optics
-from papers.vp_dsd.imaging.simulator import Recipe, simulate
-from papers.vp_dsd.plan import DETECTOR, SIMULATOR
+from papers.vp_dsd.imaging.holograms import Holograms
+from shared.config import Spec
 from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
 
-SEEDS = 3  # whose images a process keeps: a sweep goes from seed to seed
+STAGE = "detector"  # the sections of config.yaml that a detector is keyed by
 CALIBRATED_ON = 32  # training images that set the initial scale
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """A trained detector and what it found in all images of a data set.
+    """A trained detector and what it found in all images of a dataset.
 
+    Attributes
+    ----------
     labels : (M,) int64, the class of the cell that each detection was matched with; -1 where there is none, or where
-    cells are not known. curves, seconds : of the detector's training.
+        cells are not known.
+    curves, seconds : of the detector's training.
     """
 
     network: DeepSparseDetector
@@ -37,60 +36,46 @@ class Embedding:
     seconds: float
 
 
-def holograms_of(spec: dict, device: torch.device) -> Holograms:
-    """The data set a spec names, kept for the next run of the same process."""
-    if spec["dataset"] == "simulated_holograms":
-        recipe = {key: spec[key] for key in SIMULATOR}
-        return _simulated(json.dumps(recipe, sort_keys=True), axis_seed(spec["seed"], "holograms"), str(device))
-    return _recorded(spec["dataset"], Optics(*(spec[key] for key in ("wavelength", "pitch", "distance"))), spec["size"])
-
-
-@functools.lru_cache(maxsize=SEEDS)
-def _simulated(recipe: str, seed: int, device: str) -> Holograms:
-    return simulate(Recipe.of(json.loads(recipe)), seed, device)
-
-
-@functools.lru_cache(maxsize=1)
-def _recorded(name: str, expected: Optics, size: int) -> Holograms:
-    return read(find(name), expected, size)
-
-
-def network_of(spec: dict, holograms: Holograms, device: torch.device) -> DeepSparseDetector:
-    """A new network, initialised by the spec's seed."""
-    seed_torch(axis_seed(spec["seed"], "detector"), device)
-    sizes = {key: spec[key] for key in ("maps", "encoder_kernels", "head_kernels", "patch", "nms")}
+def network_of(spec: Spec, holograms: Holograms, device: torch.device) -> DeepSparseDetector:
+    """Return a new network, initialised by the spec's seed."""
+    seed_torch(axis_seed(spec.seed, "detector"), device)
+    sizes = {**spec.section("encoder"), "head_kernels": spec.head_kernels, "patch": spec.patch, "nms": spec.nms}
     return DeepSparseDetector(holograms.optics, **sizes).to(device)
 
 
-def embedding_of(spec: dict, holograms: Holograms, device: torch.device, session: dict) -> Embedding | None:
-    """Train the detector of a spec and embed all images, or read what another run kept; None if the deadline came."""
-    known = {key: spec[key] for key in ("dataset", "seed", *DETECTOR, *SIMULATOR) if key in spec}
+def embedding_of(spec: Spec, holograms: Holograms, device: torch.device, session: dict) -> Embedding | None:
+    """Train the detector of a spec and embed all images, or read what another run kept; None if the deadline came.
+
+    Of the spec, nothing but the sections of the stage `detector` can be read here: they are what is kept by.
+    """
+    spec = spec.stage(STAGE)
+    known = spec.canonical()
     if not holograms.simulated:
         known["data"] = holograms.sha256()
     own, kept = dict(session), checkpoint.common("detectors", known, session)
     network = network_of(spec, holograms, device)
     if kept:
         own["checkpoint"], own["key"] = kept.with_suffix(".part.pt"), kept.stem
-        done = checkpoint.load(kept, kept.stem)
+        done = checkpoint.resume(kept, kept.stem)
         if done:
             network.load_state_dict(done["network"])
             found = Detections(**{name: array.numpy() for name, array in done["found"].items()})
             return Embedding(network, found, done["labels"].numpy(), done["curves"], done["seconds"])
 
-    numbers, epochs, rate = holograms.numbers(0), spec["detector_epochs"], spec["detector_learning_rate"]
+    numbers, epochs, rate = holograms.numbers(0), spec.detector_epochs, spec.detector_learning_rate
     some = torch.from_numpy(holograms.images[numbers[:CALIBRATED_ON]])
-    network.calibrate(some.to(device), strength=spec["strength"])
-    ramp = epochs * -(-len(numbers) // spec["detector_batch"]) // 2
-    thresholds = spec["threshold_start"], spec["threshold"]
+    network.calibrate(some.to(device), strength=spec.strength)
+    ramp = epochs * -(-len(numbers) // spec.detector_batch) // 2
+    thresholds = spec.threshold_start, spec.threshold
     detector = Detector(network, torch.optim.Adam(network.parameters(), rate), ramp, thresholds)
     fitted = fit(
         detector,
         Inputs(holograms.images, device),
         alone(numbers),
         epochs=epochs,
-        bags_per_batch=spec["detector_batch"],
+        bags_per_batch=spec.detector_batch,
         schedule=Schedule("cosine", rate),
-        seed=axis_seed(spec["seed"], "detector"),
+        seed=axis_seed(spec.seed, "detector"),
         evaluate=lambda method: {},
         **own,
     )
@@ -100,11 +85,11 @@ def embedding_of(spec: dict, holograms: Holograms, device: torch.device, session
     labels = np.full(len(found.centres), -1)
     if holograms.cells is not None:
         side = holograms.images.shape[1] if holograms.simulated else None
-        labels = true_labels(match(found, holograms.cells, spec["match_radius"], side), holograms.cells)
+        labels = true_labels(match(found, holograms.cells, spec.match_radius, side), holograms.cells)
     embedding = Embedding(network, found, labels, fitted["curves"], fitted["train_s"])
     if kept:
         state = {name: torch.from_numpy(array) for name, array in asdict(found).items()}
         state = {"found": state, "labels": torch.from_numpy(labels), "network": network.state_dict()}
-        checkpoint.save(kept, {"key": kept.stem, **state, "curves": fitted["curves"], "seconds": fitted["train_s"]})
+        checkpoint.keep(kept, {"key": kept.stem, **state, "curves": fitted["curves"], "seconds": fitted["train_s"]})
         own["checkpoint"].unlink(missing_ok=True)
     return embedding

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -89,11 +89,6 @@ class Recipe:
         if not self.distance > 5 * self.distance_spread:
             raise ValueError(f"distance_spread {self.distance_spread} lets cells lie behind the sensor; lower it")
         Optics(self.wavelength, self.pitch, self.distance)  # refuses impossible lengths
-
-    @classmethod
-    def of(cls, spec: Mapping) -> Recipe:
-        """The recipe of a run: its keys among those of a run's spec. A KeyError names one that is missing."""
-        return cls(**{key.name: spec[key.name] for key in fields(cls)})
 
     @property
     def optics(self) -> Optics:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from shared.config import Spec
 from shared.training import axis_seed, seed_torch
 
 FLOOR = 1e-3  # of the mean eigenvalue: directions of next to no variance are not blown up
@@ -25,18 +26,29 @@ class Whitening:
 
 
 def whitening(encodings: Tensor) -> Whitening:
-    """The map that gives these (M, d) encodings, the training set's, features of mean 0 and unit covariance.
+    """Return the map that gives these (M, d) encodings, the training set's, features of mean 0 and unit covariance.
 
-    The features are the real parts, the imaginary parts and the magnitudes; they are whitened by the symmetric square
-    root (ZCA), with eigenvalues of the covariance no smaller than 1e-3 of their mean. The paper feeds the encodings as
-    they are, as far as it says; unwhitened, what tells the rare class is lost in directions of small variance.
+    The features are the real parts, the imaginary parts and the magnitudes. The paper feeds the encodings as they are,
+    as far as it says; unwhitened, what tells the rare class is lost in directions of small variance.
 
     Raises
     ------
     ValueError
-        Naming the encoding that is not finite; when there are fewer than two or all are equal.
+        Naming the encoding that is not finite; and as `symmetric_root` does.
     """
-    features = _real(encodings)
+    return Whitening(*symmetric_root(_real(encodings)))
+
+
+def symmetric_root(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (F,) of (M, F) features and the symmetric matrix (F, F) that whitens them (ZCA).
+
+    Eigenvalues of the covariance count as no smaller than 1e-3 of their mean.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than two rows or all are equal.
+    """
     if len(features) < 2:
         raise ValueError(f"whitening needs two encodings or more, got {len(features)}: too few cells are detected")
     mean = features.mean(0)
@@ -44,11 +56,11 @@ def whitening(encodings: Tensor) -> Whitening:
     if not values.mean() > 0:
         raise ValueError(f"all {len(features)} encodings are equal: nothing to whiten")
     scale = values.clamp_min(FLOOR * values.mean()).rsqrt()
-    return Whitening(mean, (vectors * scale) @ vectors.T)
+    return mean, (vectors * scale) @ vectors.T
 
 
 def _real(encodings: Tensor) -> Tensor:
-    """Re, Im and abs, (M, d) complex -> (M, 3 d) float64."""
+    """Return Re, Im and abs, (M, d) complex -> (M, 3 d) float64."""
     if encodings.dim() != 2 or not encodings.is_complex():
         raise ValueError(f"encodings must be (M, d) and complex, got {tuple(encodings.shape)} in {encodings.dtype}")
     wrong = (~encodings.isfinite()).any(1).nonzero().flatten()[:1].tolist()
@@ -73,7 +85,7 @@ class Classifier(nn.Module):
         return self.last(self.features(x))
 
 
-def network_of(spec: dict, n_inputs: int, n_classes: int, device: torch.device) -> Classifier:
-    """The classifier of a spec, initialised by its seed; all losses of a seed start from the same one."""
-    seed_torch(axis_seed(spec["seed"], "classifier"), device)
-    return Classifier(n_inputs, spec["hidden"], n_classes).to(device)
+def network_of(spec: Spec, n_inputs: int, n_classes: int, device: torch.device) -> Classifier:
+    """Return the classifier of a spec, initialised by its seed; all losses of a seed start from the same one."""
+    seed_torch(axis_seed(spec.seed, "classifier"), device)
+    return Classifier(n_inputs, spec.hidden, n_classes).to(device)

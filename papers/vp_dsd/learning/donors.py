@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from papers.mle_llp.data import Data, data_of
-from papers.vp_dsd.imaging.holograms import CLASSES, SPLITS
 from papers.vp_dsd.imaging.simulator import Recipe, subject_proportions
+from papers.vp_dsd.names import CLASSES, SPLITS
 from shared.bags import BagError, Bags
+from shared.config import Spec
 from shared.training import axis_seed
 
 SUBTYPES = {"neutrophil": "granulocyte", "eosinophil": "granulocyte", "basophil": "granulocyte"}
@@ -36,7 +37,7 @@ class Donors:
 
 
 def merged(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """(N,) labels numbering `names` -> (N,) int64 labels numbering `CLASSES`; granulocytes are one class.
+    """Turn (N,) labels numbering `names` into (N,) int64 labels numbering `CLASSES`; granulocytes are one class.
 
     Raises
     ------
@@ -50,20 +51,20 @@ def merged(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.array([CLASSES.index(name) for name in of_class], np.int64)[labels]
 
 
-def stained_cells(network: str, device: torch.device) -> Data:
-    """The crops of `wbc_stained` with labels numbering `CLASSES`, or their cached features for "patch_features".
+def stained_cells(device: torch.device) -> Data:
+    """Return the cells of `wbc_stained`, as cached features of their crops, with labels numbering `CLASSES`.
 
     Raises
     ------
     DatasetError
         When the dataset, or its features, are not there; the message says how to get them.
     """
-    data = data_of("wbc_stained", "", network, False, device)
+    data = data_of("wbc_stained", "", "patch_features", False, device)
     return replace(data, labels=merged(data.labels, data.classes), classes=CLASSES)
 
 
-def draw_donors(spec: dict, labels: np.ndarray, n_train: int) -> dict[str, Donors]:
-    """Donors of each split, drawn from the spec alone: {"train", "validation", "test": Donors}.
+def draw_donors(spec: Spec, labels: np.ndarray, n_train: int) -> dict[str, Donors]:
+    """Draw donors of each split, from the spec alone: {"train", "validation", "test": Donors}.
 
     The cells of a bag are drawn with replacement, their numbers by class multinomially from the donor's proportions.
     Donors of training and validation share the cells of the training pool; no test cell is in it. The label is the
@@ -71,8 +72,7 @@ def draw_donors(spec: dict, labels: np.ndarray, n_train: int) -> dict[str, Donor
 
     Parameters
     ----------
-    spec : seed; train_subjects, validation_subjects, test_subjects; donor_cells, in a bag; cbc_cells;
-        mean_proportions, concentration and monocyte_limit of the proportions, see `simulator.Recipe`.
+    spec : its sections `donors` and `subjects`, see `simulator.Recipe`, and its seed.
     labels : (N,) classes of the cells of the pool, numbering `CLASSES`; the first `n_train` are for training.
 
     Raises
@@ -82,10 +82,10 @@ def draw_donors(spec: dict, labels: np.ndarray, n_train: int) -> dict[str, Donor
     ValueError
         When the proportions asked for cannot be.
     """
-    size, counted = spec["donor_cells"], spec["cbc_cells"]
+    size, counted = spec.donor_cells, spec.cbc_cells
     if size < 1 or counted < 1:
         raise BagError(f"need donor_cells >= 1 and cbc_cells >= 1, got {size} and {counted}")
-    recipe = Recipe(**{key: spec[key] for key in ("mean_proportions", "concentration", "monocyte_limit")})
+    recipe = Recipe(**spec.section("subjects"))
     if len(labels) and not (0 <= labels.min() and labels.max() < len(CLASSES)):
         raise BagError(f"labels must lie in 0..{len(CLASSES) - 1}, found {labels.min()}..{labels.max()}")
     found = {}
@@ -95,8 +95,8 @@ def draw_donors(spec: dict, labels: np.ndarray, n_train: int) -> dict[str, Donor
         for name, kind in zip(CLASSES, kinds, strict=True):
             if not len(kind):
                 raise BagError(f"no {name} among the {len(pool)} cells that {split} donors are drawn from")
-        n = spec[f"{split}_subjects"]
-        seeds = [axis_seed(spec["seed"], "donor", split, donor) for donor in range(n)]
+        n = getattr(recipe, f"{split}_subjects")
+        seeds = [axis_seed(spec.seed, "donor", split, donor) for donor in range(n)]
         truth = np.array([subject_proportions(recipe, seed) for seed in seeds]).reshape(n, len(CLASSES))
         cells, counts = np.empty((n, size), np.int64), np.empty_like(truth)
         for donor, seed in enumerate(seeds):
@@ -109,7 +109,7 @@ def draw_donors(spec: dict, labels: np.ndarray, n_train: int) -> dict[str, Donor
 
 
 def assigned_proportions(probabilities: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Share of each class in each bag after hard assignment (Section 3): (M, K) class probabilities -> (B, K) float64.
+    """Return the share of each class in each bag after hard assignment (Section 3): (M, K) probabilities -> (B, K).
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def assigned_proportions(probabilities: np.ndarray, offsets: np.ndarray) -> np.n
 
 
 def proportion_error(predicted: np.ndarray, proportions: np.ndarray) -> dict[str, float]:
-    """Mean absolute error of subjects' proportions in percent points (Tables 2 and 3), by class and "average".
+    """Return the mean absolute error of subjects' proportions in points (Tables 2 and 3), by class and "average".
 
     Parameters
     ----------

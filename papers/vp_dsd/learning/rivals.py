@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from papers.plot import student
 from papers.vp_dsd.learning.feature_label import flm_loss
 from papers.vp_dsd.learning.prototypes import PrototypicalClustering
-from papers.vp_dsd.loss import COSTS, mse_loss, vp_loss
+from papers.vp_dsd.loss import LOSSES
 from shared.bags import Bags
+from shared.config import Spec
 from shared.methods import LossMethod, Method, kl_loss
 from shared.training import Inputs
 
-LOSSES = ("mse", "kl", "flm", "pc", "plot", "vp_l2", "vp_ce", "supervised")
-PRETRAINED = ("flm", "pc", "plot", "vp_l2", "vp_ce")  # Section 3: "initialized by pretraining with the KL-div"
+RIVALS = (*LOSSES, "flm", "pc", "plot", "supervised")
 
 
 def method_of(
-    spec: dict, network: nn.Module, inputs: Inputs, bags: Bags, labels: np.ndarray
+    spec: Spec, network: nn.Module, inputs: Inputs, bags: Bags, labels: np.ndarray
 ) -> tuple[Method, Bags, dict]:
-    """The method that ``spec["loss"]`` names, around `network`, with a new Adam.
+    """Return the method that ``spec.loss`` names, around `network`, with a new Adam.
 
     Parameters
     ----------
-    network : a new one, or, for the losses in `PRETRAINED`, one trained with the KL loss; trained in place.
+    network : a new one, or, for those that have `pretrain_epochs`, one trained with the KL loss; trained in place.
     inputs : the features of all N detections.
     bags : the training bags over them; for "supervised" only their instances count.
     labels : (N,) true classes, -1 for detections that are no cell. "supervised" learns from them and leaves those out;
@@ -46,12 +46,12 @@ def method_of(
     ValueError
         For an unknown loss, or a supervised run without a labelled instance.
     """
-    loss, per_batch = spec["loss"], spec["bags_per_batch"]
-    if loss not in LOSSES:
-        raise ValueError(f"loss {loss!r} is not one of {', '.join(LOSSES)}")
-    optimiser = torch.optim.Adam(network.parameters(), spec["learning_rate"], fused=True)
+    loss, per_batch = spec.loss, spec.bags_per_batch
+    if loss not in RIVALS:
+        raise ValueError(f"loss {loss!r} is not one of {', '.join(RIVALS)}")
+    optimiser = torch.optim.Adam(network.parameters(), spec.learning_rate, fused=True)
     if loss == "pc":
-        settings = {name: spec[f"pc_{name}"] for name in ("noise", "temperature", "epsilon")}
+        settings = {"noise": spec.pc_noise, "temperature": spec.pc_temperature, "epsilon": spec.pc_epsilon}
         return PrototypicalClustering(network, optimiser, **settings), bags, {"bags_per_batch": per_batch}
     if loss not in ("plot", "supervised"):
         return LossMethod(network, optimiser, _over_bags(spec)), bags, {"bags_per_batch": per_batch}
@@ -62,22 +62,21 @@ def method_of(
     more = {"bags_per_batch": math.ceil(len(indices) / math.ceil(len(bags) / per_batch))}
     if loss == "supervised":
         return LossMethod(network, optimiser, kl_loss), _single(indices, np.eye(bags.n_classes)[labels[indices]]), more
-    method = student.Student(network, optimiser, student.loss_of(spec), spec["mixup"], spec["average"])
+    method = student.Student(network, optimiser, student.loss_of(spec), spec.mixup, spec.average)
     # Any targets: `renew` replaces them before the first epoch.
     targets = np.full((len(indices), bags.n_classes), 1 / bags.n_classes)
     more["renew"] = student.labelling(spec, inputs, bags, labels, method)
     return method, _single(indices, targets), more
 
 
-def _over_bags(spec: dict) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The loss over bags that a spec names."""
-    if spec["loss"] == "flm":
-        weights = {"entropy_weight": spec["flm_entropy"], "match_weight": spec["flm_weight"]}
-        return partial(flm_loss, **weights, share=spec["flm_share"], labels=spec["flm_labels"])
-    vp = {f"vp_{cost}": partial(vp_loss, cost=cost) for cost in COSTS}
-    return {"mse": mse_loss, "kl": kl_loss, **vp}[spec["loss"]]
+def _over_bags(spec: Spec) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the loss over bags that a spec names."""
+    if spec.loss == "flm":
+        weights = {"entropy_weight": spec.flm_entropy, "match_weight": spec.flm_weight}
+        return partial(flm_loss, **weights, share=spec.flm_share, labels=spec.flm_labels)
+    return LOSSES[spec.loss]
 
 
 def _single(indices: np.ndarray, targets: np.ndarray) -> Bags:
-    """Instances as bags of one, whose proportions are their labels."""
+    """Return instances as bags of one, whose proportions are their labels."""
     return Bags(indices, np.arange(len(indices) + 1), targets)

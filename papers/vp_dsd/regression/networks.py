@@ -2,18 +2,20 @@
 
 Every network reads I = T(H) as two channels, real and imaginary part. The regressors take whole images and return
 logits whose softmax is the proportions: the KL loss on bags of one image, labelled by the subject's proportions, trains
-them. The classifiers take crops, see `crops`, and any loss over bags trains them.
+them. The classifiers take crops around cells, and any loss over bags trains them, encoder and classifier jointly.
 """
 
 from __future__ import annotations
+
+import copy
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from papers.vp_dsd.detection.layers import ComplexConvs
-from papers.vp_dsd.learning.classifier import Classifier
-from papers.vp_dsd.regression.crops import Encoded, LeNet, with_moduli
+from papers.vp_dsd.detection.layers import ComplexConvs, to_complex
+from papers.vp_dsd.learning.classifier import Classifier, symmetric_root
+from shared.config import Spec
 from shared.networks import ResNet18
 
 
@@ -82,6 +84,68 @@ class CFCRN(nn.Module):
         return shares(self.maps(x))
 
 
+class LeNet(nn.Module):
+    """(M, channels, size, size) -> (M, n_classes) logits by LeNet-5, which Habibzadeh et al. 2013 apply to white cells.
+
+    Rectified units and maximum pooling stand for its sigmoids and subsampling. 32 pixels are its size; 16 the least.
+    """
+
+    def __init__(self, n_classes: int, channels: int = 2, size: int = 32):
+        super().__init__()
+        side = ((size - 4) // 2 - 4) // 2
+        if side < 1:
+            raise ValueError(f"LeNet needs crops of at least 16 pixels, got {size}")
+        maps = (nn.Conv2d(channels, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2))
+        dense = (nn.Flatten(), nn.Linear(16 * side**2, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU())
+        self.features = nn.Sequential(*maps, *dense)
+        self.last = nn.Linear(84, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.features(x))
+
+
+class Encoded(nn.Module):
+    """A copy of the detector's encoder, the encodings' whitening and a head, all learned jointly.
+
+    An encoding's features are its real parts, imaginary parts and moduli; `start` sets their whitening, a linear
+    layer that learns on. Here the encoder sees crops as large as its receptive field, `size`: their one encoding is
+    the one that the whole image has at the crop's centre.
+
+    Parameters
+    ----------
+    encoder : random or trained.
+    head : from (..., 3 d) features.
+    """
+
+    def __init__(self, encoder: ComplexConvs, head: nn.Module):
+        super().__init__()
+        self.encoder, self.head = copy.deepcopy(encoder), head
+        n = 3 * encoder.layers[-1].weight.shape[1]
+        self.whitening = nn.Linear(n, n)
+        self.size = 2 * encoder.border + 1
+
+    def encodings(self, x: Tensor) -> Tensor:
+        """(M, 2, size, size) crops -> (M, 3 d) features."""
+        if x.shape[2:] != (self.size, self.size):
+            raise ValueError(f"the encoder sees crops of {self.size}x{self.size} pixels, got {tuple(x.shape[2:])}")
+        return with_moduli(self.encoder.valid(x))[:, :, 0, 0]
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Whiten the features of the training inputs `x`, as `classifier.whitening` does with fixed encodings."""
+        mean, matrix = symmetric_root(self.encodings(x).flatten(0, -2).double())
+        self.whitening.weight.copy_(matrix)
+        self.whitening.bias.copy_(-matrix @ mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.whitening(self.encodings(x)))
+
+
+def with_moduli(volume: Tensor) -> Tensor:
+    """(N, 2 d, ...) real and imaginary parts -> (N, 3 d, ...) with the moduli behind them."""
+    return torch.cat([volume, to_complex(volume).abs()], 1)
+
+
 class EncodedMaps(Encoded):
     """Density maps by the detector's encoder: a linear layer on the whitened features of each pixel."""
 
@@ -104,34 +168,35 @@ class EncodedImage(EncodedMaps):
         return self.head(self.whitening(self.encodings(x).mean((1, 2))))
 
 
-def network_of(spec: dict, n_classes: int, encoder: ComplexConvs) -> nn.Module:
+def network_of(spec: Spec, n_classes: int, encoder: ComplexConvs | None) -> nn.Module:
     """The network of a row of Table 3, on the CPU; initialised by the state of torch's generator.
 
     Parameters
     ----------
     spec : predictor ("direct", "heatmap", "oracle"), network ("encoder"; "resnet18" to "resnet152", "c_fcrn", "lenet"),
         width (of the residual networks and C-FCRN), crop (pixels, of LeNet), hidden (of the encoder's classifier).
-    encoder : a new one, or a trained detector's; what "encoder" starts from. `Encoded.start` is still to be called.
+    encoder : a new one, or a trained detector's; what "encoder" starts from, None for other networks. `Encoded.start`
+        is still to be called.
 
     Raises
     ------
     ValueError
         When the predictor has no such network.
     """
-    predictor, name = spec["predictor"], spec["network"]
-    n_features = 3 * encoder.layers[-1].weight.shape[1]
+    predictor, name = spec.predictor, spec.network
+    n_features = 3 * encoder.layers[-1].weight.shape[1] if encoder else 0
     if name == "encoder" and predictor == "oracle":
-        return Encoded(encoder, Classifier(n_features, spec["hidden"], n_classes))
+        return Encoded(encoder, Classifier(n_features, spec.hidden, n_classes))
     if name == "encoder" and predictor == "heatmap":
         return EncodedMaps(encoder, nn.Linear(n_features, n_classes))
     if name == "encoder" and predictor == "direct":
         # Means over whole images are small and hardly differ.
         normed = nn.LayerNorm(n_features, elementwise_affine=False)
-        return EncodedImage(encoder, nn.Sequential(normed, Classifier(n_features, spec["hidden"], n_classes)))
+        return EncodedImage(encoder, nn.Sequential(normed, Classifier(n_features, spec.hidden, n_classes)))
     if predictor == "direct" and name.startswith("resnet"):
-        return resnet(int(name.removeprefix("resnet")), n_classes, spec["width"])
+        return resnet(int(name.removeprefix("resnet")), n_classes, spec.width)
     if (predictor, name) == ("heatmap", "c_fcrn"):
-        return CFCRN(n_classes, spec["width"])
+        return CFCRN(n_classes, spec.width)
     if (predictor, name) == ("oracle", "lenet"):
-        return LeNet(n_classes, 2, spec["crop"])
+        return LeNet(n_classes, 2, spec.crop)
     raise ValueError(f"no predictor {predictor!r} with network {name!r} in Table 3")

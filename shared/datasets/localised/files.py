@@ -19,7 +19,7 @@ TOUCHING = np.ones((3, 3), int)  # pixels that share a corner are connected
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 of an RGB image; an opaque fourth channel is dropped.
+    """Return (H, W, 3) uint8 of an RGB image; an opaque fourth channel is dropped.
 
     Raises
     ------
@@ -34,8 +34,8 @@ def read_image(path: Path) -> np.ndarray:
     return pixels
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """(H, W) int32 of a label image: 0 = none, else the number of the object.
+def read_label_image(path: Path) -> np.ndarray:
+    """Return (H, W) int32 of a label image: 0 = none, else the number of the object.
 
     An 8-bit file has no more than 255 numbers, so it is refused where it uses the last and some number marks several
     unconnected parts: it was cut to 8 bits, or it is a binary mask. A file of 16 bits is taken as it is.
@@ -56,17 +56,17 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H, W) int32 of a mask that is binary, its connected components then being the objects, or a label image."""
+    """Return (H, W) int32 of a label image, or of a binary mask, whose connected components are the objects."""
     mode, pixels = _decoded(path)
     if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all():
         mode, pixels = "L", pixels[..., 0]
     if mode == "1" or (mode in ("L", "P", "I;16", "I") and len(np.unique(pixels[pixels > 0])) <= 1):
         return ndimage.label(pixels > 0, TOUCHING)[0].astype(np.int32)
-    return read_labels(path)
+    return read_label_image(path)
 
 
 def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    """The named numeric arrays of a MATLAB file up to version 7; nothing in it is run.
+    """Return the named numeric arrays of a MATLAB file up to version 7; nothing in it is run.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
 
 
 def read_points(path: Path, name: str) -> np.ndarray:
-    """(k, 2) float32 of the x, y pairs ``name`` of a MATLAB file, as row, column."""
+    """Return (k, 2) float32 of the x, y pairs ``name`` of a MATLAB file, as row, column."""
     (points,) = read_mat(path, (name,))
     if points.size and (points.ndim != 2 or points.shape[1] != 2):
         raise DatasetError(f"{path}: {name} has the shape {points.shape} where pairs x, y are expected")
@@ -97,7 +97,7 @@ def read_points(path: Path, name: str) -> np.ndarray:
 
 
 def read_text_mask(path: Path) -> np.ndarray:
-    """(H, W) int32 of a mask in plain text: width and height, then the number of each pixel, row after row."""
+    """Return (H, W) int32 of a mask in plain text: width and height, then the number of each pixel, row after row."""
     try:
         width, height, *numbers = map(int, _content(path).split())
     except ValueError as error:
@@ -107,8 +107,8 @@ def read_text_mask(path: Path) -> np.ndarray:
     return np.array(numbers, np.int32).reshape(height, width)
 
 
-def read_regions(path: Path) -> list[np.ndarray]:
-    """The regions of an Aperio ImageScope file, (k, 2) float64 corners each, row and column.
+def read_outlines(path: Path) -> list[np.ndarray]:
+    """Return the regions of an Aperio ImageScope file, (k, 2) float64 corners each, row and column.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def read_regions(path: Path) -> list[np.ndarray]:
 
 
 def filled(regions: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) int32: region i, filled by the even-odd rule at the middles of pixels, has the number i + 1.
+    """Return (H, W) int32 where region i, filled by the even-odd rule at the middles of pixels, has the number i + 1.
 
     A pixel in several regions belongs to the first of them, as in the release's own MATLAB code.
     """
@@ -150,8 +150,8 @@ def filled(regions: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return label
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts img2 before img10."""
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts img2 before img10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -165,7 +165,7 @@ def _inside(corners: np.ndarray, top: int, bottom: int, left: int, right: int) -
 
 
 def _decoded(path: Path) -> tuple[str, np.ndarray]:
-    """Mode and pixels of an image file."""
+    """Return mode and pixels of an image file."""
     from PIL import Image
 
     content = _content(path)

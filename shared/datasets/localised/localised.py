@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -49,7 +49,7 @@ class Localised:
     simulated: bool = False
 
     def sha256(self) -> str:
-        """Hexadecimal digest of all content; hashed once."""
+        """Return the hexadecimal digest of all content; hashed once."""
         return self._sha256
 
     @cached_property
@@ -63,11 +63,11 @@ class Localised:
         return digest.hexdigest()
 
     def owners(self) -> np.ndarray:
-        """(M,) int64: the image of each object."""
+        """Return (M,) int64: the image of each object."""
         return np.repeat(np.arange(len(self.names)), np.diff(self.offsets))
 
     def masks(self, i: int, wanted: np.ndarray) -> np.ndarray:
-        """(H, W) bool: the union of those objects of image i that ``wanted`` (M,) bool marks."""
+        """Return (H, W) bool: the union of those objects of image i that ``wanted`` (M,) bool marks."""
         rows = slice(self.offsets[i], self.offsets[i + 1])
         # Not every object has a pixel: of two at one place, the second has none.
         table = np.zeros(max(self.labels[i].max(initial=0), self.numbers[rows].max(initial=0)) + 1, bool)
@@ -87,7 +87,7 @@ def of_labels(
     class_names: Sequence[str] = ("object",),
     simulated: bool = False,
 ) -> Localised:
-    """Images with their label images; centres are centroids, boxes are tight.
+    """Return images with their label images; centres are centroids, boxes are tight.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def of_labels(
 
 
 def objects(label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers (k,) int64 rising, centroids (k, 2) float32 and boxes (k, 4) float32 of a label image's objects."""
+    """Return rising numbers (k,) int64, centroids (k, 2) and boxes (k, 4) float32 of a label image's objects."""
     found = [(number, place) for number, place in enumerate(find_objects(label), 1) if place]
     numbers = np.array([number for number, _ in found], np.int64)
     boxes = np.array([(r.start, c.start, r.stop, c.stop) for _, (r, c) in found], np.float32).reshape(-1, 4)
@@ -144,113 +144,14 @@ def objects(label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return numbers, np.stack(centres, 1).astype(np.float32), boxes
 
 
-def scaled(data: Localised, factor: int) -> Localised:
-    """Every image reduced by a whole factor: block averages, every ``factor``-th label, geometry divided.
-
-    Rows and columns that do not fill a block are cut off, and with them the objects that leave no pixel in the label
-    image (without label images: those whose centre is cut off). Numbers stay, so `origins` finds an object again.
-    """
-    if factor < 1 or factor != int(factor):
-        raise ValueError(f"the scale is {factor} where a whole number from 1 is needed")
-    if factor == 1:
-        return data
-    images = tuple(_block_means(image, factor) for image in data.images)
-    sizes = np.array([image.shape[:2] for image in images], np.float32).reshape(-1, 2)
-    limits = np.repeat(sizes, np.diff(data.offsets), 0)
-    labels = None
-    if data.labels is None:
-        kept = (data.centres / factor < limits).all(1)
-    else:
-        cut = [label[: h * factor : factor, : w * factor : factor] for label, (h, w) in _with_sizes(data, images)]
-        labels = tuple(np.ascontiguousarray(label) for label in cut)
-        kept = np.concatenate([_present(data, i, label) for i, label in enumerate(labels)] or [np.zeros(0, bool)])
-    limits = limits[kept]
-    counts = [kept[start:end].sum() for start, end in zip(data.offsets[:-1], data.offsets[1:], strict=True)]
-    return replace(
-        data,
-        images=images,
-        labels=labels,
-        offsets=offsets(counts),
-        numbers=data.numbers[kept],
-        centres=np.minimum(data.centres[kept] / np.float32(factor), limits),
-        boxes=np.minimum(data.boxes[kept] / np.float32(factor), np.tile(limits, 2)),
-        classes=data.classes[kept],
-    )
-
-
-def with_discs(data: Localised, radius: float) -> Localised:
-    """A set known by centres, with discs as label images and, where it knows no box, squares of side 2 ``radius``.
-
-    A pixel belongs to the nearest centre within ``radius``, of equally near ones to the first. An object whose centre
-    is another's has no pixel, and stays.
-    """
-    if not radius > 0:
-        raise ValueError(f"the radius of discs is {radius} where a positive number of pixels is needed")
-    labels = []
-    boxes = np.empty((len(data.centres), 4), np.float32)
-    for i, image in enumerate(data.images):
-        rows = slice(data.offsets[i], data.offsets[i + 1])
-        size = np.array(image.shape[:2], np.float32)
-        boxes[rows, :2] = np.maximum(data.centres[rows] - radius, 0)
-        boxes[rows, 2:] = np.minimum(data.centres[rows] + radius, size)
-        given = (data.boxes[rows, :2] < data.boxes[rows, 2:]).all(1, keepdims=True)
-        boxes[rows] = np.where(given, data.boxes[rows], boxes[rows])
-        labels.append(_discs(data.centres[rows], data.numbers[rows], radius, image.shape[:2]))
-    return replace(data, labels=tuple(labels), boxes=boxes)
-
-
-def origins(part: Localised, whole: Localised) -> np.ndarray:
-    """(M,) int64: the row in ``whole`` of each object of ``part``, found by image name and number (see `scaled`)."""
-    known = {key: row for row, key in enumerate(keys(whole))}
-    return np.array([known[key] for key in keys(part)], np.int64)
-
-
 def keys(data: Localised) -> list[tuple[str, int]]:
-    """(image name, number) of each of the M objects."""
+    """Return (image name, number) of each of the M objects."""
     return [(data.names[i], number) for i, number in zip(data.owners().tolist(), data.numbers.tolist(), strict=True)]
 
 
 def offsets(counts: Sequence[int]) -> np.ndarray:
-    """(n + 1,) int64 of the counts of n images."""
+    """Return (n + 1,) int64 of the counts of n images."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def _discs(centres: np.ndarray, numbers: np.ndarray, radius: float, size: tuple[int, int]) -> np.ndarray:
-    label = np.zeros(size, np.int32)
-    nearest = np.full(size, np.inf, np.float32)
-    starts = np.maximum(np.floor(centres - radius), 0).astype(int)
-    stops = np.ceil(centres + radius).astype(int)
-    for (row, column), (top, left), (bottom, right), number in zip(centres, starts, stops, numbers, strict=True):
-        window = np.s_[top:bottom, left:right]
-        height, width = label[window].shape
-        down = np.arange(top, top + height, dtype=np.float32)[:, None] + np.float32(0.5) - row
-        across = np.arange(left, left + width, dtype=np.float32) + np.float32(0.5) - column
-        distance = down**2 + across**2
-        mine = (distance <= radius**2) & (distance < nearest[window])
-        label[window][mine] = number
-        nearest[window][mine] = distance[mine]
-    return label
-
-
-def _block_means(image: np.ndarray, factor: int) -> np.ndarray:
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    if not height or not width:
-        raise ValueError(f"an image of {image.shape[0]}x{image.shape[1]} pixels cannot be reduced {factor} times")
-    image = image[: height * factor, : width * factor]
-    sums = np.zeros((height, width, 3), np.uint32)
-    for place in np.ndindex(factor, factor):
-        sums += image[place[0] :: factor, place[1] :: factor]
-    return ((sums + factor**2 // 2) // factor**2).astype(np.uint8)
-
-
-def _with_sizes(data: Localised, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    return [(label, image.shape[:2]) for label, image in zip(data.labels, images, strict=True)]
-
-
-def _present(data: Localised, i: int, label: np.ndarray) -> np.ndarray:
-    """(k,) bool: which objects of image i have a pixel in ``label``."""
-    numbers = data.numbers[data.offsets[i] : data.offsets[i + 1]]
-    return np.bincount(label.ravel(), minlength=numbers.max(initial=0) + 1)[numbers] > 0
 
 
 def _joined(parts: Sequence[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -30,12 +30,13 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.datasets.catalogue import Absent, DatasetError, say
+from shared.datasets.download import ensure_space, find_in_mirror
 from shared.datasets.localised import files
 from shared.datasets.localised.localised import SPLITS, Localised, keys, objects, of_labels, offsets
-from shared.datasets.localised.releases import OWN, RELEASES, Release
-from shared.datasets.catalogue import Absent, DatasetError, Source, say
-from shared.datasets.download import ensure_space, find_in_mirror
-from shared.datasets.store import data_root, lock, recover
+from shared.datasets.localised.releases import OWN, RELEASES, Release, advice, source_of
+from shared.datasets.places import data_root
+from shared.datasets.store import lock, recover
 
 FORMAT = 1
 GEOMETRY = ("row", "column")
@@ -44,7 +45,7 @@ SPACE = 500_000_000  # bytes of disk that preparing may need
 
 
 def open(name: str) -> Localised:
-    """A prepared set; it is made first where it is not there yet. Decoded sets stay in memory.
+    """Return a prepared set; it is made first where it is not there yet. Decoded sets stay in memory.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def prepare(name: str) -> Path:
 
 
 def manifest(folder: Path) -> dict:
-    """The manifest of a prepared set.
+    """Return the manifest of a prepared set.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def manifest(folder: Path) -> dict:
     raise DatasetError(f"{path} is damaged or of another version ({wrong}); remove {folder} and prepare it again")
 
 
-def write(folder: Path, data: Localised, about: dict[str, str]) -> None:
+def write_set(folder: Path, data: Localised, about: dict[str, str]) -> None:
     """Write a set in the prepared layout into a new folder; ``about`` enters the manifest."""
     from PIL import Image
 
@@ -132,7 +133,7 @@ def write(folder: Path, data: Localised, about: dict[str, str]) -> None:
     (folder / "manifest.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def read(folder: Path, name: str, release: Release = OWN, class_names: Sequence[str] | None = None) -> Localised:
+def read_set(folder: Path, name: str, release: Release = OWN, class_names: Sequence[str] | None = None) -> Localised:
     """Read a folder in the layout above, without its manifest.
 
     Parameters
@@ -145,7 +146,9 @@ def read(folder: Path, name: str, release: Release = OWN, class_names: Sequence[
     DatasetError
         If anything is missing or not as the layout says; the message names the file and the line or the image.
     """
-    paths = {path.stem: path for path in sorted(folder.glob("images/*.png"), key=lambda path: files.natural(path.stem))}
+    paths = {
+        path.stem: path for path in sorted(folder.glob("images/*.png"), key=lambda path: files.natural_key(path.stem))
+    }
     if not paths:
         raise DatasetError(f"{folder / 'images'} has no *.png; complete the set")
     names, groups, official = list(paths), list(map(release.group, paths)), None
@@ -176,11 +179,11 @@ def read(folder: Path, name: str, release: Release = OWN, class_names: Sequence[
 @lru_cache(maxsize=4)
 def _opened(folder: Path, _made: int) -> Localised:
     recorded = manifest(folder)
-    data = read(folder, folder.name, class_names=tuple(recorded["classes"]))
+    data = read_set(folder, folder.name, class_names=tuple(recorded["classes"]))
     if data.sha256() != recorded["sha256"]:
         raise DatasetError(
             f"{folder} has the sha256 {data.sha256()} where its manifest has {recorded['sha256']}; remove the folder "
-            f"and run: python -m papers.ece.data prepare {folder.name}"
+            f"and run: python -m shared.datasets fetch {folder.name}"
         )
     return data
 
@@ -188,25 +191,24 @@ def _opened(folder: Path, _made: int) -> Localised:
 def _make(name: str, root: Path) -> None:
     if (root / name).exists():
         raise DatasetError(f"{root / name} is there without a manifest.json; move it to LLP_MIRROR to have it prepared")
-    release = RELEASES.get(name, OWN)
-    source = Source(name, "1", "mirror", release.page, "", "", " ".join((name, *release.folders)), {}, "", "")
+    release, source = RELEASES.get(name, OWN), source_of(name)
     try:
         place = find_in_mirror(source)
     except Absent as error:
-        raise Absent(f"{name}: {error}; {release.advice}") from None
+        raise Absent(f"{name}: {error}; {advice(name)}") from None
     layout = (place / "images").is_dir() and any((place / part).exists() for part in ("labels", "objects.csv"))
     if not layout and release.read is None:
-        raise DatasetError(f"{place} has no images/ with labels/ or objects.csv; {release.advice}")
+        raise DatasetError(f"{place} has no images/ with labels/ or objects.csv; {advice(name)}")
     say(f"{name}: reading {place}")
-    data = read(place, name, release) if layout else release.read(place, name, release)
+    data = read_set(place, name, release) if layout else release.read(place, name, release)
     data = release.finish(data)
     about = {
-        "page": release.page,
-        "terms": release.terms,
+        "page": source.url,
+        "terms": source.licence,
         "made_from": f"{place.name}, {'as the prepared layout' if layout else 'as the official release'}",
     }
     new = root / f".{name}.new"
-    write(new, data, about)
+    write_set(new, data, about)
     os.rename(new, root / name)
     say(f"{name}: {len(data.names)} images, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
 
@@ -238,11 +240,11 @@ def _labels(folder: Path, names: list[str]) -> list[np.ndarray]:
     missing = next((which for which in names if not (folder / f"{which}.png").is_file()), None)
     if missing:
         raise DatasetError(f"{folder / missing}.png is missing; an image without objects needs an empty label image")
-    return [files.read_labels(folder / f"{which}.png") for which in names]
+    return [files.read_label_image(folder / f"{which}.png") for which in names]
 
 
 def _objects(path: Path, names: list[str], images: list[np.ndarray]) -> list[dict]:
-    """Rows of objects.csv, checked, with numbers as numbers and the place ``i`` of the image."""
+    """Return rows of objects.csv, checked, with numbers as numbers and the place ``i`` of the image."""
     places, seen, result = {which: i for i, which in enumerate(names)}, set(), []
     for where, row in _rows(path, ("image", "number", *GEOMETRY, "class"), BOX):
         if row["image"] not in places:

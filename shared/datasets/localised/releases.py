@@ -1,4 +1,4 @@
-"""The official releases of the paper's public sets (Section 4.1), unpacked into the mirror folder.
+"""The official releases of public sets with localised objects (ECE, Section 4.1), unpacked into the mirror folder.
 
 Layouts verified on copies of the files or of the authors' notes: TNBC, MoNuSeg's regions, the masks of CPM15, the
 points of CRCHisto, the arrays of CoNSeP. Not verified on the releases themselves: CPM17, WBC-NuClick (folders as in
@@ -18,9 +18,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from shared.datasets.catalogue import DatasetError, Source, read_sources, say
 from shared.datasets.localised import files
 from shared.datasets.localised.localised import UNKNOWN, Localised, objects, of_labels, offsets
-from shared.datasets.catalogue import DatasetError, say
 
 CONSEP = (
     "miscellaneous",
@@ -46,32 +46,35 @@ Found = tuple[str, str, np.ndarray, np.ndarray]  # name, official split, image, 
 
 @dataclass(frozen=True)
 class Release:
-    """A set: where to get it, its terms, what its objects are, and how a folder of the mirror is read.
+    """A set: what its objects are, and how a folder of the mirror is read; data/sources.csv says where to get it.
 
-    folders : further names in the mirror, without blanks. group : the slide or patient of an image, from its name.
-    read : reads the official release from (folder, name of the set, this). finish : is applied to either layout.
+    group : the slide or patient of an image, from its name. read : reads the official release from (folder, name of the
+    set, this). finish : is applied to either layout.
     """
 
-    page: str = ""
-    terms: str = ""
     what: str = "object"
-    folders: tuple[str, ...] = ()
     group: Callable[[str], str] = str
     read: Callable[[Path, str, Release], Localised] | None = None
     finish: Callable[[Localised], Localised] = lambda data: data
 
-    @property
-    def advice(self) -> str:
-        """What to do to have the set."""
-        layout = "laid out as shared/datasets/localised/prepared.py says"
-        if not self.page:
-            known = f"it is {self.terms}; a copy goes" if self.terms else "put it"
-            return f"{known} into LLP_MIRROR under its name, {layout}"
-        return f"get it from {self.page}, unpack it into LLP_MIRROR under its name (or put a copy there, {layout})"
+
+def source_of(name: str) -> Source:
+    """Return how a set is had; one's own is looked for in the mirror under its name."""
+    own = Source(name, "1", "mirror", "", "", "", name, {}, "", "")
+    return read_sources().get(name, (own,))[0]
+
+
+def advice(name: str) -> str:
+    """Return what to do to have a set."""
+    source, layout = source_of(name), "laid out as shared/datasets/localised/prepared.py says"
+    if source.url:
+        return f"get it from {source.url}, unpack it into LLP_MIRROR under its name (or put a copy there, {layout})"
+    known = f"it is {source.licence}; a copy goes" if source.licence else "put it"
+    return f"{known} into LLP_MIRROR under its name, {layout}"
 
 
 def read_tnbc(place: Path, name: str, release: Release) -> Localised:
-    """Slide_XX/XX_Y.png beside GT_XX/XX_Y.png: binary masks whose connected components are the nuclei."""
+    """Read Slide_XX/XX_Y.png beside GT_XX/XX_Y.png: binary masks whose connected components are the nuclei."""
     found, left_out = [], 0
     for path in _files(place, "Slide_*/*.png"):
         if int(re.sub(r"\D", "", path.parent.name) or 0) > TNBC_SLIDES:
@@ -89,7 +92,7 @@ def read_tnbc(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_regions(place: Path, name: str, release: Release) -> Localised:
-    """*.tif with regions in *.xml of the same name, at any depth; what lies below a folder ``*test*`` is for test."""
+    """Read *.tif with regions in *.xml of the same name, at any depth; all below a folder ``*test*`` is for test."""
     if not any(_files(place, "*.xml")):
         return read_maps(place, name, release)
     images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
@@ -97,7 +100,7 @@ def read_regions(place: Path, name: str, release: Release) -> Localised:
     for path in _files(place, "*.xml"):
         if path.stem not in images:
             raise DatasetError(f"{path} has no image {path.stem}.tif; complete the release")
-        image, regions = files.read_image(images.pop(path.stem)), files.read_regions(path)
+        image, regions = files.read_image(images.pop(path.stem)), files.read_outlines(path)
         label = files.filled(regions, image.shape[:2])
         empty += len(regions) - len(np.unique(label[label > 0]))
         found.append((path.stem, _official(path, place), image, label))
@@ -109,7 +112,7 @@ def read_regions(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_masks_of_text(place: Path, name: str, release: Release) -> Localised:
-    """imageXX.png beside imageXX_mask.txt, as its authors' README says; or the layout of `read_maps`."""
+    """Read imageXX.png beside imageXX_mask.txt, as its authors' README says; or the layout of `read_maps`."""
     masks = list(_files(place, "*_mask.txt"))
     if not masks:
         return read_maps(place, name, release)
@@ -123,13 +126,13 @@ def read_masks_of_text(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_maps(place: Path, name: str, release: Release) -> Localised:
-    """Images/ beside Labels/*.mat with `inst_map`, in folders such as Train and Test (HoVer-Net's layout)."""
+    """Read Images/ beside Labels/*.mat with `inst_map`, in folders such as Train and Test (HoVer-Net's layout)."""
     found = [(which, official, image, label) for which, official, image, label, _ in _maps(place)]
     return _of(found, place, name, release, "Labels/*.mat")
 
 
 def read_consep(place: Path, name: str, release: Release) -> Localised:
-    """As `read_maps`, with `type_map`: a nucleus has the type that most of its pixels have."""
+    """Read as `read_maps` does, with `type_map`: a nucleus has the type that most of its pixels have."""
     found, classes = [], []
     for which, official, image, label, path in _maps(place):
         types = _whole(files.read_mat(path, ("type_map",))[0], path, "type_map", label.shape)
@@ -139,16 +142,16 @@ def read_consep(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_crchisto(place: Path, name: str, release: Release) -> Localised:
-    """imgN/imgN.bmp with imgN_detection.mat, and imgN_<class>.mat for nuclei whose class is known; or points.npz.
+    """Read imgN/imgN.bmp with imgN_detection.mat, and imgN_<class>.mat for nuclei whose class is known; or points.npz.
 
     ``points.npz`` beside images/imgN.png holds the same pairs x, y under imgN_detection and so on.
     """
     archive = place / "points.npz"
     paths = list(_files(place, "images/img*.png" if archive.is_file() else "img*_detection.mat"))
     if not paths:
-        raise DatasetError(f"{place} has no img*_detection.mat; {release.advice}")
+        raise DatasetError(f"{place} has no img*_detection.mat; {advice(name)}")
     points = _archived(archive) if archive.is_file() else _of_matlab(place)
-    names = sorted((path.stem.removesuffix("_detection") for path in paths), key=files.natural)
+    names = sorted((path.stem.removesuffix("_detection") for path in paths), key=files.natural_key)
     where = {path.stem.removesuffix("_detection"): path for path in paths}
     images, centres, classes = [], [], []
     for which in names:
@@ -178,7 +181,7 @@ def read_crchisto(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_nuclick(place: Path, name: str, release: Release) -> Localised:
-    """{Train,Validation}/images/X.png with masks/X_mask.png; the 250 validation images are our test set."""
+    """Read {Train,Validation}/images/X.png with masks/X_mask.png; the 250 validation images are our test set."""
     found, used = [], []
     for path in _files(place, "masks/*_mask.png"):
         image = path.parent.with_name("images") / path.name.replace("_mask.png", ".png")
@@ -190,7 +193,7 @@ def read_nuclick(place: Path, name: str, release: Release) -> Localised:
 
 
 def thirty(data: Localised) -> Localised:
-    """The 30 images of Kumar et al. with their split, 16 for training and 14 for test, from them or from MoNuSeg's."""
+    """Return the 30 images of Kumar et al. and their split, 16 to train and 14 to test, from them or from MoNuSeg's."""
     official = {f"TCGA-{who}": split for split, patients in KUMAR.items() for who in patients.split()}
     kept = [i for i, group in enumerate(data.groups) if group in official]
     missing = sorted(set(official) - {data.groups[i] for i in kept})
@@ -204,7 +207,7 @@ def thirty(data: Localised) -> Localised:
 
 
 def patient(name: str) -> str:
-    """The patient in the name of an image from The Cancer Genome Atlas; else the name."""
+    """Return the patient in the name of an image from The Cancer Genome Atlas; else the name."""
     found = re.search(r"TCGA-\w\w-\w{4}", name)
     return found[0] if found else name
 
@@ -229,7 +232,7 @@ def _whole(values: np.ndarray, path: Path, name: str, size: tuple[int, int]) -> 
 
 
 def _types(types: np.ndarray, label: np.ndarray, path: Path) -> np.ndarray:
-    """(k,) int64: the type of most pixels of each object, from 0."""
+    """Return (k,) int64: the type of most pixels of each object, from 0."""
     numbers = objects(label)[0]
     count = len(CONSEP) + 1
     if types.max(initial=0) >= count:
@@ -243,7 +246,7 @@ def _types(types: np.ndarray, label: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _given(centres: np.ndarray, of_class: list[np.ndarray], path: Path) -> np.ndarray:
-    """(k,) int64 classes of detections, each from one point with a class at most; far points are left out."""
+    """Return (k,) int64 classes of detections, each from one point with a class at most; far points are left out."""
     result = np.full(len(centres), len(of_class))
     points = np.concatenate(of_class)
     kinds = np.repeat(np.arange(len(of_class)), [len(found) for found in of_class])
@@ -284,7 +287,7 @@ def _of_matlab(place: Path) -> Callable[[str], np.ndarray]:
 
 def _of(found: list[Found], place: Path, name: str, release: Release, pattern: str, **classes) -> Localised:
     if not found:
-        raise DatasetError(f"{place} has no {pattern}; {release.advice}")
+        raise DatasetError(f"{place} has no {pattern}; {advice(name)}")
     names, official, images, labels = zip(*found, strict=True)
     if len(set(names)) < len(names):  # as in CPM17, whose splits both start with image_00
         names = [f"{split}_{which}" for which, split in zip(names, official, strict=True)]
@@ -303,9 +306,9 @@ def _of(found: list[Found], place: Path, name: str, release: Release, pattern: s
 
 
 def _files(place: Path, pattern: str) -> Iterator[Path]:
-    """Files of a pattern at any depth, in natural order; hidden ones, which archives from a Mac bring, are skipped."""
+    """Yield files of a pattern at any depth, in natural order, but for hidden ones, which archives from a Mac bring."""
     found = (path for path in place.rglob(pattern) if not path.name.startswith(".") and path.is_file())
-    return iter(sorted(found, key=lambda path: files.natural(str(path))))
+    return iter(sorted(found, key=lambda path: files.natural_key(str(path))))
 
 
 def _all_read(images: Iterator[Path], used: list[Path]) -> None:
@@ -319,69 +322,15 @@ def _official(path: Path, place: Path) -> str:
     return "test" if any("test" in part.lower() for part in path.relative_to(place).parts[:-1]) else "train"
 
 
-CHALLENGES = "the challenges on Computational Precision Medicine at MICCAI 2015 and 2017"
-WARWICK = "https://warwick.ac.uk/fac/cross_fac/tia/data"
 OWN = Release()
 RELEASES = {
-    "tnbc": Release(
-        "https://doi.org/10.5281/zenodo.1175282",
-        "see the page; cite Naylor et al. (2018), IEEE Trans. Med. Imaging 38",
-        "nucleus",
-        ("TNBC_NucleiSegmentation", "TNBC"),
-        lambda name: name.split("_")[0],
-        read_tnbc,
-    ),
-    "monuseg": Release(
-        "https://monuseg.grand-challenge.org/Data/",
-        "see the page; cite Kumar et al. (2017), IEEE Trans. Med. Imaging 36, and Kumar et al. (2020), ibid. 39",
-        "nucleus",
-        ("MoNuSeg",),
-        patient,
-        read_regions,
-    ),
-    "kumar": Release(
-        "https://monuseg.grand-challenge.org/Data/ (its training data are these 30 images)",
-        "see the page; cite Kumar et al. (2017), IEEE Trans. Med. Imaging 36",
-        "nucleus",
-        ("Kumar", "monuseg", "MoNuSeg"),
-        patient,
-        read_regions,
-        thirty,
-    ),
-    "cpm15": Release(
-        CHALLENGES,
-        "see the challenge; cite Vu et al. (2019), Front. Bioeng. Biotechnol. 7",
-        "nucleus",
-        ("CPM15", "CPM_15"),
-        read=read_masks_of_text,
-    ),
-    "cpm17": Release(
-        CHALLENGES,
-        "see the challenge; cite Vu et al. (2019), Front. Bioeng. Biotechnol. 7",
-        "nucleus",
-        ("CPM17", "CPM_17"),
-        read=read_masks_of_text,
-    ),
-    "consep": Release(
-        f"{WARWICK}/hovernet/",
-        "see the page; cite Graham et al. (2019), Med. Image Anal. 58",
-        "nucleus",
-        ("CoNSeP",),
-        read=read_consep,
-    ),
-    "crchisto": Release(
-        f"{WARWICK}/crchistolabelednucleihe/",
-        "research only; cite Sirinukunwattana et al. (2016), IEEE Trans. Med. Imaging 35",
-        "nucleus",
-        ("CRCHistoPhenotypes_2016_04_28",),
-        read=read_crchisto,
-    ),
-    "wbc_nuclick": Release(
-        f"{WARWICK}/nuclick/",
-        "see the page; cite Koohbanani et al. (2020), Med. Image Anal. 65",
-        "white blood cell",
-        ("Hemato_Data", "NuClick"),
-        read=read_nuclick,
-    ),
-    "til": Release(terms="private to the authors of the paper and was never released", what="cell"),
+    "tnbc": Release("nucleus", lambda name: name.split("_")[0], read_tnbc),
+    "monuseg": Release("nucleus", patient, read_regions),
+    "kumar": Release("nucleus", patient, read_regions, thirty),
+    "cpm15": Release("nucleus", read=read_masks_of_text),
+    "cpm17": Release("nucleus", read=read_masks_of_text),
+    "consep": Release("nucleus", read=read_consep),
+    "crchisto": Release("nucleus", read=read_crchisto),
+    "wbc_nuclick": Release("white blood cell", read=read_nuclick),
+    "til": Release("cell"),
 }

@@ -1,4 +1,4 @@
-"""What the E-step and an epoch cost (Table 1), all methods in turn in one process."""
+"""What the E-step and an epoch cost (Table 1), all methods in turn in one process; durations, and no metric."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch.nn.functional as F
 
 from papers.mle_llp.data import Data
 from papers.mle_llp.enumeration import enumerated_posterior
+from papers.mle_llp.loss import counts_of, posterior
+from papers.mle_llp.method import lessons, method_of
 from papers.mle_llp.names import SIZES, TIMED
-from papers.mle_llp.posterior import counts_of, posterior
 from shared.bags import Bags
+from shared.config import Spec
 from shared.training import Schedule, fit
 
 ENUMERATED = 12  # the paper's largest bag; 20 would take half a second a bag
@@ -30,9 +32,10 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def e_step(instances: int, seed: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds for about so many instances, in bags of 2 to 1024: e_step_ms_<n>; enumerate_ms_<n> while it can.
+    """Return milliseconds for about so many instances in bags of 2 to 1024, by ours and by enumeration while it can.
 
-    Enumeration is timed on bags enough for a tenth of a second and scaled to as many.
+    e_step_ms_<n> : ours, the median of five. enumerate_ms_<n> : timed on bags enough for a tenth of a second and scaled
+    to as many.
     """
     rng, found = np.random.default_rng(seed), {}
     for n in SIZES:
@@ -53,26 +56,28 @@ def e_step(instances: int, seed: int, device: torch.device) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def durations(spec: dict, data: Data, bags: Bags, method_of: Callable, lessons: Callable) -> dict[str, float]:
-    """Table 1: the median time of an epoch of each method, taken in turn, and what part of one is the E-step.
+def durations(spec: Spec, data: Data, bags: Bags) -> dict[str, float]:
+    """Return Table 1: the median time of an epoch of each method, taken in turn, and what part of one is the E-step.
 
     epoch_s_<method> : seconds. ratio_<method> : over DLLP's, the median over rounds. e_step_share : of MLE-LLP's epoch,
     in percent, the posterior alone; the predictions it needs are another forward pass over the training set.
     """
-    device, schedule = data.inputs.device, Schedule("constant", spec["learning_rate"])
+    device = data.inputs.device
+    settings = {
+        "epochs": 1,
+        "schedule": Schedule("constant", spec.learning_rate),
+        "seed": 0,
+        "evaluate": lambda method: {},
+    }
     taken: dict[str, list[float]] = {name: [] for name in TIMED}
     epochs = {}
     for name in TIMED:
-        own = {**spec, "loss": name}
-        learned, more = lessons(own, data, bags)
-        method, settings = (
-            method_of(own, data),
-            {"epochs": 1, "schedule": schedule, "seed": 0, "evaluate": lambda m: {}},
-        )
+        learned, more = lessons(name, data, bags, spec.images_per_batch)
+        method = method_of(name, spec, data)
         # What a first step sets up is no part of an epoch.
         fit(method, data.inputs, learned.take(np.arange(2)), **settings, bags_per_batch=more["bags_per_batch"])
         epochs[name] = partial(fit, method, data.inputs, learned, **settings, **more)
-    for _ in range(spec["epochs"]):
+    for _ in range(spec.rounds):
         for name in TIMED:
             taken[name].append(_seconds(epochs[name], device))
     found = {f"epoch_s_{name}": statistics.median(seconds) for name, seconds in taken.items()}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.records import code_hash, repository, sources
+from shared.config import repository
+from shared.runs.code import code_hash, sources
 
 TREE = {
     "papers/__init__.py": "",
@@ -17,6 +18,7 @@ import os
 import shared.alpha.one
 from shared import datasets
 from shared.alpha import two as second
+from shared.config import Spec
 from shared.beta import Name
 from shared.gamma import thing
 
@@ -29,7 +31,7 @@ def train():
 
 
 if __name__ == "__main__":
-    from shared import sweep
+    from shared.runs.one import main
 ''',
     "papers/toy/tables.py": "from papers.toy import train\n",
     "shared/__init__.py": "",
@@ -50,7 +52,12 @@ __all__ = ["other", "thing"]
     "shared/gamma/inner/deep.py": "class Thing: pass\n",
     "shared/gamma/unused.py": "other = 1\n",
     "shared/late.py": "later = str\n",
-    "shared/sweep.py": "",
+    "shared/config/__init__.py": "from shared.config.spec import Spec\n",
+    "shared/config/spec.py": "from shared.config.files import read\n\nclass Spec: pass\n",
+    "shared/config/files.py": "read = open\n",
+    "shared/configurations.py": "",
+    "shared/runs/__init__.py": "",
+    "shared/runs/one.py": "main = print\n",
     "shared/datasets/__init__.py": "from shared.datasets import store\n",
     "shared/datasets/store.py": "import shared.late\n",
 }
@@ -77,13 +84,43 @@ def test_every_way_to_import_is_followed(root):
         "shared/alpha/one.py",
         "shared/alpha/two.py",  # from package import module
         "shared/beta.py",  # from module import name
+        "shared/config/files.py",  # what a carrier imports
+        "shared/config/spec.py",
         "shared/gamma/inner/deep.py",  # where a name that two packages pass on comes from
         "shared/late.py",  # imported inside a function
     }
 
 
 def test_the_command_line_of_a_module_is_not_part_of_what_it_computes(root):
-    assert "shared/sweep.py" not in names("papers.toy.train", root)
+    assert "shared/runs/one.py" not in names("papers.toy.train", root)
+
+
+def test_what_only_carries_specs_and_records_changes_no_hash(root):
+    """The record holds the spec that it carried; an edit of how a plan is made must train nothing again."""
+    found = sources("papers.toy.train", root)
+    computing = sources("papers.toy.train", root, carriers=False)
+    carriers = {"shared/config/files.py", "shared/config/spec.py"}
+    assert {path.relative_to(root).as_posix() for path in set(found) - set(computing)} == carriers
+    before = code_hash("papers.toy.train", root)
+    for name in carriers:
+        (root / name).write_text((root / name).read_text() + "CONSTANT = 1\n")
+    assert code_hash("papers.toy.train", root) == before
+
+
+def test_a_module_whose_name_begins_like_a_carriers_is_none(root):
+    before = code_hash("papers.toy.train", root)
+    path = root / "papers/toy/train.py"
+    path.write_text(path.read_text().replace("import os\n", "import os\nimport shared.configurations\n"))
+    assert root / "shared/configurations.py" in sources("papers.toy.train", root, carriers=False)
+    after = code_hash("papers.toy.train", root)
+    (root / "shared/configurations.py").write_text("CONSTANT = 1\n")
+    assert len({before, after, code_hash("papers.toy.train", root)}) == 3
+
+
+def test_of_a_carrier_itself_its_own_code_counts(root):
+    before = code_hash("shared.config", root)
+    (root / "shared/config/files.py").write_text("read = None\n")
+    assert code_hash("shared.config", root) != before
 
 
 def test_a_package_that_passes_names_on_is_seen_through(root):
@@ -168,7 +205,7 @@ def test_code_imported_far_away_changes_the_hash(root, changed):
     assert code_hash("papers.toy.train", root) != before
 
 
-@pytest.mark.parametrize("changed", ["shared/alpha/other.py", "shared/sweep.py", "shared/datasets/store.py"])
+@pytest.mark.parametrize("changed", ["shared/alpha/other.py", "shared/runs/one.py", "shared/datasets/store.py"])
 def test_code_that_the_module_never_runs_does_not_change_the_hash(root, changed):
     before = code_hash("papers.toy.train", root)
     (root / changed).write_text("CONSTANT = 1\n")
@@ -219,12 +256,12 @@ class TestRepository:
         found = {path.relative_to(repository()).as_posix() for path in sources("papers.rot.train")}
         assert "shared/methods/proportion.py" in found and "shared/methods/llp_gan.py" not in found
 
-    def test_rot_runs_are_not_staled_by_how_records_are_kept_or_drawn(self):
-        found = {path.relative_to(repository()).as_posix() for path in sources("papers.rot.train")}
-        assert not any(
-            name.startswith(("shared/records", "shared/comparison", "shared/plotting", "shared/datasets"))
-            for name in found
-        )
+    def test_rot_runs_are_not_staled_by_how_records_are_planned_kept_or_drawn(self):
+        computing = sources("papers.rot.train", carriers=False)
+        found = {path.relative_to(repository()).as_posix() for path in computing}
+        rooms = ("config", "records", "runs", "tables", "comparison", "plotting", "datasets")
+        assert not any(name.startswith(tuple(f"shared/{room}/" for room in rooms)) for name in found)
+        assert "shared/training/frame.py" in found and "shared/training/data.py" in found
 
     def test_no_import_is_relative_for_those_are_not_followed(self):
         for path in (p for package in ("papers", "shared") for p in Path(repository() / package).rglob("*.py")):

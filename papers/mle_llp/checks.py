@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from papers.mle_llp.enumeration import enumerated_posterior
-from papers.mle_llp.posterior import count_loss, posterior
+from papers.mle_llp.loss import count_loss, posterior
 
 
 def check(seed: int, largest: int = 12, bags: int = 40) -> dict[str, float]:

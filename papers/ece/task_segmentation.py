@@ -7,17 +7,18 @@ import torch
 
 from papers.ece import metrics
 from papers.ece.criteria import criterion_of
-from papers.ece.loss import foreground
 from papers.ece.data import Material, material_of, updates
+from papers.ece.loss import foreground
 from papers.ece.segmentation.method import Segmenter, predict_map
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
-from shared.training import Inputs, Schedule, axis_seed, fit, seed_torch
+from shared.config import Spec
+from shared.training import Inputs, Result, Schedule, axis_seed, fit, seed_torch
 
 POINTS = 24  # of a curve, about; an epoch of the loop then goes over the images several times
 
 
-def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
+def segment(spec: Spec, device: torch.device, session: dict) -> Result | None:
     """Learn from the annotated objects of the training images, judge on all objects of the test images.
 
     Of weak supervision, `pseudo_labels` is the number of pixels it has added for each annotated one.
@@ -29,9 +30,9 @@ def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
     ValueError
         When weak supervision has a tau that no prediction can exceed.
     """
-    highest = float(foreground(torch.tensor([[-1e3, 1e3]]), spec["head"]))
-    if spec["loss"] == "weak" and spec["tau"] >= highest:
-        raise ValueError(f"tau {spec['tau']} is never exceeded: p ends at {highest:.3f} with head {spec['head']!r}")
+    highest = float(foreground(torch.tensor([[-1e3, 1e3]]), spec.head))
+    if spec.loss == "weak" and spec.tau >= highest:
+        raise ValueError(f"tau {spec.tau} is never exceeded: p ends at {highest:.3f} with head {spec.head!r}")
     material = material_of(spec)
     train = material.numbers(0)
     given = [material.data.masks(i, material.annotated) for i in train]
@@ -45,25 +46,25 @@ def segment(spec: dict, device: torch.device, session: dict) -> dict | None:
     if done is None:
         return None
     method, fitted, masks, seconds = done
-    seconds = round(seconds, 3)
     found, shown = measure(method, material, spec)
     kept = fitted["curves"]["train_kept"]
-    found["last"] |= {"kept": float(np.mean(kept[-max(1, len(kept) // 6) :])), "train_s": seconds}
-    if spec["loss"] == "weak":
+    found["last"]["kept"] = float(np.mean(kept[-max(1, len(kept) // 6) :]))
+    if spec.loss == "weak":
         pixels = [sum(int(mask.sum()) for mask in some) for some in (given, masks)]
         found["last"]["pseudo_labels"] = pixels[1] / pixels[0] - 1
-    return {
-        "metrics": found,
-        "curves": fitted["curves"] | shown,
-        "data": {spec["dataset"]: material.data.sha256()},
-        "bags": material.seen,
-        "cost": {"train_s": seconds},
-        "says": f"DICE {found['last']['dice']:.3f}",
-    }
+    return Result(
+        found,
+        curves=fitted["curves"] | shown,
+        bags=material.seen,
+        data={spec.dataset: material.data.sha256()},
+        cost={"train_s": round(seconds, 3)},
+        says=f"DICE {found['last']['dice']:.3f}",
+        method=method,
+    )
 
 
 def fit_network(
-    spec: dict, material: Material, masks: list[np.ndarray], number: int, device: torch.device, session: dict
+    spec: Spec, material: Material, masks: list[np.ndarray], number: int, device: torch.device, session: dict
 ) -> tuple[Segmenter, dict] | None:
     """A new network trained on masks (H, W) bool of the training images; `number` of the round of weak supervision.
 
@@ -76,44 +77,44 @@ def fit_network(
 
     images = [material.data.images[i] for i in material.numbers(0)]
     steps = updates(spec, len(images))
-    times = max(1, steps * spec["batch"] // (POINTS * len(images)))
+    times = max(1, steps * spec.batch // (POINTS * len(images)))
     crops = np.tile(np.arange(len(images)), times)
-    per_epoch = -(-len(crops) // spec["batch"])
+    per_epoch = -(-len(crops) // spec.batch)
     epochs = max(1, round(steps / per_epoch))
-    seed_torch(axis_seed(spec["seed"], "segmenter", number), device)
-    network = unet(spec["encoder"], spec["encoder_depth"], spec["width"])
+    seed_torch(axis_seed(spec.seed, "segmenter", number), device)
+    network = unet(spec.encoder, spec.encoder_depth, spec.width)
     network = network.to(device, memory_format=torch.channels_last)
     method = Segmenter(
         network,
-        torch.optim.Adam(network.parameters(), spec["learning_rate"], fused=True),
+        torch.optim.Adam(network.parameters(), spec.learning_rate, fused=True),
         criterion_of(spec),
         images,
         masks,
-        spec["crop"],
+        spec.crop,
         epochs * per_epoch,
-        (spec["elr_beta"], spec["elr_lambda"]) if spec["loss"] == "elr" else None,
+        (spec.elr_beta, spec.elr_lambda) if spec.loss == "elr" else None,
     )
     fitted = fit(
         method,
         Inputs(np.arange(len(images))[:, None], device),
         Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
         epochs=epochs,
-        bags_per_batch=spec["batch"],
-        schedule=Schedule(spec["lr_schedule"], spec["learning_rate"]),
-        seed=axis_seed(spec["seed"], "segmenter", number),
+        bags_per_batch=spec.batch,
+        schedule=Schedule(spec.lr_schedule, spec.learning_rate),
+        seed=axis_seed(spec.seed, "segmenter", number),
         evaluate=lambda method: {},
         **session,
     )
     return None if fitted is None else (method, fitted)
 
 
-def with_pseudo_labels(masks: list[np.ndarray], method: Segmenter, material: Material, spec: dict) -> list[np.ndarray]:
+def with_pseudo_labels(masks: list[np.ndarray], method: Segmenter, material: Material, spec: Spec) -> list[np.ndarray]:
     """The masks of the training images and, of weak supervision, the pixels with p > tau (Section 4.2)."""
-    maps = predict_map(method, [material.data.images[i] for i in material.numbers(0)], 2 ** spec["encoder_depth"])
-    return [mask | (p > spec["tau"]) for mask, p in zip(masks, maps, strict=True)]
+    maps = predict_map(method, [material.data.images[i] for i in material.numbers(0)], 2**spec.encoder_depth)
+    return [mask | (p > spec.tau) for mask, p in zip(masks, maps, strict=True)]
 
 
-def measure(method: Segmenter, material: Material, spec: dict) -> tuple[dict, dict]:
+def measure(method: Segmenter, material: Material, spec: Spec) -> tuple[dict, dict]:
     """(metrics by selection rule, curves: a corner of the first test image for Figure 3 where the spec asks for one).
 
     "last" is the network after its last update, at p >= .5 (argmax) and at the threshold of best mean DICE on the
@@ -123,7 +124,7 @@ def measure(method: Segmenter, material: Material, spec: dict) -> tuple[dict, di
     maps, truth = {}, {}
     for split in (1, 2):
         numbers = material.numbers(split)
-        maps[split] = predict_map(method, [material.data.images[i] for i in numbers], 2 ** spec["encoder_depth"])
+        maps[split] = predict_map(method, [material.data.images[i] for i in numbers], 2**spec.encoder_depth)
         truth[split] = [material.data.masks(i, material.target) for i in numbers]
     threshold, _ = metrics.tuned_dice(maps[1], truth[1])
     predicted = [p >= 0.5 for p in maps[2]]
@@ -139,8 +140,8 @@ def measure(method: Segmenter, material: Material, spec: dict) -> tuple[dict, di
         "dice_nothing": metrics.dice_per_image([~mask for mask in everything], truth[2]),
     }
     curves = {}
-    if side := spec.get("shown"):
-        corner = np.s_[:side, :side]
+    if "shown" in spec:
+        corner = np.s_[: spec.shown, : spec.shown]
         percent = np.round(100 * maps[2][0]).astype(int)
         panels = {"image": material.data.images[material.numbers(2)[0]], "true": 100 * truth[2][0], "found": percent}
         curves["shown"] = {name: panel[corner].tolist() for name, panel in panels.items()}

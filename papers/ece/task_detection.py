@@ -9,20 +9,21 @@ import torch
 
 from papers.ece import metrics
 from papers.ece.criteria import criterion_of
-from shared.datasets.localised.localised import UNKNOWN
+from papers.ece.data import Material, material_of, updates
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import OVERLAP, Detector, boxes_of
 from papers.ece.detection.network import Network
-from papers.ece.data import Material, material_of, updates
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
+from shared.config import Spec
 from shared.datasets import DatasetError
-from shared.training import Inputs, Schedule, axis_seed, fit, seed_torch
+from shared.datasets.localised.localised import UNKNOWN
+from shared.training import Inputs, Result, Schedule, axis_seed, fit, seed_torch
 
 CONFIDENT = 0.5  # what counts as a detection where no threshold is chosen
 
 
-def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
+def detect(spec: Spec, device: torch.device, session: dict) -> Result | None:
     """Learn from the annotated objects of the training images, judge on all objects of the test images.
 
     Of weak supervision, `pseudo_labels` is the number of boxes it has added for each annotated one.
@@ -32,7 +33,7 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
     DatasetError
         From `material_of` and `boxes_of`, and for early-learning regularisation, which is not defined here.
     """
-    if spec["loss"] == "elr":
+    if spec.loss == "elr":
         raise DatasetError("early-learning regularisation remembers predictions by pixel: no detection of it; use weak")
     material = material_of(spec)
     data, train = material.data, material.numbers(0)
@@ -41,29 +42,29 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
         rounds_of(spec),
         [given[i] for i in train],
         lambda boxes, number, own: fit_detector(spec, images, boxes, number, device, own),
-        lambda boxes, method: with_pseudo_boxes(boxes, method.found(images), spec["tau"]),
+        lambda boxes, method: with_pseudo_boxes(boxes, method.found(images), spec.tau),
         session,
     )
     if done is None:
         return None
     method, fitted, boxes, seconds = done
-    seconds = round(seconds, 3)
-    last, oracle, found = measure(method, material, spec["match_radius"])
+    last, oracle, found = measure(method, material, spec.match_radius)
     kept = fitted["curves"]["train_kept"]
-    last |= {"kept": float(np.mean(kept[-math.ceil(len(kept) / 6) :])), "train_s": seconds}
-    if spec["loss"] == "weak":
+    last["kept"] = float(np.mean(kept[-math.ceil(len(kept) / 6) :]))
+    if spec.loss == "weak":
         last["pseudo_labels"] = sum(map(len, boxes)) / int(material.annotated.sum()) - 1
     curves = fitted["curves"]
-    if spec.get("shown"):
-        curves = {**curves, "shown": corner(material, found, spec["shown"])}
-    return {
-        "metrics": {"last": last, "oracle": oracle},
-        "curves": curves,
-        "data": {spec["dataset"]: data.sha256()},
-        "bags": material.seen,
-        "cost": {"train_s": seconds},
-        "says": f"F1 {last['f1']:.3f}, {last['f1_tuned']:.3f} at {last['threshold']:.2f}",
-    }
+    if "shown" in spec:
+        curves = {**curves, "shown": corner(material, found, spec.shown)}
+    return Result(
+        {"last": last, "oracle": oracle},
+        curves=curves,
+        bags=material.seen,
+        data={spec.dataset: data.sha256()},
+        cost={"train_s": round(seconds, 3)},
+        says=f"F1 {last['f1']:.3f}, {last['f1_tuned']:.3f} at {last['threshold']:.2f}",
+        method=method,
+    )
 
 
 def measure(detector: Detector, material: Material, radius: float) -> tuple[dict, dict, metrics.Found]:
@@ -120,7 +121,7 @@ def corner(material: Material, found: metrics.Found, side: int) -> dict[str, lis
 
 
 def fit_detector(
-    spec: dict,
+    spec: Spec,
     images: list[np.ndarray],
     boxes: list[np.ndarray],
     number: int,
@@ -134,21 +135,21 @@ def fit_detector(
     (method, what `fit` returns), or None if the deadline came first. The number of updates is that of the spec to
     within half an epoch.
     """
-    n, batch, rate = len(images), spec["batch"], spec["learning_rate"]
+    n, batch, rate = len(images), spec.batch, spec.learning_rate
     per_epoch = math.ceil(n / batch)
     epochs = max(1, round(updates(spec, n) / per_epoch))
-    seed = axis_seed(spec["seed"], "detector", number)
+    seed = axis_seed(spec.seed, "detector", number)
     seed_torch(seed, device)
     terms = AnchorTerms(criterion_of(spec))
-    network = Network(spec["detector"], spec["detector_width"], terms).to(device)
-    method = Detector(network, rate, images, boxes, spec["crop"], epochs * per_epoch)
+    network = Network(spec.detector, spec.detector_width, terms).to(device)
+    method = Detector(network, rate, images, boxes, spec.crop, epochs * per_epoch)
     fitted = fit(
         method,
         Inputs(np.arange(n)[:, None], device),
         Bags(np.arange(n), np.arange(n + 1), np.ones((n, 1))),
         epochs=epochs,
         bags_per_batch=batch,
-        schedule=Schedule(spec["lr_schedule"], rate),
+        schedule=Schedule(spec.lr_schedule, rate),
         seed=seed,
         evaluate=lambda method: {},
         **session,

@@ -1,4 +1,4 @@
-"""Finding cells (Section 3, "Detection results") and the images of Figure 3."""
+"""Finding cells (Section 3, "Detection results")."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import fields, replace
 import numpy as np
 import torch
 
+from papers.vp_dsd.data import holograms_of, image_bags, recipe_of
 from papers.vp_dsd.detection.csc import learn
-from papers.vp_dsd.detection.embeddings import embedding_of, holograms_of
+from papers.vp_dsd.detection.embeddings import embedding_of
 from papers.vp_dsd.detection.matching import best_threshold, match, scores, true_labels
 from papers.vp_dsd.detection.method import amplitude_peaks, softmax_peaks
 from papers.vp_dsd.imaging.holograms import CLASSES, Holograms
-from papers.vp_dsd.imaging.simulator import Recipe, purified, specimen
+from papers.vp_dsd.imaging.simulator import purified
 from papers.vp_dsd.learning.donors import assigned_proportions, proportion_error
-from papers.vp_dsd.regression.crops import image_bags
+from shared.config import Spec
 from shared.datasets import DatasetError
-from shared.training import axis_seed
+from shared.training import Result, axis_seed
 
-SHOWN = 64  # pixels a side of Figure 3
 CANDIDATES = {"local_softmax": 0.05, "amplitude": 1.0}  # thresholds below any that could be chosen
 
 
 def of_images(points, numbers: np.ndarray):
-    """The part of `Detections` or `Cells` that lies in the images numbered so, in that order."""
+    """Return the part of `Detections` or `Cells` that lies in the images numbered so, in that order."""
     rows = np.concatenate([np.empty(0, np.int64), *(np.arange(*points.offsets[i : i + 2]) for i in numbers)])
     offsets = np.concatenate([[0], np.diff(points.offsets)[numbers].cumsum()])
     others = {field.name: getattr(points, field.name)[rows] for field in fields(points) if field.name != "offsets"}
@@ -32,7 +32,7 @@ def of_images(points, numbers: np.ndarray):
 
 
 def score(found, holograms: Holograms, numbers: np.ndarray, radius: float) -> dict[str, float]:
-    """Precision, recall, F1 and the recall of each class, in percent, of detections in the images numbered so."""
+    """Return precision, recall, F1 and recall by class, in percent, of detections in the images numbered so."""
     cells = of_images(holograms.cells, numbers)
     pairs = match(found, cells, radius, holograms.images.shape[1] if holograms.simulated else None)
     seen = true_labels(pairs, cells)
@@ -42,17 +42,17 @@ def score(found, holograms: Holograms, numbers: np.ndarray, radius: float) -> di
     return {name: 100 * float(value) for name, value in result.items()}
 
 
-def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
-    """The detector and, with the threshold of best F1 on validation images, local softmax and a plain threshold."""
+def detect(spec: Spec, device: torch.device, session: dict) -> Result | None:
+    """Judge the detector, and local softmax and a plain threshold at their best F1 on validation images."""
     holograms = holograms_of(spec, device)
     if holograms.cells is None:
-        raise DatasetError(f"{spec['dataset']} says nothing of its cells: detections cannot be judged")
+        raise DatasetError(f"{spec.dataset} says nothing of its cells: detections cannot be judged")
     embedding = embedding_of(spec, holograms, device, session)
     if embedding is None:
         return None
-    radius, side = spec["match_radius"], holograms.images.shape[1] if holograms.simulated else None
-    nms = {"nms": spec["nms"]}
-    sizes = {"local_softmax": {"patch": spec["patch"], **nms}, "amplitude": nms}
+    radius, side = spec.match_radius, holograms.images.shape[1] if holograms.simulated else None
+    nms = {"nms": spec.nms}
+    sizes = {"local_softmax": {"patch": spec.patch, **nms}, "amplitude": nms}
     validation, test = holograms.numbers(1), holograms.numbers(2)
     found = score(of_images(embedding.found, test), holograms, test, radius)
     unit = float(embedding.network.unit)
@@ -65,26 +65,27 @@ def detect(spec: dict, device: torch.device, session: dict) -> dict | None:
         scored = score(ours.above(threshold), holograms, test, radius)
         found |= {f"{name}_{key}": value for key, value in scored.items()}
         found[f"{name}_threshold"] = threshold
-    return {
-        "metrics": {"last": {**found, "train_s": round(embedding.seconds, 3)}},
-        "curves": embedding.curves,
-        "data": {spec["dataset"]: holograms.sha256()},
-        "cost": {"train_s": round(embedding.seconds, 3)},
-        "says": f"F1 {found['f1']:.1f}",
-    }
+    return Result(
+        {"last": found},
+        curves=embedding.curves,
+        data={spec.dataset: holograms.sha256()},
+        cost={"train_s": round(embedding.seconds, 3)},
+        says=f"F1 {found['f1']:.1f}",
+        method=embedding.network,
+    )
 
 
-def csc(spec: dict, device: torch.device, session: dict) -> dict | None:
-    """CSC with proportion priors, stopped as is best on validation images: cells, their classes, proportions."""
+def csc(spec: Spec, device: torch.device, session: dict) -> Result:
+    """Judge CSC with proportion priors, stopped as is best on validation images: cells, their classes, proportions."""
     holograms = holograms_of(spec, device)
     if not holograms.simulated:
-        raise DatasetError(f"{spec['dataset']} has no images of purified cells: CSC has nothing to learn from")
-    recipe, radius, side = Recipe.of(spec), spec["match_radius"], holograms.images.shape[1]
-    seed, started = axis_seed(spec["seed"], "holograms"), time.time()
-    alone = [purified(recipe, k, spec["purified_images"], seed, device).images for k in range(len(CLASSES))]
+        raise DatasetError(f"{spec.dataset} has no images of purified cells: CSC has nothing to learn from")
+    recipe, radius, side = recipe_of(spec), spec.match_radius, holograms.images.shape[1]
+    seed, started = axis_seed(spec.seed, "holograms"), time.time()
+    alone = [purified(recipe, k, spec.purified_images, seed, device).images for k in range(len(CLASSES))]
     training, validation, test = (holograms.images[holograms.numbers(split)] for split in range(3))
     unit, shares = float(np.sqrt(np.square(training).mean())), holograms.proportions[holograms.splits == 0]
-    dictionary = learn(alone, shares, holograms.optics, unit, spec["atoms"])
+    dictionary = learn(alone, shares, holograms.optics, unit, spec.atoms)
     seconds = time.time() - started
     held, _ = dictionary.code(validation, 0.0)
     stop = best_threshold(held, of_images(holograms.cells, holograms.numbers(1)), radius, side)
@@ -102,36 +103,24 @@ def csc(spec: dict, device: torch.device, session: dict) -> dict | None:
     predicted = assigned_proportions(np.eye(len(CLASSES))[labels[bags.indices]], bags.offsets)
     error = proportion_error(predicted, bags.proportions)
     metrics |= {"error": error.pop("average"), **{f"error_{name}": value for name, value in error.items()}}
-    return {
-        "metrics": {"last": {**metrics, "stop": stop, "train_s": round(seconds, 3)}},
-        "data": {spec["dataset"]: holograms.sha256()},
-        "cost": {"train_s": round(seconds, 3)},
-        "says": f"F1 {metrics['f1']:.1f}, error {metrics['error']:.1f}",
-    }
+    return Result(
+        {"last": {**metrics, "stop": stop}},
+        data={spec.dataset: holograms.sha256()},
+        cost={"train_s": round(seconds, 3)},
+        says=f"F1 {metrics['f1']:.1f}, error {metrics['error']:.1f}",
+    )
 
 
-def example(spec: dict, device: torch.device, session: dict) -> dict | None:
-    """A corner of the first test image: phase behind the cells, hologram, amplitude after T, cells there and found.
-
-    `true` and `found` hold rows and columns in pixels of the corner.
-    """
-    holograms = holograms_of(spec, device)
-    embedding = embedding_of(spec, holograms, device, session)
-    if embedding is None:
-        return None
-    number, side = holograms.numbers(2)[:1], min(SHOWN, holograms.images.shape[1])
-    hologram = torch.from_numpy(holograms.images[number[0]])
-    amplitude = holograms.optics.to_object(hologram).abs() / float(embedding.network.unit)
-    light = specimen(Recipe.of(spec), axis_seed(spec["seed"], "holograms"), 2, 0)
-    panels = {"phase": np.angle(light), "hologram": hologram.numpy(), "amplitude": amplitude.numpy()}
-    curves = {name: np.round(panel[:side, :side], 3).tolist() for name, panel in panels.items()}
-    for name, points in (("true", holograms.cells), ("found", embedding.found)):
-        centres = of_images(points, number).centres
-        curves[name] = np.round(centres[(centres < side).all(1)], 2).tolist()
-    data = {spec["dataset"]: holograms.sha256()}
-    return {"metrics": {"last": {}}, "curves": curves, "data": data, "cost": {"train_s": 0.0}, "says": "drawn"}
-
-
-def cellpose(spec: dict, device: torch.device, session: dict) -> dict | None:
-    """Not made: Cellpose and its weights are no part of this environment."""
+def cellpose(spec: Spec, device: torch.device, session: dict) -> Result:
+    """Refuse: Cellpose and its weights are no part of this environment."""
     raise DatasetError("Cellpose's row needs its pre-trained weights, which this environment does not have")
+
+
+DETECTORS = {"dsd": detect, "csc": csc, "cellpose": cellpose}
+
+
+def localise(spec: Spec, device: torch.device, session: dict) -> Result | None:
+    """Find the cells of test images as the spec says, and judge what is found; None if the deadline came first."""
+    if spec.detector not in DETECTORS:
+        raise ValueError(f"detector {spec.detector!r} is none of {', '.join(DETECTORS)}")
+    return DETECTORS[spec.detector](spec, device, session)

@@ -1,0 +1,36 @@
+"""What is learned from: images, features or points of a dataset, in bags drawn from the spec alone (Section 5.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from shared.bags import Bags, fixed_size, split
+from shared.config import ConfigError, Spec
+from shared.training import Augmentation, axis_seed
+from shared.training import data as shared_data
+
+AUGMENTATION = Augmentation(shift=4, flip=True)
+
+
+def data_of(spec: Spec, device: torch.device) -> shared_data.Data:
+    """Return the dataset that a spec names, on a device."""
+    augment = AUGMENTATION if "augment" in spec and spec.augment else None
+    # From -1 to 1, the range of LLP-GAN's generator of images.
+    scale = shared_data.SYMMETRIC if spec.network == "cnn13" else "standard"
+    return shared_data.data_of(spec.dataset, device, spec.network == "patch_features", augment, scale)
+
+
+def bags_of(spec: Spec, labels: np.ndarray, n_classes: int) -> tuple[Bags, Bags]:
+    """Return (training bags, validation bags), drawn again from the spec alone and shared by all methods of a seed.
+
+    Raises
+    ------
+    ConfigError
+        Where the ceiling, which knows every label, is asked for on bags of more than one instance.
+    """
+    if spec.loss == "supervised" and spec.bag_size != 1:
+        raise ConfigError(f"loss supervised learns from bags of 1, the labels, and not of {spec.bag_size}")
+    seed, n = spec.seed, spec.train_images or len(labels)
+    bags = fixed_size(labels[:n], n_classes, spec.bag_size, axis_seed(seed, "bags"))
+    return split(bags, spec.validation_fraction, axis_seed(seed, "validation"))

@@ -1,0 +1,41 @@
+"""Where data lie, the folder of prepared sets and the mirror, and how a published text names the two."""
+
+import os
+import re
+from pathlib import Path
+
+from shared.datasets.catalogue import REPO, SOURCES
+
+DATA, MIRROR = "LLP_DATA", "LLP_MIRROR"
+# What `download.find_in_mirror` says, and paths of two names or more in folders without a name that everybody knows.
+_ABSENT = re.compile(rf"{MIRROR} names (?:no mirror folder|\S+, which (?:is not a folder|holds none of [^;:]+))")
+_ELSEWHERE = re.compile(r"(?<![\w.$~/:*)}>-])(?:/[^\s/'\"`,;:()]+)+/([^\s/'\"`,;:()]+)")
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Return the folder of all sets, an absolute path: ``root``, else ``$LLP_DATA``, else ``<repository>/data``."""
+    return Path(root or os.environ.get(DATA) or REPO / "data").absolute()
+
+
+def mirror_root() -> Path | None:
+    """Return the folder that ``LLP_MIRROR`` names, there or not, as an absolute path; None where it names none."""
+    mirror = os.environ.get(MIRROR)
+    return Path(mirror).absolute() if mirror else None
+
+
+def portable(text: object) -> str:
+    """Return the text of an error in one line that is the same on every machine and for all settings.
+
+    Files are named below ``$LLP_DATA`` and ``$LLP_MIRROR``, whether or not these are set and wherever they are, files
+    of the repository below ``.``, and all others by their last part alone. That there is no mirror, that it is no
+    folder, and that a set is not in it is one and the same reason.
+    """
+    said = " ".join(str(text).split())
+    places = [(data_root(), f"${DATA}"), (mirror_root(), f"${MIRROR}"), (SOURCES, "./data/sources.csv"), (REPO, ".")]
+    named: dict[str, str] = {}
+    for place, name in places:
+        for path in (place, place.resolve()) if place else ():
+            named.setdefault(str(path), name)
+    for path in sorted(named, key=len, reverse=True):
+        said = re.sub(rf"(?<![\w.]){re.escape(path)}(?![\w-]|\.\w)", lambda _, path=path: named[path], said)
+    return _ABSENT.sub(f"it is not in ${MIRROR}", _ELSEWHERE.sub(r"\1", said))

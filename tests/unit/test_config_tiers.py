@@ -1,0 +1,42 @@
+"""Which tier runs when a person names none."""
+
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from shared.config import default_tier
+
+
+class TestDefaultTier:
+    """On machines with and without a card; nvidia-smi is a stand-in here."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, monkeypatch):
+        monkeypatch.delenv("LLP_TIER", raising=False)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        self.answer = SimpleNamespace(returncode=0, stdout="GPU 0: a card\n")
+        monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+        monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: self.answer)
+
+    def test_a_visible_card_means_gpu(self):
+        assert default_tier() == "gpu"
+
+    def test_llp_tier_comes_first(self, monkeypatch):
+        monkeypatch.setenv("LLP_TIER", "paper")
+        assert default_tier() == "paper"
+
+    @pytest.mark.parametrize("hidden", ["", "-1"])
+    def test_a_hidden_card_means_quick(self, monkeypatch, hidden):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert default_tier() == "quick"
+
+    def test_no_driver_means_quick(self, monkeypatch):
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        assert default_tier() == "quick"
+
+    @pytest.mark.parametrize(("code", "said"), [(9, "GPU?"), (0, "No devices found.\n")])
+    def test_a_driver_without_a_card_means_quick(self, code, said):
+        self.answer = SimpleNamespace(returncode=code, stdout=said)
+        assert default_tier() == "quick"

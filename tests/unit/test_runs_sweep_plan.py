@@ -1,0 +1,227 @@
+"""The sweep's decisions without its processes: what is due, in which order, how long it takes, what it says."""
+
+import argparse
+import re
+
+import pytest
+
+from shared.config import ConfigError, Run, Tier, plan
+from shared.config.spec import Section, Sections, Spec
+from shared.records import read, read_index, store
+from shared.runs import status, sweep, workers
+from shared.runs.workers import Pool
+from tests.conftest import a_run, write_record
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Call the sweep in this process with a plan of its own: planned(runs, adopt, ...) -> (failed, lines)."""
+    monkeypatch.setattr(sweep, "code_hash", lambda module: "new")
+    monkeypatch.setattr(sweep, "CHECKPOINTS", str(tmp_path / "work"))
+
+    def call(runs, adopt=False, **more):
+        monkeypatch.setattr(sweep, "plan", lambda paper, tier: list(runs))
+        lines = []
+        tier = Tier("tiny", "a test", "cpu", 1, adopt)
+        return sweep.sweep("toy", tier, tmp_path / "runs", say=lines.append, **more), lines
+
+    call.folder = tmp_path / "runs"
+    return call
+
+
+@pytest.mark.parametrize(("adopt", "todo"), [(False, 1), (True, 0)])
+def test_a_record_of_other_code_is_made_again_unless_it_is_adopted(planned, adopt, todo):
+    write_record(planned.folder, a_run(), code="old")
+    assert f"1 runs, {todo} to do" in planned([a_run()], adopt, dry_run=True)[1][0]
+
+
+def test_a_record_of_a_neutral_value_is_current_whatever_was_added_since(planned):
+    """The spec of the planned run has a key more than the record's: it means what was before it."""
+    write_record(planned.folder, a_run())
+    layout = Sections("toy", (Section("all", ("loss", "seed", "knob")),), {"knob": 0})
+    for knob, todo in ((0, 0), (1, 1)):
+        run = Run(a_run().id, "fine", Spec(layout, {"loss": "fine", "seed": 0, "knob": knob}), 1.0)
+        assert f"1 runs, {todo} to do" in planned([run], dry_run=True)[1][0]
+
+
+def test_a_record_of_an_earlier_schema_is_made_again_and_shown_by_nobody(planned):
+    path = write_record(planned.folder, a_run())
+    path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
+    assert "1 runs, 1 to do" in planned([a_run()], True, dry_run=True)[1][0]
+    assert sweep.estimates([a_run(seconds=7.0)], planned.folder) == {a_run().id: 7.0}
+    planned([a_run()], only="nothing")
+    assert read_index(planned.folder)[a_run().id]["status"] == "outdated" and read(planned.folder) == []
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+def test_a_record_of_another_spec_is_made_again_even_where_code_is_adopted(planned, adopt):
+    write_record(planned.folder, a_run())
+    assert "1 runs, 0 to do" in planned([a_run()], adopt, dry_run=True)[1][0]
+    assert "1 runs, 1 to do" in planned([a_run(rate=2)], adopt, dry_run=True)[1][0]
+
+
+def test_a_record_that_answers_another_spec_is_not_shown_as_the_planned_run(planned):
+    """Until the run is made again, tables must not show the old configuration's number under its name."""
+    write_record(planned.folder, a_run())
+    planned([a_run(rate=2)], only="nothing")
+    assert read_index(planned.folder)[a_run().id]["status"] != "done"
+    assert read(planned.folder) == []
+
+
+def test_a_damaged_record_stops_the_sweep_with_its_name(planned):
+    write_record(planned.folder, a_run()).write_text("{")
+    with pytest.raises(ConfigError, match=r"seed0\.json is not a record"):
+        planned([a_run()], dry_run=True)
+
+
+def test_only_runs_what_matches_and_still_indexes_the_whole_plan(planned):
+    write_record(planned.folder, a_run(1))
+    assert "3 runs, 1 to do" in planned([a_run(i) for i in range(3)], only=r"seed2$", dry_run=True)[1][0]
+    planned([a_run(i) for i in range(3)], only=r"seed1$")
+    assert [row["status"] for row in read_index(planned.folder).values()] == ["missing", "done", "missing"]
+
+
+def test_a_dry_run_writes_nothing(planned):
+    failed, lines = planned([a_run(i, seconds=60) for i in range(2)], dry_run=True)
+    assert failed == 0 and not planned.folder.exists()
+    assert lines[0] == "toy, tier tiny: 2 runs, 2 to do, 1 at once on cpu, about 2 min"
+    assert lines[1:] == [f"  toy/none/fine/seed{i}  ~60 s" for i in range(2)]
+
+
+def test_estimates_are_the_median_of_like_records_else_what_the_config_declares(tmp_path):
+    for seed, wall in enumerate((1.0, 9.0, 5.0)):
+        write_record(tmp_path, a_run(seed, dataset="a", epochs=3), wall=wall)
+    like = a_run(7, 100.0, dataset="a", epochs=3)
+    other = Run("toy/none/other/seed7", "other", like.spec, 100.0)
+    assert sweep.estimates([like, other], tmp_path) == {like.id: 5.0, other.id: 100.0}
+    write_record(tmp_path, Run("toy/none/other/bag4/seed0", "other", like.spec, 1.0), wall=8.0)
+    bags = [Run(f"toy/none/other/bag{size}/seed1", "other", like.spec, 100.0) for size in (4, 8)]
+    assert sweep.estimates(bags, tmp_path) == {bags[0].id: 8.0, bags[1].id: 8.0}, "the same bags, else the same method"
+
+
+def test_a_record_that_was_deleted_after_the_sweep_is_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "repository", lambda: tmp_path)
+    folder = sweep.runs_folder("toy", "tiny")
+    paths = [write_record(folder, a_run(seed)) for seed in (0, 1)]
+    assert sweep.missing_records("toy", "tiny") == []
+    store.write_index(folder, [a_run(seed).id for seed in (0, 1, 2)])
+    assert sweep.missing_records("toy", "tiny") == []
+    paths[1].unlink()
+    assert sweep.missing_records("toy", "tiny") == [a_run(1).id]
+
+
+def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monkeypatch):
+    runs = [a_run(seed, dataset=name) for seed, name in enumerate(("photos", "photos", "cells"))]
+    monkeypatch.setattr(sweep, "repository", lambda: tmp_path)
+    monkeypatch.setattr(sweep, "plan", lambda paper, tier: runs)
+    folder = sweep.runs_folder("toy", "tiny")
+    assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == []
+    store.write_index(folder, [run.id for run in runs], tried={run.id: "not here" for run in runs[1:]})
+    assert sweep.runs_to_try_again("toy", "tiny", set()) == []
+    assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == [runs[1].id]
+    write_record(folder, runs[1])
+    store.write_index(folder, [run.id for run in runs])
+    assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == []
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The status of a tier of one paper with three runs: tiny(again) -> Status; tiny.folder, tiny.runs."""
+    runs = [a_run(seed, seconds=100.0) for seed in range(3)]
+    for module in (sweep, status):
+        monkeypatch.setattr(module, "repository", lambda: tmp_path)
+    monkeypatch.setattr(status, "papers_of", lambda tier: ["toy"])
+    monkeypatch.setattr(status, "code_hash", lambda module: "new")
+    monkeypatch.setattr(status, "plan", lambda paper, tier: runs)
+
+    def call(again=False):
+        return status.status(Tier("tiny", "a test", "cpu", 1, False), again)
+
+    call.folder, call.runs = sweep.runs_folder("toy", "tiny"), runs
+    return call
+
+
+def test_the_outlook_leaves_out_what_lacked_its_dataset_the_last_time(tiny):
+    assert tiny().outlook() == "5 min for 3 runs, 1 at once on cpu"
+    store.write_index(tiny.folder, [run.id for run in tiny.runs], tried={run.id: "not here" for run in tiny.runs[1:]})
+    lacking = "; 2 runs lack what they need, their index.csv says why"
+    assert tiny().outlook() == f"2 min for 1 runs, 1 at once on cpu{lacking}"
+    write_record(tiny.folder, tiny.runs[0])
+    assert tiny().outlook() == f"nothing to train{lacking}"
+
+
+def test_records_that_came_with_the_repository_are_told_from_those_made_here(tiny, tmp_path):
+    assert tiny().records() == "Records: 0 made here."
+    paths = [write_record(tiny.folder, run) for run in tiny.runs[:2]]
+    day = store.load(paths[0])["finished"][:10]
+    assert tiny().records() == f"Records: 2 reused, made {day} from unknown (2); 0 made here."
+    workers._note(tmp_path / sweep.CHECKPOINTS / "tiny" / "toy", store.load(paths[0]))
+    assert tiny().records() == f"Records: 1 reused, made {day} from unknown (1); 1 made here."
+    write_record(tiny.folder, tiny.runs[1], code="old")
+    assert tiny().records() == "Records: 1 made here." and tiny().todo == 2
+    assert tiny(again=True).records() == "Records: 0 made here." and tiny(again=True).todo == 3
+
+
+def test_progress_counts_what_is_left_by_how_wrong_estimates_were():
+    progress = sweep.Progress(4, [10.0, 10.0])
+    assert progress.left([(10.0, 0.5)], 1) == 25.0
+    progress.seconds.append((10.0, 20.0))
+    progress.done = 1
+    assert progress.left([(10.0, 0.5)], 2) == 25.0
+    assert progress.line("x", [], 1) == "[1/4] x  ~40 s left"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400), (" 2h ", 7200), ("0.5s", 0.5)]
+)
+def test_a_duration_is_read(text, seconds):
+    assert sweep.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "9 m", "-9m", "9d", "1h30m", "1e3"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a duration; write 90s, 9m or 1.5h"):
+        sweep.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (540, "9 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
+def test_a_duration_is_said(seconds, text):
+    assert sweep.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--at-once", "0"], "runs at once must be a number above 0, cores or auto, not '0'"),
+        (["--at-once", "several"], "not 'several'"),
+        (["--tier", "huge"], "there is no tier 'huge'; there are gpu, paper, quick, smoke"),
+        (["--tier", "tnbc-cpu"], "papers/rot/config.yaml has no tier 'tnbc-cpu'; it has smoke, quick, gpu, paper"),
+        (["--paper", "rott"], "there is no paper 'rott'; did you mean 'rot'?"),
+        (["--time-budget", "soon"], "'soon' is not a duration; write 90s, 9m or 1.5h"),
+        (["--only", "rot/["], "rot/["),
+        (["--cores", "-1"], "-1"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_usage_exits_with_2_and_one_sentence(tmp_path, capsys, arguments, message):
+    arguments = ["--paper", "rot", "--tier", "smoke", "--records", str(tmp_path), "--dry-run", *arguments]
+    try:
+        status = sweep.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status == 2 and message in said and "Traceback" not in said
+
+
+def test_a_budget_of_no_time_runs_nothing(planned, monkeypatch):
+    monkeypatch.setattr(Pool, "start", lambda self, run: pytest.fail(f"{run.id} was started"))
+    assert planned([a_run()], budget=0.0)[1][-1].startswith("out of time: 0 done, 0 paused")
+
+
+def test_the_smoke_tier_of_rot_is_listed_in_the_order_of_its_plan(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    assert sweep.main(["--paper", "rot", "--tier", "smoke", "--records", str(folder), "--dry-run"]) == 0
+    listed = re.findall(r"^  (\S+)  ~", capsys.readouterr().err, re.M)
+    assert listed == [run.id for run in plan("rot", "smoke")] and not folder.exists()

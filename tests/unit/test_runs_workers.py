@@ -1,0 +1,181 @@
+"""Workers without their processes: how many at once, what a dead one costs, what is no pace."""
+
+import os
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from shared.config import ConfigError
+from shared.records import record_path
+from shared.runs import workers
+from shared.runs.workers import Event, Hand, Pool
+from tests.conftest import a_run
+
+
+@pytest.mark.parametrize(
+    ("device", "at_once", "hand"),
+    [
+        ("cpu", "cores", Hand("cpu", 6, 6)),
+        ("cpu", "auto", Hand("cpu", 6, 6)),
+        ("cpu", 3, Hand("cpu", 3, 3)),
+        ("cpu", "20", Hand("cpu", 20, 20)),
+        ("cuda", "auto", Hand("cuda", 1, 6)),
+        ("cuda:1", "auto", Hand("cuda:1", 1, 6)),
+        ("cuda", "cores", Hand("cuda", 6, 6)),
+        ("cuda", 2, Hand("cuda", 2, 2)),
+    ],
+)
+def test_how_many_run_at_once(device, at_once, hand):
+    assert Hand.of(device, at_once, cores=6) == hand
+
+
+@pytest.mark.parametrize(("memory", "hand"), [(None, Hand("cpu", 4, 4)), ((1.0, 2.0), Hand("cuda", 1, 4))])
+def test_auto_takes_the_card_where_there_is_one(monkeypatch, memory, hand):
+    monkeypatch.setattr(workers, "_gpu_memory", lambda: memory)
+    assert Hand.of("auto", "auto", cores=4) == hand
+
+
+def test_on_a_card_auto_stops_at_eight_and_a_hidden_card_is_none(monkeypatch):
+    assert Hand.of("cuda", "auto", cores=64).limit == 8
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert Hand.of("auto", "auto", cores=4).device == "cpu"
+
+
+def test_all_the_cores_this_process_may_use_unless_told():
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert Hand.of("cpu", "cores").at_once == mine
+
+
+@pytest.mark.parametrize("at_once", ["0", "-1", "many", "1.5", ""])
+def test_a_number_of_runs_that_cannot_be_is_refused(at_once):
+    with pytest.raises(ConfigError, match="runs at once must be a number above 0, cores or auto, not"):
+        Hand.of("cpu", at_once)
+
+
+def test_a_hand_says_what_it_may_grow_to():
+    assert str(Hand("cpu", 2, 2)) == "2 at once on cpu"
+    assert str(Hand("cuda", 1, 8)) == "1 at once on cuda, up to 8 if that pays"
+
+
+def pool(hand=None, folder=Path("nowhere")):
+    return Pool("toy", hand or Hand("cuda", 1, 8), "code", folder, folder, None)
+
+
+class TestAdapt:
+    """How many go at once where the pace at each number is known."""
+
+    @pytest.fixture(autouse=True)
+    def clock(self, monkeypatch):
+        self.now, self.fits = 0.0, True
+        monkeypatch.setattr(workers, "time", SimpleNamespace(time=lambda: self.now))
+        monkeypatch.setattr(workers, "_fits_one_more", lambda size: self.fits)
+
+    def sizes(self, pace, pool, periods, more=True):
+        """The sizes after each period of 30 s, `pace` being {size: declared seconds of work a second}."""
+        found = []
+        for _ in range(periods):
+            self.now += 30.0
+            pool.advance += 30.0 * pace[pool.size]
+            pool.adapt(more, lambda line: None)
+            found.append(pool.size)
+        return found
+
+    def test_it_grows_while_that_pays_and_takes_back_the_one_too_many(self):
+        assert self.sizes({1: 1.0, 2: 1.8, 3: 2.4, 4: 2.5}, pool(), 6) == [2, 3, 4, 3, 3, 3]
+
+    def test_it_stops_at_its_limit(self):
+        assert self.sizes({1: 1.0, 2: 2.0, 3: 3.0}, pool(Hand("cuda", 1, 3)), 5) == [2, 3, 3, 3, 3]
+
+    def test_the_last_one_is_taken_back_too_where_it_does_not_pay(self):
+        assert self.sizes({1: 1.0, 2: 0.9}, pool(Hand("cuda", 1, 2)), 4)[1:] == [1, 1, 1]
+
+    def test_it_does_not_grow_beyond_the_memory(self):
+        self.fits = False
+        assert self.sizes({1: 1.0}, pool(), 3) == [1, 1, 1]
+
+    def test_a_number_a_person_named_is_kept(self):
+        assert self.sizes({2: 1.0}, pool(Hand("cuda", 2, 2)), 3) == [2, 2, 2]
+
+    def test_nothing_changes_when_all_runs_have_started(self):
+        assert self.sizes({1: 1.0}, pool(), 3, more=False) == [1, 1, 1]
+
+    def test_nothing_changes_before_a_number_was_measured(self):
+        it = pool()
+        for _ in range(29):
+            self.now += 1.0
+            it.adapt(True, lambda line: None)
+        assert it.size == 1
+
+
+class Dead:
+    """A process that is no more."""
+
+    exitcode = -9
+
+    def join(self, timeout=None):
+        pass
+
+    terminate = join
+
+
+def worker(process=None):
+    ours, theirs = Pipe()
+    return workers._Worker(process or Dead(), ours), theirs
+
+
+def test_a_worker_that_died_between_two_runs_is_replaced(tmp_path, monkeypatch):
+    it = pool(folder=tmp_path)
+    dead, gone = worker()
+    gone.close()
+    it.workers.append(dead)
+    fresh, theirs = worker()
+
+    def spawn():
+        it.workers.append(fresh)
+        return fresh
+
+    monkeypatch.setattr(it, "_spawn", spawn)
+    it.start(a_run())
+    assert theirs.recv() == a_run() and list(it.running()) == [a_run().id] and dead not in it.workers
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["after it took the run", "before it took the run"])
+def test_a_worker_that_dies_fails_its_run_whenever_it_dies(tmp_path, read):
+    it = pool(folder=tmp_path)
+    busy, theirs = worker()
+    it.workers.append(busy)
+    it.start(a_run())
+    if read:
+        theirs.recv()
+    theirs.close()
+    (event,) = it.wait(5)
+    assert (event.kind, event.run_id) == ("failed", a_run().id)
+    assert "exit code -9" in record_path(tmp_path, a_run().id).with_suffix(".log").read_text()
+    assert it.workers == [] and it.running() == {}
+
+
+@pytest.mark.parametrize("kind", ["failed", "paused"])
+def test_work_that_was_not_done_is_no_pace(tmp_path, kind):
+    """Else a second run that fails for lack of memory looks like the best that ever happened, and a third is tried."""
+    it = pool(folder=tmp_path)
+    busy, theirs = worker()
+    it.workers.append(busy)
+    it.start(a_run(seconds=1000.0))
+    theirs.send(Event("progress", a_run().id, "0.25"))
+    it.wait(5)
+    assert it.advance == 250.0 and it.running() == {a_run().id: 0.25}
+    theirs.send(Event(kind, a_run().id, "log"))
+    it.wait(5)
+    assert it.advance == 250.0 and it.running() == {}
+
+
+def test_a_finished_run_counts_in_full(tmp_path):
+    it = pool(folder=tmp_path)
+    busy, theirs = worker()
+    it.workers.append(busy)
+    it.start(a_run(seconds=1000.0))
+    theirs.send(Event("done", a_run().id))
+    it.wait(5)
+    assert it.advance == 1000.0 and it.idle()
