@@ -1,4 +1,4 @@
-"""The benchmarks: ``python -m benchmarks --list`` names them, ``--only NAME`` runs some, each in a process of its own."""
+"""The benchmarks: ``python -m benchmarks --list`` names them; those that ``--only`` names, or all, run one by one."""
 
 from __future__ import annotations
 

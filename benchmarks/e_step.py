@@ -197,28 +197,28 @@ def difference(phi: Tensor, exact: Tensor) -> str:
     return f"{float((phi.cpu().double() - exact[: len(phi)]).abs().max()):.1e}"
 
 
-def on_images(device: torch.device, bags: int = 1000) -> list[dict[str, object]]:
+def on_images(device: torch.device, bags: int, images: dict[str, int], repeats: int) -> list[dict[str, object]]:
     """An epoch of training on the ragged bags' images, and the forward pass an E-step needs, from single batches."""
     problem = posterior_problem(2, 2, 12, bags, device)
     total = len(problem[0])
     torch.manual_seed(0)
     network = Discriminator(2).to(device, memory_format=torch.channels_last)
     method = LossMethod(network, torch.optim.Adam(network.parameters(), 1e-4, fused=True), kl_loss)
-    pixels = torch.rand(max(IMAGES.values()), 3, 32, 32, device=device).to(memory_format=torch.channels_last)
-    images = {name: 2 * pixels[:n] - 1 for name, n in IMAGES.items()}
-    phi = ours(*problem)[: IMAGES["training"]]
-    batch = Batch(images["training"], torch.arange(len(phi) + 1), phi)
+    pixels = torch.rand(max(images.values()), 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    x = {name: 2 * pixels[:n] - 1 for name, n in images.items()}
+    phi = ours(*problem)[: images["training"]]
+    batch = Batch(x["training"], torch.arange(len(phi) + 1), phi)
     calls = {
         "ours": partial(ours, *problem),
         "training": lambda: method.update(batch),
-        "forward": lambda: method.predict(images["forward"]),
+        "forward": lambda: method.predict(x["forward"]),
     }
-    taken = time_interleaved(calls, 5, device)
+    taken = time_interleaved(calls, repeats, device)
     rows = []
     for name, what in (("training", "an epoch of training"), ("forward", "forward pass over the images")):
-        scaled = [t * total / IMAGES[name] for t in taken[name]]
+        scaled = [t * total / images[name] for t in taken[name]]
         memory = peak_memory(calls[name], device)
-        row = against_ours(what, IMAGES[name] * bags / total, scaled, taken["ours"], memory)
+        row = against_ours(what, images[name] * bags / total, scaled, taken["ours"], memory)
         rows.append({"K": 2, "n": "2-12", "bags": bags} | row | {"max_difference": ""})
     return rows
 
@@ -247,7 +247,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(parser_of(ABOUT, threads=os.cpu_count()), argv)
     device = prepare_device(args.device, args.threads)
     rows = [row for case in (QUICK if args.quick else CASES) for row in compare(case, device)]
-    rows += on_images(device, 20 if args.quick else 1000)
+    images, bags, repeats = (dict.fromkeys(IMAGES, 2), 20, 1) if args.quick else (IMAGES, 1000, 5)
+    rows += on_images(device, bags, images, repeats)
     timing.report(args, ABOUT, rows, device, ("torch", "numpy"), [*SHOWN, "max_difference"])
     if not args.quick:
         timing.print_aims(aims(rows))

@@ -87,9 +87,7 @@ def compare(what: str, face: str, size: str, calls: dict, repeats: int, device: 
 
 def main(argv: list[str] | None = None) -> int:
     parser = parser_of(ABOUT, threads=os.cpu_count())
-    parser.add_argument(
-        "--repeats", type=count, help="timed steps of each loss; 15 on a CPU and 100 on a GPU unless told"
-    )
+    parser.add_argument("--repeats", type=count, help="timed steps of each loss; 15, on a GPU 100, unless told")
     args = parse(parser, argv)
     device = prepare_device(args.device, args.threads)
     gpu = device.type == "cuda"

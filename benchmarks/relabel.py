@@ -39,7 +39,7 @@ from shared.transport import largest_remainder, round_to_labels
 
 ABOUT = About("relabel", "relabelling of plot against loops of POT and scipy, and an epoch of training", 110)
 INSTANCES = 50_000
-QUICK = 500  # instances
+QUICK = 2_000  # instances
 SIZES = [(16, 16), (64, 64), (128, 128), (2, 128)]  # smallest and largest bag
 CLASSES = [10, 100]
 SECONDS = 0.15  # for one run of a peer
@@ -121,10 +121,10 @@ def compare(instances: int, classes: int, smallest: int, largest: int, device: t
     return [{"K": classes, "n": size, "bags": len(bags)} | row for row in rows]
 
 
-def trained(device: torch.device) -> list[tuple[str, LossMethod, Tensor, int]]:
+def trained(device: torch.device, n_images: int) -> list[tuple[str, LossMethod, Tensor, int]]:
     """What stage two trains: a name, the method, inputs of one batch, and the batches of an epoch to time."""
     torch.manual_seed(0)
-    images = torch.randn(512 if device.type == "cuda" else 16, 3, 32, 32)
+    images = torch.randn(n_images, 3, 32, 32)
     networks = [("features", MLP(2048, 256, 10), torch.randn(512, 2048), 10), ("images", CNN13(10), images, 1)]
     found = []
     for name, network, x, batches in networks:
@@ -135,19 +135,19 @@ def trained(device: torch.device) -> list[tuple[str, LossMethod, Tensor, int]]:
     return found
 
 
-def beside_training(instances: int, device: torch.device) -> list[dict[str, object]]:
+def beside_training(instances: int, n_images: int, repeats: int, device: torch.device) -> list[dict[str, object]]:
     """An epoch of stage two and the forward pass that relabelling needs, from a few batches, in bags of 64."""
     log_p, offsets, proportions = relabel_problem(instances, 10, 64, 64, device)
     hard = partial(relabel, log_p, offsets, proportions)
     targets, rows = hard(), []
-    for name, method, x, batches in trained(device):
+    for name, method, x, batches in trained(device, n_images):
         batch = Batch(x, torch.arange(len(x) + 1), targets[: len(x)])
         calls: dict[str, Callable[[], object]] = {
             "ours": hard,
             f"an epoch of training on {name}": lambda m=method, b=batch, n=batches: [m.update(b) for _ in range(n)],
             f"forward pass over the {name}": lambda m=method, b=batch, n=batches: [m.predict(b.x) for _ in range(n)],
         }
-        taken = time_interleaved(calls, REPEATS, device)
+        taken = time_interleaved(calls, repeats, device)
         for what in list(calls)[1:]:
             share = len(targets) / (batches * len(x))
             scaled = [t * share for t in taken[what]]
@@ -186,10 +186,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(parser_of(ABOUT, threads=os.cpu_count()), argv)
     device = prepare_device(args.device, args.threads)
     warnings.filterwarnings("ignore", "soft labels of", RuntimeWarning)
-    instances = QUICK if args.quick else INSTANCES
+    instances, repeats = (QUICK, 1) if args.quick else (INSTANCES, REPEATS)
+    n_images = 2 if args.quick else 512 if device.type == "cuda" else 16
     cases = [(classes, *sizes) for classes in CLASSES for sizes in SIZES]
     rows = [row for case in (cases[:1] if args.quick else cases) for row in compare(instances, *case, device)]
-    rows += beside_training(instances, device)
+    rows += beside_training(instances, n_images, repeats, device)
     timing.report(args, ABOUT, rows, device, ("torch", "numpy", "scipy", "pot"), [*SHOWN, "max_difference"])
     if not args.quick:
         timing.print_aims(aims(rows))

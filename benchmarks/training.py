@@ -74,15 +74,13 @@ def compare(network: str, images: int, bag_size: int, repeats: int, device: torc
 
 def main(argv: list[str] | None = None) -> int:
     parser = parser_of(ABOUT, threads=1)  # as a run has on a CPU
-    parser.add_argument(
-        "--repeats", type=count, help="timed steps of each loss; 7 on a CPU and 50 on a GPU unless told"
-    )
+    parser.add_argument("--repeats", type=count, help="timed steps of each loss; 7, on a GPU 50, unless told")
     args = parse(parser, argv)
     device = prepare_device(args.device, args.threads)
     gpu = device.type == "cuda"
     repeats = args.repeats or (1 if args.quick else 50 if gpu else 7)
-    cases = [("resnet18", 128, 16), ("resnet18", 1024, 64)] if gpu else [("resnet18", 32, 16)]
-    rows = [row for case in ([] if args.quick else cases) for row in compare(*case, repeats, device)]
+    images = [(4, 2)] if args.quick else [(128, 16), (1024, 64)] if gpu else [(32, 16)]
+    rows = [row for sizes in images for row in compare("resnet18", *sizes, repeats, device)]
     rows += compare("mlp", 256, 16, 10 * repeats, device)
     timing.report(args, ABOUT, rows, device, ("torch", "numpy"), [*SHOWN, "images_per_second", "peak_memory_mb"])
     return 0

@@ -23,7 +23,7 @@ SCHEDULED = (
 
 
 def check(seed: int, positions: int = 40) -> dict[str, float]:
-    """Largest deviations over random predictions; of `positions` about a third are annotated.
+    """Return the largest deviations over random predictions; of `positions` about a third are annotated.
 
     identity_value, identity_gradient : of exclusive cross-entropy with threshold 1, all terms kept and no focal weight,
         from torch's cross-entropy under softmax (2 and 4 classes, both heads) and under sigmoids.
@@ -86,7 +86,7 @@ def check(seed: int, positions: int = 40) -> dict[str, float]:
 
 
 def _softmax_term(inputs: list[float], target: int, threshold, weight, confidence, head) -> float:
-    """Equation 8 at one position, of what enters the softmax."""
+    """Return Equation 8 at one position, of what enters the softmax."""
     total = sum(math.exp(x) for x in inputs)
     p = [math.exp(x) / total for x in inputs]
     if target > 0:

@@ -49,7 +49,7 @@ class Criterion:
             raise ValueError(f"loss {self.loss!r} is not one of {', '.join(LOSSES)}")
 
     def __call__(self, logits: Tensor, target: Tensor, t: float, annotated: Tensor | None = None) -> Tensor:
-        """Unreduced terms at training time t in [0, 1).
+        """Return unreduced terms at training time t in [0, 1).
 
         Parameters
         ----------

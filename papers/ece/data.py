@@ -34,7 +34,7 @@ class Material:
     annotated: np.ndarray
 
     def numbers(self, split: int) -> np.ndarray:
-        """(k,) int64 image numbers of a split."""
+        """Return the (k,) int64 image numbers of a split."""
         return np.flatnonzero(self.splits == split)
 
     @property

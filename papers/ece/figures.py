@@ -28,7 +28,7 @@ DASHES, MARKS = ("-", "--", ":"), ("o", "s", "^")  # after each turn of the pale
 
 
 def fig3(drawn: Drawn) -> Figure:
-    """Figure 3: draw truth and predictions, a row for each data set and task, a column for each method."""
+    """Draw Figure 3: truth and predictions, a row for each data set and task, a column for each method."""
     table = _without_variants(drawn["fig3"].fillna({"method": "", "values": ""}), drawn)
     rows = list(table[["dataset", "task"]].drop_duplicates().itertuples(index=False)) or [("", "")]
     methods = _ordered(method for method in table.method if method)
@@ -56,13 +56,13 @@ def fig3(drawn: Drawn) -> Figure:
 
 
 def fig4(drawn: Drawn) -> Figure:
-    """Figure 4: draw DICE by the fraction of objects annotated, at argmax and at the chosen threshold."""
+    """Draw Figure 4: DICE by the fraction of objects annotated, at argmax and at the chosen threshold."""
     table = _without_variants(drawn["segmentation"], drawn)
     return _by_fraction(table, {"dice": "DICE", "dice_tuned": "DICE, threshold from validation"})
 
 
 def fig5(drawn: Drawn) -> Figure:
-    """Figure 5: draw F1 by the fraction of objects annotated, at the chosen threshold and at one half."""
+    """Draw Figure 5: F1 by the fraction of objects annotated, at the chosen threshold and at one half."""
     table = _without_variants(drawn["detection"], drawn)
     return _by_fraction(table, {"f1_tuned": "F1, threshold from validation", "f1": "F1 at one half"})
 
@@ -75,7 +75,7 @@ def _without_variants(table: pandas.DataFrame, drawn: Drawn) -> pandas.DataFrame
 
 
 def _by_fraction(table: pandas.DataFrame, metrics: dict[str, str]) -> Figure:
-    """A column of panels for each data set, a row for each metric; bars are one standard deviation."""
+    """Draw a column of panels for each data set, a row for each metric; bars are one standard deviation."""
     table = table[(table.selection == "last") & table.metric.isin(metrics)]
     datasets = list(table.dataset.unique()) or [""]
     styles = _styles(_ordered(table.method[~table.method.isin(TRIVIAL)]))
@@ -99,7 +99,7 @@ def _by_fraction(table: pandas.DataFrame, metrics: dict[str, str]) -> Figure:
 
 
 def _styles(methods: list[str]) -> dict[str, dict]:
-    """Colour, dashes and mark of each method: once round the palette, then again with others; those in words first."""
+    """Return colour, dashes and mark of each method: those in words first, then round the palette with other dashes."""
     styles, places = {}, {method: place for place, method in enumerate(dict.fromkeys([*METHODS, *methods]))}
     for method in methods:
         turn, colour = divmod(places[method], len(plotting.PALETTE))
@@ -122,7 +122,7 @@ def _panel(axis, own: pandas.DataFrame, styles: dict[str, dict]) -> None:
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:
-    """Those that have words in their order, then the others as they come."""
+    """Return those that have words in their order, then the others as they come."""
     there = dict.fromkeys(methods)
     return list(dict.fromkeys([*(method for method in METHODS if method in there), *there]))
 

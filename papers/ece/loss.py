@@ -19,7 +19,7 @@ SCHEDULES = ("fixed", "linear", "sigmoid", "code")
 
 
 def focal(terms: Tensor, alpha: float, gamma: float) -> Tensor:
-    """``u = alpha (1 - exp(-term))^gamma term`` of cross-entropy terms (Lin et al. 2017; Equation 8), any shape."""
+    """Return ``u = alpha (1 - exp(-term))^gamma term`` of cross-entropy terms (Lin et al. 2017; Equation 8)."""
     if gamma == 0:
         return terms if alpha == 1 else alpha * terms
     # At p = 1 the power has an infinite derivative if gamma < 1; a mask makes it 0 inf = NaN: hence the clamp.
@@ -29,7 +29,7 @@ def focal(terms: Tensor, alpha: float, gamma: float) -> Tensor:
 
 
 def excluded(confidence: Tensor, annotated: Tensor, threshold: float, keep: float = 1.0) -> Tensor:
-    """(...) bool: the terms that `exclusive` drops; see there."""
+    """Return (...) bool: the terms that `exclusive` drops; see there."""
     dropped = confidence.detach() > threshold
     if keep < 1:
         dropped |= torch.rand(dropped.shape, device=dropped.device) > keep
@@ -67,14 +67,14 @@ def exclusive(
 
 
 def weighted(terms: Tensor, annotated: Tensor, dropped: Tensor, focal_weight: tuple[float, float]) -> Tensor:
-    """The second half of `exclusive`: focal weights on unannotated terms, 0 on those `dropped`."""
+    """Do the second half of `exclusive`: focal weights on unannotated terms, 0 on those `dropped`."""
     if focal_weight != (1.0, 0.0):
         terms = torch.where(annotated, terms, focal(terms, *focal_weight))
     return terms.masked_fill(dropped, 0.0)
 
 
 def entering(logits: Tensor, head: str) -> Tensor:
-    """What enters the softmax: the network's outputs, or their sigmoids, as in the authors' example.
+    """Return what enters the softmax: the network's outputs, or their sigmoids, as in the authors' example.
 
     Squashed so, two-class probabilities lie in [.269, .731] and the cross-entropy of a term is .3133 or more.
     """
@@ -84,12 +84,12 @@ def entering(logits: Tensor, head: str) -> Tensor:
 
 
 def foreground(logits: Tensor, head: str = "logit") -> Tensor:
-    """(B, K, ...) outputs -> (B, ...) probability that a class other than 0 is there."""
+    """Return the (B, ...) probability that a class other than 0 is there, of (B, K, ...) outputs."""
     return entering(logits, head).softmax(1)[:, 1:].sum(1)
 
 
 def softmax_terms(logits: Tensor, target: Tensor, confidence: str, head: str = "logit") -> tuple[Tensor, Tensor]:
-    """(terms, confidence), (B, ...) each, of logits (B, K, ...) and a target (B, ...) int64.
+    """Return (terms, confidence), (B, ...) each, of logits (B, K, ...) and a target (B, ...) int64.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def softmax_terms(logits: Tensor, target: Tensor, confidence: str, head: str = "
 
 
 def sigmoid_terms(logits: Tensor, target: Tensor, confidence: str) -> tuple[Tensor, Tensor]:
-    """(terms, confidence), (...) each, of logits (...) and a target (...), float in [0, 1].
+    """Return (terms, confidence), (...) each, of logits (...) and a target (...), float in [0, 1].
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def exclusive_cross_entropy(
     head: str = "logit",
     annotated: Tensor | None = None,
 ) -> Tensor:
-    """Exclusive cross-entropy under a softmax: (B, ...) terms.
+    """Return exclusive cross-entropy under a softmax: (B, ...) terms.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def exclusive_binary_cross_entropy(
     confidence: str = "foreground",
     annotated: Tensor | None = None,
 ) -> Tensor:
-    """Exclusive cross-entropy under sigmoids, of anchors or one-channel maps: (...) terms.
+    """Return exclusive cross-entropy under sigmoids, of anchors or one-channel maps: (...) terms.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ LEVELS = 1023  # quantiles of the probabilities that are tried as thresholds
 
 
 def dice(predicted: np.ndarray, true: np.ndarray) -> float:
-    """2 |A and B| / (|A| + |B|) of two bool masks of equal shape; 1 where both are empty (the official code: NaN)."""
+    """Return 2 |A and B| / (|A| + |B|) of two bool masks of equal shape; 1 of empty ones (the official code: NaN)."""
     if predicted.shape != true.shape:
         raise ValueError(f"a mask of shape {predicted.shape} cannot be compared with one of {true.shape}")
     area = int(predicted.sum()) + int(true.sum())
@@ -26,18 +26,18 @@ def dice(predicted: np.ndarray, true: np.ndarray) -> float:
 
 
 def dice_per_image(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
-    """The mean of `dice` over images, whose sizes may differ."""
+    """Return the mean of `dice` over images, whose sizes may differ."""
     return float(np.mean([dice(*pair) for pair in _checked(predicted, true)]))
 
 
 def dice_batch(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> float:
-    """`dice` over the pixels of all images together."""
+    """Return `dice` over the pixels of all images together."""
     pairs = _checked(predicted, true)
     return dice(*(np.concatenate([np.ravel(masks[side]) for masks in pairs]) for side in (0, 1)))
 
 
 def tuned_dice(probabilities: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The threshold with the best mean DICE and that DICE; of equally good ones the highest.
+    """Return the threshold with the best mean DICE and that DICE; of equally good ones the highest.
 
     Tried are quantiles of all probabilities together, in equal steps: a model that has learned to say no nearly
     everywhere has the best threshold far below the first of a uniform grid. Predicted is p >= threshold.
@@ -84,19 +84,19 @@ class Found:
             raise ValueError(f"detection {row} has the score {self.scores[row]}; the model has diverged")
 
     def above(self, threshold: float) -> Found:
-        """Those with a score of at least `threshold`."""
+        """Return those with a score of at least `threshold`."""
         kept = self.scores >= threshold
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         return Found(offsets, self.centres[kept], self.boxes[kept], self.scores[kept])
 
 
 def nothing(n: int) -> Found:
-    """No detection in any of n images: a trivial predictor."""
+    """Return no detection in any of n images: a trivial predictor."""
     return Found(np.zeros(n + 1, np.int64), *(np.empty((0, *shape), np.float32) for shape in ((2,), (4,), ())))
 
 
 def everything(data: Localised, numbers: np.ndarray, radius: float) -> Found:
-    """A detection on every point of a square grid with the spacing `radius`, boxes 2 `radius` a side: trivial, too."""
+    """Return a detection on every point of a square grid of spacing `radius`, boxes 2 `radius` a side: trivial, too."""
     grids = []
     for i in numbers:
         rows, columns = (np.arange(radius / 2, side, radius) for side in data.images[i].shape[:2])
@@ -110,7 +110,7 @@ def everything(data: Localised, numbers: np.ndarray, radius: float) -> Found:
 def partners(
     found: Found, data: Localised, numbers: np.ndarray, wanted: np.ndarray, radius: float = 0, iou: float | None = None
 ) -> np.ndarray:
-    """The object of each detection, (F,) int64 row of `data`, or -1.
+    """Return the object of each detection, (F,) int64 row of `data`, or -1.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def partners(
 def scores(
     found: Found, data: Localised, numbers: np.ndarray, wanted: np.ndarray, radius: float = 0, iou: float | None = None
 ) -> dict[str, float]:
-    """Precision, recall and F1 over all images together; see `partners`.
+    """Return precision, recall and F1 over all images together; see `partners`.
 
     Where there is neither a detection nor a wanted object, all are 1; any other 0 / 0 is 0.
     """
@@ -141,7 +141,7 @@ def scores(
 def best_threshold(
     found: Found, data: Localised, numbers: np.ndarray, wanted: np.ndarray, radius: float
 ) -> tuple[float, float]:
-    """The threshold with the best F1, of all there are, and that F1; of equally good ones the highest.
+    """Return the threshold with the best F1, of all there are, and that F1; of equally good ones the highest.
 
     `found` holds all detections that may matter, without their non-maxima: only whole detections fall away as the
     threshold rises. Without any detection the threshold is 1.
@@ -162,13 +162,13 @@ def best_threshold(
 def radius_sensitivity(
     found: Found, data: Localised, numbers: np.ndarray, wanted: np.ndarray, radius: float
 ) -> dict[str, float]:
-    """F1 of the same detections at half and at double the radius."""
+    """Return F1 of the same detections at half and at double the radius."""
     factors = {"f1_half": 0.5, "f1_double": 2.0}
     return {name: scores(found, data, numbers, wanted, factor * radius)["f1"] for name, factor in factors.items()}
 
 
 def exclusive_recall(recall: float, recall_others: float) -> float:
-    """Rec(y) (1 - Rec(not y)), Section 4.1.
+    """Return Rec(y) (1 - Rec(not y)), Section 4.1.
 
     The two recalls come from two matchings, one with the objects of the class and one with all others: a detection on
     a look-alike that touches a target counts in both.
@@ -177,7 +177,7 @@ def exclusive_recall(recall: float, recall_others: float) -> float:
 
 
 def _rows(data: Localised, numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Rows of the wanted objects of the images numbered so, in that order."""
+    """Return the rows of the wanted objects of the images numbered so, in that order."""
     rows = np.concatenate([np.empty(0, np.int64), *(np.arange(*data.offsets[i : i + 2]) for i in numbers)])
     return rows[wanted[rows]]
 
@@ -185,7 +185,7 @@ def _rows(data: Localised, numbers: np.ndarray, wanted: np.ndarray) -> np.ndarra
 def _candidates(
     found: Found, data: Localised, numbers: np.ndarray, wanted: np.ndarray, radius: float, iou: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs that may be matched: detections, rows of `data`, costs."""
+    """Return pairs that may be matched: detections, rows of `data`, costs."""
     if len(found.offsets) != len(numbers) + 1:
         raise ValueError(f"detections of {len(found.offsets) - 1} images cannot be judged on {len(numbers)}")
     true = _rows(data, numbers, wanted)
@@ -205,7 +205,7 @@ def _candidates(
 def _pairs_overlapping(
     found: np.ndarray, true: np.ndarray, iou: float, images: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of boxes (F, 4) and (T, 4) of one image with at least that IoU; the cost is 1 - IoU."""
+    """Return pairs of boxes (F, 4) and (T, 4) of one image with at least that IoU; the cost is 1 - IoU."""
     if not 0 < iou <= 1:
         raise ValueError(f"iou is {iou} where a number above 0, at most 1, is needed")
     # Boxes that overlap have their centres within half of both diagonals.

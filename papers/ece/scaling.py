@@ -11,7 +11,7 @@ from shared.datasets.localised.localised import Localised, keys, offsets
 
 
 def scaled(data: Localised, factor: int) -> Localised:
-    """Every image reduced by a whole factor: block averages, every ``factor``-th label, geometry divided.
+    """Reduce every image by a whole factor: block averages, every ``factor``-th label, geometry divided.
 
     Rows and columns that do not fill a block are cut off, and with them the objects that leave no pixel in the label
     image (without label images: those whose centre is cut off). Numbers stay, so `origins` finds an object again.
@@ -45,7 +45,7 @@ def scaled(data: Localised, factor: int) -> Localised:
 
 
 def with_discs(data: Localised, radius: float) -> Localised:
-    """A set known by centres, with discs as label images and, where it knows no box, squares of side 2 ``radius``.
+    """Give a set known by centres discs as label images and, where it knows no box, squares of side 2 ``radius``.
 
     A pixel belongs to the nearest centre within ``radius``, of equally near ones to the first. An object whose centre
     is another's has no pixel, and stays.
@@ -66,7 +66,7 @@ def with_discs(data: Localised, radius: float) -> Localised:
 
 
 def origins(part: Localised, whole: Localised) -> np.ndarray:
-    """(M,) int64: the row in ``whole`` of each object of ``part``, found by image name and number (see `scaled`)."""
+    """Return (M,) int64: the row in ``whole`` of each object of ``part``, by image name and number (see `scaled`)."""
     known = {key: row for row, key in enumerate(keys(whole))}
     return np.array([known[key] for key in keys(part)], np.int64)
 
@@ -104,6 +104,6 @@ def _with_sizes(data: Localised, images: Sequence[np.ndarray]) -> list[tuple[np.
 
 
 def _present(data: Localised, i: int, label: np.ndarray) -> np.ndarray:
-    """(k,) bool: which objects of image i have a pixel in ``label``."""
+    """Return (k,) bool: which objects of image i have a pixel in ``label``."""
     numbers = data.numbers[data.offsets[i] : data.offsets[i + 1]]
     return np.bincount(label.ravel(), minlength=numbers.max(initial=0) + 1)[numbers] > 0

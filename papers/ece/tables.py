@@ -61,7 +61,7 @@ OF_TRIVIAL = {"dice": "dice", "f1": "f1", "f1_tuned": "f1", "exclusive_recall": 
 OF_TRIVIAL |= {"recall_others": "recall_others"}
 # The data of the paper's own table, and what else may stand there before simulated tissue does.
 PAPERS_OWN = {"readme": ("tnbc",), "table1": ("tnbc",), "table2": ("tnbc",)}
-PAPERS_OWN |= {"table3": ("til", "crchisto: inflammatory")}
+PAPERS_OWN |= {"table3": ("til: lymphocyte", "crchisto: inflammatory")}
 LEGEND = (
     "Mean ± standard deviation over seeds (their number); a seed draws annotations, network and crops anew, and of "
     "simulated tissue the images. Of real sets seed s has split s mod 3, by slide: spreads hold for these splits."
@@ -106,7 +106,7 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _chosen(rows: pandas.DataFrame) -> dict[str, pandas.Series]:
-    """Which rows each table shows."""
+    """Return which rows each table shows."""
     segmented, detected = rows.task == "segmentation", rows.task == "detection"
     published = rows.loss.ne("ece") | rows.schedule.eq(BEST)
     some = rows.fraction.isin([0.3, 0.6])
@@ -125,7 +125,7 @@ def _chosen(rows: pandas.DataFrame) -> dict[str, pandas.Series]:
 
 
 def _measured(rows: pandas.DataFrame, metric: str, selection: str, said: str) -> pandas.DataFrame:
-    """The rows of a measure, and after them those of the trivial predictors as of methods of their own."""
+    """Return the rows of a measure, and after them those of the trivial predictors as of methods of their own."""
     own = rows[(rows.metric == metric) & (rows.selection == selection)]
     parts = [own[own.loss == "weak"] if (metric, selection) in ADDED else own]
     if selection == "last" and metric in OF_TRIVIAL:
@@ -136,9 +136,10 @@ def _measured(rows: pandas.DataFrame, metric: str, selection: str, said: str) ->
 
 
 def _papers_own(rows: pandas.DataFrame, datasets: tuple[str, ...]) -> str:
-    """The first of the paper's data sets, then simulated tissue, that has a value."""
-    valued = set(rows.dataset[rows.value.notna()])
-    return next((name for name in (*datasets, SIMULATED) if name in valued), SIMULATED) if datasets else ""
+    """Return the first of the paper's data sets, then simulated tissue, that has a value, else the first there is."""
+    valued, there = set(rows.dataset[rows.value.notna()]), set(rows.dataset)
+    choices = (*datasets, SIMULATED) if datasets else ()
+    return next((name for names in (valued, there) for name in choices if name in names), "")
 
 
 def _both(rows: pandas.DataFrame) -> pandas.Series:
@@ -156,7 +157,7 @@ def _cells(evidence: Evidence) -> pandas.DataFrame:
 
 
 def _table(evidence: Evidence, name: str, by: list[str] = BY) -> Table:
-    """A table over seeds; for reading, a row for each data set, method and measure, a column for each fraction."""
+    """Return a table over seeds; for reading, a row for a data set, method and measure, a column for a fraction."""
     own = _cells(evidence)
     own = own[own.table == name]
     shown = set(own["id"])
@@ -172,27 +173,27 @@ def _table(evidence: Evidence, name: str, by: list[str] = BY) -> Table:
 
 
 def segmentation(evidence: Evidence) -> Table:
-    """Figure 4: return DICE of every method of segmentation."""
+    """Return the DICE of Figure 4, of every method of segmentation."""
     return _table(evidence, "segmentation")
 
 
 def detection(evidence: Evidence) -> Table:
-    """Figure 5: return F1 of every method of detection."""
+    """Return the F1 of Figure 5, of every method of detection."""
     return _table(evidence, "detection")
 
 
 def table1(evidence: Evidence) -> Table:
-    """Table 1: return F1 of every loss at 30 and 60 %, of ECE with the schedule that Table 2 finds best."""
+    """Return Table 1: F1 of every loss at 30 and 60 %, of ECE with the schedule that Table 2 finds best."""
     return _table(evidence, "table1")
 
 
 def table2(evidence: Evidence) -> Table:
-    """Table 2: return F1 of ECE's schedules at 30 and 60 %, beside cross-entropy and the constant weight."""
+    """Return Table 2: F1 of ECE's schedules at 30 and 60 %, beside cross-entropy and the constant weight."""
     return _table(evidence, "table2")
 
 
 def table3(evidence: Evidence) -> Table:
-    """Table 3: return exclusive recall at the least fraction of each set with a class to be found."""
+    """Return Table 3: exclusive recall at the least fraction of each set with a class to be found."""
     return _table(evidence, "table3")
 
 
@@ -212,7 +213,7 @@ def equations(evidence: Evidence) -> Table:
 
 
 def fig3(evidence: Evidence) -> Table:
-    """Figure 3: return corners of test images, what is there and what was found; a line of `values` for each row.
+    """Return Figure 3: corners of test images, what is there and what was found; a line of `values` for each row.
 
     Panels are image (red, green and blue of each pixel in turn, 0 to 255), true and found: masks in percent, or boxes
     (top, left, bottom, right) in pixels, of which there may be none. Image and true are the same for all methods, and

@@ -68,7 +68,7 @@ def detect(spec: Spec, device: torch.device, session: dict) -> Result | None:
 
 
 def measure(detector: Detector, material: Material, radius: float) -> tuple[dict, dict, metrics.Found]:
-    """(metrics, those at the threshold best on test images, detections in the test images).
+    """Return (metrics, those at the threshold best on test images, detections in the test images).
 
     `f1` counts detections with p >= .5; the threshold of `f1_tuned` is the best on the complete labels of the
     validation images, and its detections are judged at half and double the radius and by IoU as well. `f1_everything`
@@ -104,7 +104,7 @@ def measure(detector: Detector, material: Material, radius: float) -> tuple[dict
 
 
 def corner(material: Material, found: metrics.Found, side: int) -> dict[str, list]:
-    """The upper left corner of the first test image, the boxes in it and those found with `CONFIDENT`.
+    """Return the upper left corner of the first test image, the boxes in it and those found with `CONFIDENT`.
 
     Boxes are top, left, bottom, right of what has its centre in the corner.
     """
@@ -128,7 +128,7 @@ def fit_detector(
     device: torch.device,
     session: dict,
 ) -> tuple[Detector, dict] | None:
-    """A new detector trained on boxes (k, 4) of the training images; `number` of the round of weak supervision.
+    """Train a new detector on boxes (k, 4) of the training images; `number` is the round of weak supervision.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def fit_detector(
 
 
 def with_pseudo_boxes(boxes: list[np.ndarray], found: metrics.Found, tau: float) -> list[np.ndarray]:
-    """The boxes (k, 4) of each image and, after them, those found with p > tau that are none of them (Section 4.2).
+    """Return the boxes (k, 4) of each image and, after them, those found with p > tau that are new (Section 4.2).
 
     A box is another object if its IoU with all that are known is below `OVERLAP`. p is ultralytics' score, learned to
     be the probability of an object times the overlap of its box: it is seldom near 1.

@@ -66,7 +66,7 @@ def segment(spec: Spec, device: torch.device, session: dict) -> Result | None:
 def fit_network(
     spec: Spec, material: Material, masks: list[np.ndarray], number: int, device: torch.device, session: dict
 ) -> tuple[Segmenter, dict] | None:
-    """A new network trained on masks (H, W) bool of the training images; `number` of the round of weak supervision.
+    """Train a new network on masks (H, W) bool of the training images; `number` is the round of weak supervision.
 
     Returns
     -------
@@ -109,13 +109,13 @@ def fit_network(
 
 
 def with_pseudo_labels(masks: list[np.ndarray], method: Segmenter, material: Material, spec: Spec) -> list[np.ndarray]:
-    """The masks of the training images and, of weak supervision, the pixels with p > tau (Section 4.2)."""
+    """Return the masks of the training images and, of weak supervision, the pixels with p > tau (Section 4.2)."""
     maps = predict_map(method, [material.data.images[i] for i in material.numbers(0)], 2**spec.encoder_depth)
     return [mask | (p > spec.tau) for mask, p in zip(masks, maps, strict=True)]
 
 
 def measure(method: Segmenter, material: Material, spec: Spec) -> tuple[dict, dict]:
-    """(metrics by selection rule, curves: a corner of the first test image for Figure 3 where the spec asks for one).
+    """Return (metrics by selection rule, curves: a corner of the first test image where the spec asks for one).
 
     "last" is the network after its last update, at p >= .5 (argmax) and at the threshold of best mean DICE on the
     complete labels of the validation images, which a user of sparse labels would not have; "oracle" takes the best

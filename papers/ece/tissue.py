@@ -148,7 +148,7 @@ class _Nuclei:
 
 
 def _image(recipe: Recipe, slide: _Slide, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image (L, L, 3) uint8, its label image (L, L) int32 and the classes of its objects by rising number."""
+    """Return an image (L, L, 3) uint8, its label image (L, L) int32 and the classes of its objects by rising number."""
     side = recipe.side
     random, scenery = random.spawn(2)  # what surrounds nuclei moves none
     eosin = 0.42 + 0.12 * _smooth(side, 24, scenery) + 0.07 * _fibres(side, scenery)
@@ -183,14 +183,14 @@ def _image(recipe: Recipe, slide: _Slide, random: np.random.Generator) -> tuple[
 
 
 def _drawn(table: tuple, kinds: np.ndarray, likeness: float, random: np.random.Generator) -> np.ndarray:
-    """A normal number for each nucleus, by its kind's row of (mean, standard deviation)."""
+    """Draw a normal number for each nucleus, by its kind's row of (mean, standard deviation)."""
     target, other = (np.array(row) for row in table)
     mean, deviation = np.where(kinds == 0, target[:, None], (likeness * target + (1 - likeness) * other)[:, None])
     return mean + deviation * random.standard_normal(len(kinds))
 
 
 def _centres(radii: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
-    """(n, 2) centres; of `PLACES` places each nucleus takes the first with `ROOM` to all before it, or the roomiest."""
+    """Draw (n, 2) centres; of `PLACES` a nucleus takes the first with `ROOM` to all before it, or the roomiest."""
     tried = random.uniform(0, side, (len(radii), PLACES, 2))
     centres = np.empty((len(radii), 2))
     for i, places in enumerate(tried):
@@ -201,7 +201,7 @@ def _centres(radii: np.ndarray, side: int, random: np.random.Generator) -> np.nd
 
 
 def _window(centre: Sequence[float], reach: float, side: int) -> tuple[slice, slice]:
-    """The part of the image that a body at `centre` of semi-axis `reach` can touch."""
+    """Return the part of the image that a body at `centre` of semi-axis `reach` can touch."""
     reach += MARGIN
     return tuple(slice(max(int(c - reach), 0), min(math.ceil(c + reach), side)) for c in centre)
 
@@ -209,7 +209,7 @@ def _window(centre: Sequence[float], reach: float, side: int) -> tuple[slice, sl
 def _cover(
     rows: np.ndarray, columns: np.ndarray, centre: Sequence[float], axes: Sequence[float], angle: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much an ellipse covers each pixel, 0 to 1 with a soft border, and which it owns (bool)."""
+    """Return how much an ellipse covers each pixel, 0 to 1 with a soft border, and which it owns (bool)."""
     down, across = rows - np.float32(centre[0]), columns - np.float32(centre[1])
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     major, minor = (np.float32(axis) for axis in axes)
@@ -219,7 +219,7 @@ def _cover(
 
 
 def _smooth(side: int, scale: int, random: np.random.Generator) -> np.ndarray:
-    """A random field (side, side) float32 of about unit variance that varies over `scale` pixels."""
+    """Draw a random field (side, side) float32 of about unit variance that varies over `scale` pixels."""
     n = side // scale + 3
     knots = np.arange(side, dtype=np.float32) / np.float32(scale) + 1
     weights = np.exp(-((knots[:, None] - np.arange(n, dtype=np.float32)) ** 2))
@@ -228,7 +228,7 @@ def _smooth(side: int, scale: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _fibres(side: int, random: np.random.Generator) -> np.ndarray:
-    """Wavy parallel lines in a random direction, -1 to 1, (side, side) float32."""
+    """Draw wavy parallel lines in a random direction, -1 to 1, (side, side) float32."""
     grid = np.arange(side, dtype=np.float32)
     angle, pitch = random.uniform(0, math.pi), random.uniform(7, 12)
     along = np.float32(math.cos(angle)) * grid[:, None] + np.float32(math.sin(angle)) * grid

@@ -23,7 +23,7 @@ class Window:
 
 
 def draw(sizes: Sequence[tuple[int, int]], side: int) -> list[Window]:
-    """One uniform window inside each image of (height, width), drawn from torch's global generator of the host.
+    """Draw one uniform window inside each image of (height, width) from torch's global generator of the host.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def draw(sizes: Sequence[tuple[int, int]], side: int) -> list[Window]:
 
 
 def cut(array: Tensor, window: Window) -> Tensor:
-    """(..., H, W) -> (..., side, side)."""
+    """Return (..., side, side) of (..., H, W)."""
     return _within(array, window).flip(window.flips)
 
 
@@ -53,7 +53,7 @@ def paste(array: Tensor, window: Window, values: Tensor) -> None:
 
 
 def shift_boxes(boxes: Tensor, window: Window) -> Tensor:
-    """Boxes in pixels of the crop, clipped to it; those whose centre is outside are dropped.
+    """Return boxes in pixels of the crop, clipped to it; those whose centre is outside are dropped.
 
     boxes : (M, 4) top, left, bottom, right in pixels of the image, half-open. Returns (m, 4), m <= M, in their order.
     """

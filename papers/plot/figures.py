@@ -1,20 +1,19 @@
-"""Tables, and for the toy its records -> Figures 2 to 4: ``python -m papers.plot.figures TIER``."""
+"""Tables -> Figures 2 to 4 of the paper; outputs.yaml names them."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
-from papers.plot.plan import plan
-from papers.plot.tables import CURVES, PLOT, SOFT, TOY
+from papers.plot.tables import CURVES, PLOT, TOY
 from shared import datasets, plotting
 from shared.records import store
-from shared.records.summary import command, stand_ins
+from shared.tables.make import Drawn
 
+# In words and in this order; what these do not name comes after, under its own name.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits (8x8)"}
 PANELS = {
     "dllp": "DLLP",
@@ -23,20 +22,24 @@ PANELS = {
     f"llp_gan{PLOT}": "LLP-GAN + PLOT",
 }
 LABELS = dict(zip(CURVES, ("TD", "TD_OT", "TD_OT_5"), strict=True))
-STYLES = {f"dllp{PLOT}": ("hard", "-"), f"dllp{SOFT}": ("soft", "--")}
+KINDS = {f"dllp{PLOT}": ("hard", "-"), "dllp+sce+soft": ("soft", "--")}
+OTHER_LINES = (":", "-.")
 
 
-def moons(table: pandas.DataFrame, runs: Path, points, note: str):
-    """Figure 2: the class found at each place behind the training points in their true colours.
+def fig2(drawn: Drawn) -> Figure:
+    """Figure 2: draw the class found at each place behind the training points in their true colours, a panel a method.
 
-    points : the dataset of the two moons, or None; a panel shows the first seed that was run.
+    A panel shows the first seed that was run.
     """
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(2.4 * len(PANELS), 2.4))
+    table = drawn["fig2"]
+    panels = PANELS | {name: name for name in sorted(set(table.method) - set(PANELS))}
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.4 * len(panels), 2.4))
     colours = ListedColormap(plotting.PALETTE[:2])
-    for axis, (method, title) in zip(axes, PANELS.items(), strict=True):
+    points = _points()
+    for axis, (method, title) in zip(axes, panels.items(), strict=True):
         axis.set(title=title, xticks=[], yticks=[])
         made = table[(table.method == method) & table.grid.notna()].sort_values("seed")
-        path = store.record_path(runs, made["id"].iloc[0]) if len(made) else None
+        path = store.record_path(drawn.folder / "runs", made["id"].iloc[0]) if len(made) else None
         if path is None or not path.exists():
             plotting.not_run(axis)
             continue
@@ -52,80 +55,80 @@ def moons(table: pandas.DataFrame, runs: Path, points, note: str):
         axis.imshow(found.reshape(side, side), origin="lower", extent=box, aspect="auto", **style)
         axis.grid(False)
         axis.set_xlabel(f"test accuracy {made.accuracy.iloc[0]:.1f} %")
-    plotting.note(figure, note)
     return figure
 
 
-def label_curves(table: pandas.DataFrame, names: list[str], note: str):
-    """Figure 3: accuracy of predictions, transported labels and their mean on training instances, by epoch."""
-    figure, axes = _panels(table, names)
-    for axis, name in zip(axes, names, strict=True):
+def fig3(drawn: Drawn) -> Figure:
+    """Figure 3: draw the accuracy of predictions, transported labels and their mean on training instances, by epoch."""
+    table = drawn["fig3"]
+    figure, panels = _panels(drawn, table)
+    colours = dict(zip(_in_order(table.curve, LABELS), plotting.PALETTE, strict=False))
+    for name, axis in panels.items():
         own = table[table.dataset == name]
-        for (curve, label), colour in zip(LABELS.items(), plotting.PALETTE, strict=False):
-            _line(axis, own[own.curve == curve], color=colour, label=label)
+        for curve, colour in colours.items():
+            line = own[own.curve == curve]
+            if len(line):
+                label = LABELS.get(curve, curve)
+                plotting.band(axis, line.epoch, line["mean"], line["std"], color=colour, label=label)
         if len(own):
             axis.set_title(f"{axis.get_title()}, n={own.bag_size.iloc[0]}")
-    return _finish(figure, axes, "accuracy of labels (%)", note)
+    return _finish(figure, panels, "accuracy of labels (%)")
 
 
-def hard_and_soft(table: pandas.DataFrame, names: list[str], note: str):
-    """Figure 4: test accuracy in stage two from hard labels (solid) and soft ones (dashed), a colour a bag size."""
-    figure, axes = _panels(table, names)
+def fig4(drawn: Drawn) -> Figure:
+    """Figure 4: draw test accuracy in stage two by kind of labels (a line style) and by bag size (a colour)."""
+    table = drawn["fig4"]
+    figure, panels = _panels(drawn, table)
     sizes = sorted(table.bag_size.unique())
     colours = dict(zip(sizes, plotting.sequential(len(sizes)), strict=True))
-    for axis, name in zip(axes, names, strict=True):
-        own = table[table.dataset == name]
-        for (size, method), line in own.groupby(["bag_size", "method"]):
-            label, style = STYLES[method]
-            _line(axis, line, color=colours[size], linestyle=style, label=f"n={size}, {label}")
-    return _finish(figure, axes, "test accuracy (%)", note)
+    others = [method for method in _in_order(table.method, KINDS) if method not in KINDS]
+    kinds = KINDS | {name: (name, OTHER_LINES[place % 2]) for place, name in enumerate(others)}
+    for name, axis in panels.items():
+        for (size, method), line in table[table.dataset == name].groupby(["bag_size", "method"]):
+            label, style = kinds[method]
+            style = {"color": colours[size], "linestyle": style, "label": f"n={size}, {label}"}
+            plotting.band(axis, line.epoch, line["mean"], line["std"], **style)
+    return _finish(figure, panels, "test accuracy (%)")
 
 
-def _panels(table: pandas.DataFrame, names: list[str]):
+def _points() -> datasets.Dataset | None:
+    """Return the two moons, where they are at hand."""
+    try:
+        return datasets.load(TOY)
+    except datasets.DatasetError:
+        return None
+
+
+def _in_order(found: pandas.Series, words: dict) -> list[str]:
+    return [*(name for name in words if name in set(found)), *sorted(set(found) - set(words))]
+
+
+def _panels(drawn: Drawn, table: pandas.DataFrame) -> tuple[Figure, dict[str, plt.Axes]]:
+    """Return a figure and {dataset: its axes}: of those planned with PLOT, the paper's own where there are none."""
+    planned = [run.spec.dataset for run in drawn.runs if run.method in KINDS and run.spec.dataset != TOY]
+    names = _in_order([*planned, *table.dataset], DATASETS) or ["cifar10"]
     figure, axes = plt.subplots(1, len(names), figsize=(1.4 + 3.2 * len(names), 3), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.set(title=DATASETS.get(name, name), xlabel="epoch of stage two")
         if not (table.dataset == name).any():
             axis.set(xticks=[], yticks=[])
             plotting.not_run(axis)
-    return figure, axes[0]
+    return figure, dict(zip(names, axes[0], strict=True))
 
 
-def _line(axis, line: pandas.DataFrame, **style) -> None:
-    if not len(line):
-        return
-    axis.plot(line.epoch, line["mean"], marker=".", ms=3, **style)
-    low, high = line["mean"] - line["std"], line["mean"] + line["std"]
-    axis.fill_between(line.epoch, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _finish(figure, axes, label: str, note: str):
+def _finish(figure: Figure, panels: dict[str, plt.Axes], label: str) -> Figure:
+    """Name the ordinate and put one legend beside the last panel."""
+    axes = list(panels.values())
     axes[0].set_ylabel(label)
     handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:
         axes[-1].legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
-    plotting.note(figure, note)
     return figure
 
 
-def draw(tier: str, results: Path) -> None:
-    """All figures of a tier, from its csv tables and, for Figure 2, the records these name."""
-    folder = results / tier / "plot"
-    plotting.use_style()
-    specs = pandas.DataFrame([run.spec for run in plan(tier)])
-    fig2, fig3, fig4 = (pandas.read_csv(folder / f"{name}.csv") for name in ("fig2", "fig3", "fig4"))
-    try:
-        points = datasets.load(TOY)
-    except datasets.DatasetError:
-        points = None
-    note = f"Tier {tier}. {stand_ins(specs[specs.dataset == TOY])}"
-    plotting.save(moons(fig2, folder / "runs", points, note), folder / "fig2")
-    images = specs[(specs.dataset != TOY) & specs.method.isin(STYLES)]
-    names = [name for name in DATASETS if name in set(images.dataset)] or ["cifar10"]
-    note = f"Tier {tier}. {stand_ins(images)}"
-    plotting.save(label_curves(fig3, names, note), folder / "fig3")
-    plotting.save(hard_and_soft(fig4, names, note), folder / "fig4")
-
-
 if __name__ == "__main__":
-    command(draw, "papers.plot.figures", __doc__)
+    import sys
+
+    from shared.tables.make import main, make_figures
+
+    sys.exit(main("plot", make_figures))

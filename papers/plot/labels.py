@@ -87,7 +87,7 @@ def _finite_cost(log_p: Tensor, offsets: Tensor, margin: float) -> Tensor:
 
 
 def _soft(cost: Tensor, offsets: Tensor, proportions: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Return the entropic plan (M, K). A tenth of the iterations does for most bags; the rest start anew without them."""
+    """Return the entropic plan (M, K). A tenth of the iterations does for most bags; the rest start anew."""
     sizes, plan = offsets.diff(), torch.empty_like(cost)
     left = torch.arange(len(sizes))
     for limit in sorted({max(1, iterations // 10), iterations}):

@@ -17,7 +17,7 @@ SPLIT = 1e-9  # an instance is split when its largest mass is this far from 1
 
 
 def check(seed: int, classes: tuple[int, ...] = (2, 3, 10), smallest: int = 5, largest: int = 40) -> dict[str, float]:
-    """Largest deviations over random ragged bags with proportions that are no counts, for both costs.
+    """Return the largest deviations over random ragged bags with proportions that are no counts, for both costs.
 
     primal_dual_error : between the values of the transport program and of Equation 1, both by HiGHS, per instance.
     value_error : of `vp_loss` from them.
@@ -56,7 +56,7 @@ def check(seed: int, classes: tuple[int, ...] = (2, 3, 10), smallest: int = 5, l
 
 
 def _programs(cost: np.ndarray, proportions: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
-    """One bag by HiGHS: primal value, dual value (Equation 1), its phi (K,), its multipliers times N (N, K)."""
+    """Solve one bag by HiGHS: primal value, dual value (Equation 1), its phi (K,), its multipliers times N (N, K)."""
     n, k = cost.shape
     rows, columns = kron(eye_array(n), np.ones((1, k))), kron(np.ones((1, n)), eye_array(k))
     marginals = np.concatenate([np.full(n, 1 / n), proportions])
@@ -71,7 +71,10 @@ def _programs(cost: np.ndarray, proportions: np.ndarray) -> tuple[float, float, 
 def _gradient_error(
     logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str, rng: np.random.Generator, step: float = 1e-5
 ) -> list[float]:
-    """Along ten directions. The loss is smooth but where two plans tie, which no step of 1e-5 is likely to cross."""
+    """Return the errors along ten directions.
+
+    The loss is smooth but where two plans tie, which no step of 1e-5 is likely to cross.
+    """
     held = logits.clone().requires_grad_()
     vp_loss(held, offsets, proportions, cost).backward()
     errors = []

@@ -40,7 +40,9 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     rows = rows[(rows.metric == "train_s") == (rows.selection == COST)]
     is_drawn, donors = rows.bags == "drawn", rows.dataset.isin((STAINED, REAL))
     classified, found, predicted = (rows.task == name for name in ("classification", "detection", "regression"))
-    images, errors = rows[classified & ~is_drawn & ~donors], (classified & ~is_drawn) | found
+    images = rows[classified & ~is_drawn & ~donors]
+    # What finds cells and does not classify them, as far as is known, has no errors to show.
+    errors = (classified & ~is_drawn) | (found & (rows.value.notna() | (rows.detector == "csc")))
     parts = [
         _of_dataset("table1", THEIRS, OURS, _by_class(images, ACCURACIES, "accuracy")),
         _of_dataset("entropy", THEIRS, OURS, images[images.metric.isin(ENTROPIES)].assign(row=_entropy)),
@@ -73,10 +75,10 @@ def _entropy(rows: pandas.DataFrame) -> pandas.Series:
 def _with_constant(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Return the errors of all methods and, once a dataset and seed, of the constant answer, which all runs state.
 
-    Runs whose labels are not the subjects' own are not asked.
+    Runs whose labels are not the subjects' own are not asked, nor those that learn nothing from proportions.
     """
     constant = rows.metric.str.startswith("constant_")
-    some = rows[constant & (rows.labels.isna() | (rows.labels == "subject"))]
+    some = rows[constant & (rows.task != "detection") & (rows.labels.isna() | (rows.labels == "subject"))]
     some = some.sort_values("value", key=pandas.isna, kind="stable")
     once = some.drop_duplicates(["dataset", "seed", "metric", "selection"]).sort_index()
     once = once.assign(method=CONSTANT, metric=once.metric.str.removeprefix("constant_"))

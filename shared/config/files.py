@@ -47,21 +47,24 @@ def read_yaml(path: Path) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping, not {_kind(content)}")
+        raise ConfigError(f"{path} must hold a mapping, not {kind_of(content)}")
     return content
 
 
 def mapping(content: Any, at: str) -> dict[str, Any]:
     """Return `content`, which must be a mapping of names; anything else is refused with its place."""
     if not isinstance(content, dict):
-        raise ConfigError(f"{at} must be a mapping, not {_kind(content)}")
+        raise ConfigError(f"{at} must be a mapping, not {kind_of(content)}")
     for key in content:
         if not isinstance(key, str):
-            raise ConfigError(f"{at}: {key!r} is {_kind(key)} to YAML and cannot be a name; quote it or choose another")
+            raise ConfigError(
+                f"{at}: {key!r} is {kind_of(key)} to YAML and cannot be a name; quote it or choose another"
+            )
     return content
 
 
-def _kind(content: Any) -> str:
+def kind_of(content: Any) -> str:
+    """Return what a YAML content is, in words: "a list", "an int", "empty"."""
     name = type(content).__name__
     return "empty" if content is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from shared.config.files import ConfigError, likeliest
+from shared.config.files import ConfigError, kind_of, likeliest
 
 
 class SpecError(ConfigError, KeyError, AttributeError):
@@ -57,15 +58,36 @@ class Sections:
         """Return every key."""
         return [key for section in self.sections for key in section.keys]
 
+    @functools.cached_property
+    def _places(self) -> dict[str, Section]:
+        return {key: section for section in self.sections for key in section.keys}
+
+    @functools.cached_property
+    def _asked(self) -> list[str]:
+        """The keys that conditions ask for."""
+        return sorted({key for section in self.sections for way in section.when for key in way})
+
+    @functools.cached_property
+    def _held(self) -> dict[tuple, tuple[Section, ...]]:
+        return {}
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
     def section_of(self, key: str) -> Section:
         """Return the section that a key stands in; unknown keys are refused with the likeliest name."""
-        for section in self.sections:
-            if key in section.keys:
-                return section
+        if section := self._places.get(key):
+            return section
         raise SpecError(f"{self.paper}: unknown key {key!r}; {likeliest(key, self.known())}")
 
     def holding(self, values: Mapping[str, Any]) -> tuple[Section, ...]:
         """Return the sections that hold for these values; a condition on a key that does not hold is not met."""
+        answers = tuple(repr(values.get(key)) if key in values else "" for key in self._asked)
+        if answers not in self._held:
+            self._held[answers] = self._holding(values)
+        return self._held[answers]
+
+    def _holding(self, values: Mapping[str, Any]) -> tuple[Section, ...]:
         held: dict[str, Section] = {}
         while True:
             keys = {key for section in held.values() for key in section.keys}
@@ -116,7 +138,7 @@ class Spec:
 
     def __getitem__(self, key: str) -> Any:
         section = self._layout.section_of(key)
-        if section not in self._sections:
+        if all(section is not held for held in self._sections):
             if self._view and section.stage != self._view:
                 raise SpecError(f"{self.paper}: the stage {self._view!r} reads {key!r} of the section {section.name!r}")
             raise SpecError(f"{self.paper}: {key!r} is read only where {section.condition()}, which is not so here")
@@ -134,7 +156,8 @@ class Spec:
         object.__setattr__(self, key, value)
 
     def __contains__(self, key: str) -> bool:
-        return self._layout.section_of(key) in self._sections
+        section = self._layout.section_of(key)
+        return any(section is held for held in self._sections)
 
     def __iter__(self) -> Iterator[str]:
         return (key for section in self._sections for key in section.keys)
@@ -236,7 +259,7 @@ def check_type(key: str, value: Any, like: Any, at: str) -> None:
         isinstance(value, type(like)) or (isinstance(value, number) and isinstance(like, number))
     )
     if not same:
-        raise SpecError(f"{at}: {key} must be like {like!r}, a {type(like).__name__}, and not {value!r}")
+        raise SpecError(f"{at}: {key} must be like {like!r}, {kind_of(like)}, and not {value!r}")
 
 
 def _own(value: Any) -> Any:

@@ -7,6 +7,7 @@ paper that have no record yet are trained by worker processes, as by ``python -m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
@@ -90,9 +91,9 @@ def _here(run: Run, args: argparse.Namespace) -> int:
     for selection, metrics in result.metrics.items():
         for name, value in metrics.items():
             print(f"{selection:16}{name:28}{_number(value)}")
-    _beside(run, args, result.metrics, bool(changes))
     if args.save:
         _save(args.save, run, spec, result)
+    _beside(run, args, result.metrics, bool(changes))
     return 0
 
 
@@ -101,8 +102,10 @@ def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) ->
     path = store.record_path(args.records or runs_folder(run.spec.paper, args.tier), run.id)
     if changed or not path.exists():
         return
-    recorded = store.load(path)
-    if recorded["spec_hash"] == run.spec_hash:
+    with contextlib.suppress(store.OldRecord):
+        recorded = store.load(path)
+        if recorded["spec_hash"] != run.spec_hash:
+            return
         say(f"the record has {'the same' if recorded['metrics'] == metrics else 'other'} metrics: {path}")
 
 

@@ -188,7 +188,7 @@ class TestPlan:
 
     @pytest.fixture
     def planned(self, tmp_path):
-        """{id: run} of the smoke tier with other settings; `grid` has more axes of what trains, or of one experiment."""
+        """{id: run} of the smoke tier with other settings; `grid` adds axes to what trains, or to one experiment."""
         root = Path(__file__).parents[2]
         (tmp_path / "config").symlink_to(root / "config")
         path = tmp_path / "papers/mle_llp/config.yaml"

@@ -3,7 +3,9 @@ has, or nothing where it should say NOT RUN; or a claim is judged by an epoch th
 """
 
 import csv
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,17 +13,20 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from papers.mle_llp.plan import plan
 
-from papers.mle_llp import figures, tables, timing
+from papers.mle_llp import figures, tables, task_timing
 from papers.mle_llp.data import Data
+from papers.mle_llp.names import SIZES
 from papers.mle_llp.task_learning import STOP_CHANGE, convergence, scores
+from shared.config import Run, plan
+from shared.config.outputs import read_outputs
 from shared.records import store
+from shared.tables.evidence import gather
+from shared.tables.make import NOTES, Drawn, make_figures, make_tables
 from shared.training import Inputs
 
 ROOT = Path(__file__).parents[2]
-TRAINED = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
-SMOKE = plan("smoke")
+SMOKE = plan("mle_llp", "smoke")
 
 
 def test_the_accuracy_over_classes_does_not_reward_a_guess_of_the_common_one():
@@ -59,26 +64,33 @@ class TestConvergence:
         assert "stop_epoch" not in convergence(moving)
 
 
+def trains(run):
+    return run.spec.task == "learning"
+
+
+def one_size(run):
+    return trains(run) and run.spec.smallest == run.spec.largest
+
+
 def accuracy_of(spec):
-    return 60 + 10 * spec["seed"] + spec["bags"] / 10
+    return 60 + 10 * spec.seed + spec.bags / 10
 
 
-def record(run, **metrics):
+def record(run, cost=None, **metrics):
     """What a worker writes; accuracies and curves only of a run that trains."""
     by_rule, curves = {"last": metrics}, {}
-    if run.spec["loss"] in TRAINED:
+    if trains(run):
         metrics |= {"accuracy": accuracy_of(run.spec), "class_accuracy": 40.0}
         by_rule |= {"bag-validation": {"accuracy": 55.0, "epoch": 1}, "oracle": {"accuracy": 99.0, "epoch": 2}}
         curves = {"test_accuracy": [50.0, accuracy_of(run.spec)]}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
-    return {"id": run.id, "spec": run.spec, "metrics": by_rule, "curves": curves, **origin}
+    named = {"id": run.id, "method": run.method, "spec": run.spec.canonical(), "spec_hash": run.spec_hash}
+    return {**named, "metrics": by_rule, "curves": curves, "cost": {"wall_s": 1.0, **(cost or {})}, **origin}
 
 
 TIMES = {"supervised": 0.5, "dllp": 1.0, "llp_gan": 4.0, "mle_llp": 1.5}
 EPOCHS = {f"epoch_s_{m}": 2 * s for m, s in TIMES.items()} | {f"ratio_{m}": s for m, s in TIMES.items()}
-THERE = [run for run in SMOKE if run.spec["loss"] not in ("llp_gan", "mle_direct") and run.id != SMOKE[-1].id]
-MADE = {}
-exec((ROOT / "workflows/mle_llp.smk").read_text(), {"MADE": MADE})
+THERE = [run for run in SMOKE if run.method not in ("llp_gan", "mle_direct") and run.id != SMOKE[-1].id]
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +98,18 @@ def results(tmp_path_factory):
     """Tables and figures of a smoke tier without a record of LLP-GAN, of the likelihood itself, and of one run."""
     root = tmp_path_factory.mktemp("results")
     for run in THERE:
-        more = {"epochs_to_99": 2 + run.spec["seed"], "unrest": 0.5}
-        if run.spec["loss"] == "mle_llp":
-            more["stop_epoch"] = 3
-        elif run.spec["loss"] == "durations":
-            more = {**EPOCHS, "e_step_share": 2.5}
-        elif run.spec["loss"] == "e_step":
-            more = timing.e_step(16, 0, torch.device("cpu"))
-        elif run.spec["loss"] == "equations":
+        if trains(run):
+            more = {"epochs_to_99": 2 + run.spec.seed, "unrest": 0.5}
+            more |= {"stop_epoch": 3} if run.spec.loss == "mle_llp" else {}
+        elif run.spec.task == "durations":
+            more = {"cost": {**EPOCHS, "e_step_share": 2.5}}
+        elif run.spec.task == "e_step":
+            more = {"cost": task_timing.e_step(16, 0, torch.device("cpu"))}
+        else:
             more = {"posterior_error": 3e-16}
         store.write(root / "smoke/mle_llp/runs", record(run, **more))
-    tables.write("smoke", root)
-    figures.draw("smoke", root)
+    make_tables("mle_llp", "smoke", root)
+    make_figures("mle_llp", "smoke", root)
     return root / "smoke/mle_llp"
 
 
@@ -113,24 +125,25 @@ def markdown(path):
 
 def expected(loss, method=None, **spec):
     """(n, mean, std) of the accuracies on record."""
-    runs = [run.spec for run in THERE if run.spec["loss"] == loss and run.spec["method"] == (method or loss)]
-    values = pandas.Series([accuracy_of(s) for s in runs if spec.items() <= s.items()], dtype=float)
+    runs = [run.spec for run in THERE if trains(run) and run.spec.loss == loss and run.method == (method or loss)]
+    values = pandas.Series([accuracy_of(s) for s in runs if spec.items() <= s.values().items()], dtype=float)
     return len(values), values.mean(), values.std()
 
 
 class TestTables:
     """Functions of the records and of nothing else."""
 
-    def test_everything_the_workflow_asks_for_is_made_and_nothing_beside(self, results):
-        kinds = {"figures": ("svg", "png"), "tables": ("csv", "md"), "curves": ("csv",)}
-        asked = {f"{name}.{kind}" for part in kinds for name in MADE["mle_llp"][part] for kind in kinds[part]}
-        assert {path.name for path in results.iterdir()} == {*asked, "metrics.json", "runs"}
+    def test_everything_that_outputs_names_is_made_and_nothing_beside(self, results):
+        outputs = read_outputs("mle_llp")
+        asked = {f"{name}.csv" for name in outputs.csv()} | {f"{name}.md" for name in outputs.text()}
+        asked |= {f"{figure.name}.{kind}" for figure in outputs.figures for kind in ("svg", "png")}
+        assert {path.name for path in results.iterdir()} == {*asked, NOTES, "runs"}
         assert all((results / name).stat().st_size for name in asked)
 
     def test_figure_3_is_the_mean_over_the_records_by_number_of_bags(self, results):
         table = read(results, "fig3")
-        runs = [r.spec for r in SMOKE if r.spec["method"] in TRAINED and r.spec["smallest"] < r.spec["largest"]]
-        assert set(zip(table.method, table.bags, strict=True)) == {(s["method"], s["bags"]) for s in runs}
+        runs = [run for run in SMOKE if trains(run) and run.method == run.spec.loss and not one_size(run)]
+        assert set(zip(table.method, table.bags, strict=True)) == {(run.method, run.spec.bags) for run in runs}
         assert set(table.selection) == {"last", "bag-validation", "oracle"} and set(table.dataset) == {"digits"}
         for row in table[table.selection == "last"].itertuples():
             wanted = expected(row.method, bags=row.bags, smallest=2)
@@ -138,7 +151,7 @@ class TestTables:
 
     def test_where_there_is_no_record_it_says_so(self, results):
         cells = {row["method"]: row for row in markdown(results / "fig3.md")}
-        most = max(run.spec["bags"] for run in THERE if run.spec["method"] == "mle_llp")
+        most = max(run.spec.bags for run in THERE if run.method == "mle_llp")
         n, mean, std = expected("mle_llp", bags=most, smallest=2)
         assert cells["mle_llp"][f"m={most}"] == f"{mean:.2f} ± {std:.2f} ({n})"
         for method, said in (("llp_gan", {"NOT RUN"}), ("mle_direct", {"NOT RUN", "not planned"})):
@@ -155,20 +168,18 @@ class TestTables:
 
     def test_figure_1_goes_on_with_the_last_epoch_of_a_run_that_stopped(self, results):
         table = read(results, "fig1")
-        runs = [run.spec for run in THERE if run.spec["method"] == "mle_llp" and run.spec["smallest"] == 2]
-        most = max(spec["bags"] for spec in runs)
+        runs = [run.spec for run in THERE if run.method == "mle_llp" and run.spec.smallest == 2]
+        most = max(spec.bags for spec in runs)
         assert set(table.bags) == {most} and set(table.method) == {"supervised", "dllp", "mle_llp"}
         own = table[table.method == "mle_llp"]
         last = expected("mle_llp", bags=most, smallest=2)[1]
-        assert own.epoch.tolist() == list(range(1, runs[0]["epochs"] + 1))
+        assert own.epoch.tolist() == list(range(1, runs[0].epochs + 1))
         assert own["mean"].tolist() == pytest.approx([50.0] + [last] * (len(own) - 1))
 
     def test_bags_of_one_size_have_a_table_of_their_own(self, results):
         table = read(results, "size")
-        runs = [
-            run.spec for run in SMOKE if run.spec["loss"] in TRAINED and run.spec["smallest"] == run.spec["largest"]
-        ]
-        assert set(zip(table.method, table.bag_size, strict=True)) == {(s["method"], s["largest"]) for s in runs}
+        runs = [(run.method, run.spec.largest) for run in SMOKE if one_size(run)]
+        assert set(zip(table.method, table.bag_size, strict=True)) == set(runs)
         for row in table[table.selection == "last"].itertuples():
             wanted = expected(row.method, smallest=row.bag_size, largest=row.bag_size)
             assert (row.n_seeds, row.mean, row.std) == pytest.approx(wanted, abs=1e-4, nan_ok=True), row
@@ -198,41 +209,91 @@ class TestTables:
 
     def test_the_e_step_has_a_row_a_size_and_no_enumeration_where_there_is_none(self, results):
         table = read(results, "e_step")
-        assert table.bag_size.tolist() == list(timing.SIZES)
-        assert table.e_step_ms.gt(0).all() and table.enumerate_ms.notna().tolist() == [n <= 12 for n in timing.SIZES]
+        assert table.bag_size.tolist() == list(SIZES)
+        assert table.e_step_ms.gt(0).all() and table.enumerate_ms.notna().tolist() == [n <= 12 for n in SIZES]
         assert markdown(results / "equations.md") == [{"check": "posterior_error", "deviation": "3e-16"}]
 
     def test_the_metrics_of_dvc_are_those_of_figure_3(self, results):
         table = read(results, "fig3").query("selection == 'last' and n_seeds > 0")
-        found = pandas.read_json(results / "metrics.json", typ="series").to_dict()
+        found = json.loads((results.parent / "metrics/mle_llp.json").read_text())
         wanted = {f"{r.dataset}/{r.method}/m{r.bags}": r.mean for r in table.itertuples()}
         assert found == pytest.approx(wanted) and len(found) > 4
+        points = pandas.read_csv(results.parent / "plots/mle_llp.csv")
+        assert points.y.count() == len(found)
 
     def test_figures_name_what_they_show_and_what_stands_in(self, results):
         for name in ("fig1", "fig3", "size"):
             text = (results / f"{name}.svg").read_text()
             assert "MLE-LLP" in text and "DLLP" in text and "digits 3, 8" in text, name
-            assert "LLP-GAN" not in re.sub(r"Stand-ins.*", "", text) and "NOT RUN" not in text, name
+            assert "LLP-GAN" not in re.sub(r"Stand-ins.*", "", text) and ">NOT RUN<" not in text, name
+        assert "NOT RUN: digits llp_gan 15" in (results / "fig3.svg").read_text()
 
-    def test_a_panel_without_a_record_says_so(self, results):
-        wanted = [figures.learning_curves(read(results, "fig1"), ["cifar10", "digits"], "")]
-        wanted += [figures.accuracy_by(read(results, "fig3"), "bags", "m", ["cifar10", "digits"], "")]
-        for figure in wanted:
+    def test_a_panel_without_a_record_says_so(self, results, monkeypatch):
+        """CIFAR is planned and has no record."""
+        spec = next(run.spec for run in SMOKE if run.method == "mle_llp").but(dataset="cifar10")
+        drawn = Drawn("mle_llp", "smoke", results)
+        drawn.runs = [*SMOKE, Run("mle_llp/cifar10/mle_llp/m30/seed0", "mle_llp", spec, 1.0)]
+        fig3 = read(results, "fig3")
+        blank = fig3.assign(dataset="cifar10", n_seeds=0, mean=np.nan, std=np.nan)
+        both = {"fig1": read(results, "fig1"), "fig3": pandas.concat([fig3, blank])}
+        monkeypatch.setattr(Drawn, "__getitem__", lambda _, name: both[name])
+        for figure in (figures.fig1(drawn), figures.fig3(drawn)):
+            assert [axis.get_title() for axis in figure.axes] == ["CIFAR", "digits 3, 8"]
             said = [[text.get_text() for text in axis.texts] for axis in figure.axes]
             assert said == [["NOT RUN"], []]
             figures.plt.close(figure)
 
-    def test_the_cells_held_against_the_paper_are_those_it_reports(self):
+    def test_the_cells_held_against_the_paper_are_those_it_reports(self, tmp_path):
         """Table 1 is the only table of numbers; a cell by another name would stay NOT RUN for ever."""
-        runs = [run for run in plan("paper") if run.spec["loss"] == "durations"]
-        cells = tables.cells(store.tidy([record(run, **EPOCHS) for run in runs]))
+        runs = [run for run in plan("mle_llp", "paper") if run.spec.task == "durations"]
+        for run in runs:
+            store.write(tmp_path / "paper/mle_llp/runs", record(run, cost=EPOCHS))
+        cells = tables.cells(gather("mle_llp", "paper", tmp_path).found)
+        cells = cells[cells.metric == "epoch_s"]
         names = ["table", "row", "column", "metric", "selection"]
         with open(ROOT / "papers/mle_llp/reported.csv", newline="") as stream:
             reported = {tuple(row[name] for name in names) for row in csv.DictReader(stream)}
         assert set(cells[names].itertuples(index=False, name=None)) == reported
         assert len(cells) == 4 * len(runs) and set(cells["id"]) == {run.id for run in runs}
-        assert set(cells.columns) == {*names, "seed", "value", "id"}
+        assert {*names, "seed", "value", "id"} <= set(cells.columns)
         assert cells[cells.row == "llp_gan"].value.eq(8.0).all()
+
+    def test_a_run_without_a_record_stands_for_every_cell_it_would_have(self, tmp_path):
+        """So that the verdict on a cell can say why it is NOT RUN."""
+        evidence = gather("mle_llp", "paper", tmp_path)
+        runs = evidence.where(task="durations")
+        cells = tables.cells(evidence.rows("epoch_s", runs, ["cost"]))
+        assert set(cells.row) == set(TIMES) and len(cells) == 4 * len(runs)
+        assert set(cells.table) == {"table1"} and cells.value.isna().all()
+
+    def test_rows_that_lack_columns_or_are_none_make_no_cells(self, results):
+        found = gather("mle_llp", "smoke", results.parents[1]).found
+        for rows in (found[:0], found[found.method == "equations"].dropna(axis=1), found[["id", "metric"]][:0]):
+            assert not len(cells := tables.cells(rows)) and {"table", "row", "column"} <= set(cells.columns)
+
+    def test_a_table_is_a_pivot_of_its_cells(self, results):
+        """The comparison judges `cells`; a table that read the records another way could say something else."""
+        cells = tables.cells(gather("mle_llp", "smoke", results.parents[1]).found)
+        shown = read(results, "table1").set_index("method")
+        own = cells[cells.table == "table1"].groupby(["row", "metric"]).value.mean()
+        assert len(own) == 2 * len(TIMES) + 1
+        for (method, metric), value in own.items():
+            assert shown[metric][method] == pytest.approx(value), (method, metric)
+
+    def test_a_new_loss_is_in_the_tables_and_in_the_figures_without_a_second_edit(self, tmp_path, monkeypatch):
+        name, old = "new_loss", [run for run in SMOKE if run.method == "dllp"]
+        new = [replace(r, id=r.id.replace("dllp", name), method=name, spec=r.spec.but(loss=name)) for r in old]
+        for module in ("evidence", "make"):
+            monkeypatch.setattr(f"shared.tables.{module}.plan", lambda *_: [*SMOKE, *new])
+        for run in [*old, *new]:
+            store.write(tmp_path / "smoke/mle_llp/runs", record(run, epochs_to_99=2, unrest=0.5))
+        folder = make_tables("mle_llp", "smoke", tmp_path)
+        make_figures("mle_llp", "smoke", tmp_path)
+        for table in ("fig1", "fig3", "size", "convergence"):
+            assert name in set(read(folder, table).method), table
+        assert name not in set(read(folder, "controls").method)
+        for figure in ("fig1", "fig3", "size"):
+            assert f">{name}<" in (folder / f"{figure}.svg").read_text(), figure
 
 
 class TestNothingRun:
@@ -241,10 +302,10 @@ class TestNothingRun:
     @pytest.fixture(scope="class")
     def empty(self, tmp_path_factory):
         root = tmp_path_factory.mktemp("nothing")
-        gan = next(run.id for run in SMOKE if run.spec["loss"] == "llp_gan")
+        gan = next(run.id for run in SMOKE if run.method == "llp_gan")
         runs = root / "smoke/mle_llp/runs"
         store.write_index(runs, [run.id for run in SMOKE], tried={gan: "the disk is full"})
-        tables.write("smoke", root)
+        make_tables("mle_llp", "smoke", root)
         return root
 
     @pytest.mark.parametrize("name", ["fig3", "size", "controls", "equations", "table1", "e_step", "convergence"])
@@ -256,5 +317,5 @@ class TestNothingRun:
         assert "NOT RUN: digits: the disk is full." in (empty / "smoke/mle_llp/fig3.md").read_text()
 
     def test_figures_are_drawn_all_the_same(self, empty):
-        figures.draw("smoke", empty)
+        make_figures("mle_llp", "smoke", empty)
         assert "NOT RUN" in (empty / "smoke/mle_llp/fig3.svg").read_text()

@@ -28,15 +28,12 @@ CPU = torch.device("cpu")
 LOSSES = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
 # Every number that a run of the smoke tier depends on, so that the tier may change without these tests.
 SETTINGS = (
-    {"dataset": "digits", "classes": "3 8", "bags": 30, "smallest": 2, "largest": 12, "test_bags": 0}
-    | {"validation_instances": 20, "counts": "given", "seed": 0, "network": "mlp", "hidden": 32, "start": "even"}
-    | {"epochs": 4, "images_per_batch": 16, "learning_rate": 0.003, "weight_decay": 0}
-    | {"schedule": "constant", "precision": "fp32"}
+    {"dataset": "digits", "classes": "3 8", "bags": 30, "smallest": 2, "largest": 12, "test_bags": 0, "seed": 0}
+    | {"validation_instances": 20, "counts": "given", "network": "mlp", "hidden": 32, "start": "even", "epochs": 4}
+    | {"images_per_batch": 16, "learning_rate": 0.003, "weight_decay": 0, "schedule": "constant", "precision": "fp32"}
 )
-OF_ONE_LOSS = {
-    "llp_gan": {"noise": 100, "generator_width": 16, "proportion_weight": 1, "gan_beta1": 0.5},
-    "mle_llp": {"stop_change": 0},
-}
+GAN = {"noise": 100, "generator_width": 16, "proportion_weight": 1, "gan_beta1": 0.5}
+OF_ONE_LOSS = {"llp_gan": GAN, "mle_llp": {"stop_change": 0}}
 CURVES = {  # of seed 1
     "mle_llp": {
         "train_loss": [0.691655, 0.678053, 0.643772, 0.576059],
@@ -51,8 +48,8 @@ CURVES = {  # of seed 1
 
 
 def spec_of(loss, **more):
-    run = next(run for run in plan("mle_llp", "smoke") if run.method == loss)
-    return run.spec.but(**{**SETTINGS, **OF_ONE_LOSS.get(loss, {}), **more})
+    spec = next(run.spec for run in plan("mle_llp", "smoke") if run.method == loss)
+    return spec.but(**SETTINGS | OF_ONE_LOSS.get(loss, {}) | more)
 
 
 def made(n=90, n_classes=2, seed=0):
@@ -313,15 +310,13 @@ class TestTrain:
     def test_a_method_learns_to_tell_two_digits_apart(self, loss, data_root):
         result = train(spec_of(loss, epochs=8), device="cpu")
         assert result.metrics["last"]["accuracy"] > 85
-
         curves = result.curves
         shared = {"epoch", "train_loss", "test_accuracy", "test_class_accuracy", "validation_loss"}
         assert shared <= set(curves) and ("log_likelihood" in curves) == (loss == "mle_llp")
         assert curves["epoch"] == list(range(1, 9)) and {len(values) for values in curves.values()} == {8}
         for rule, metrics in result.metrics.items():
             assert metrics["accuracy"] == curves["test_accuracy"][metrics["epoch"] - 1], rule
-            of_class = curves["test_class_accuracy"]
-            assert metrics["class_accuracy"] == of_class[metrics["epoch"] - 1]
+            assert metrics["class_accuracy"] == curves["test_class_accuracy"][metrics["epoch"] - 1]
         assert set(result.metrics) == {"last", "bag-validation", "oracle"}
         assert convergence(curves).items() <= result.metrics["last"].items()
         assert result.bags["train"]["bags"] == 30
@@ -330,9 +325,7 @@ class TestTrain:
         np.testing.assert_allclose(right, np.rint(right), atol=1e-6)  # of test instances and of no others
         assert set(result.data) == {"digits"} and result.device == "cpu"
         assert result.cost["train_s"] > 0 and result.cost["peak_memory_mb"] > 0
-        json.dumps(
-            {part: getattr(result, part) for part in ("metrics", "curves", "bags", "data", "cost")}, allow_nan=False
-        )
+        json.dumps([result.metrics, result.curves, result.bags, result.data, result.cost], allow_nan=False)
 
     @pytest.mark.parametrize("loss", LOSSES)
     def test_one_spec_gives_one_result_and_another_seed_another(self, loss, data_root):

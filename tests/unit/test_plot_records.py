@@ -1,49 +1,53 @@
 """From records to the tables and figures of PLOT: gains within seeds, the paper's rows, NOT RUN where nothing is."""
 
 import re
+from dataclasses import replace
 
 import pandas
 import pytest
 
-from papers.plot import figures, tables
-from papers.plot.plan import plan
+from papers.plot import figures, names, tables
+from shared.config import plan, repository
 from shared.records import store
+from shared.tables import evidence, make
+from shared.tables.make import Drawn, make_figures, make_tables
 from tests.reading import markdown
 
-SMOKE = plan("smoke")
+SMOKE = plan("plot", "smoke")
 PLUS = {"dllp": 0.0, "dllp+sce+hard": 3.0, "dllp+continued": 5.0}
 
 
-def accuracy(spec):
+def accuracy(run):
     """Seeds far apart, methods close: only differences within a seed have a small spread."""
-    return 50.0 + 20 * spec["seed"] + PLUS.get(spec["method"], 1.0)
+    return 50.0 + 20 * run.spec.seed + PLUS.get(run.method, 1.0)
 
 
 def record(run):
-    epochs = {"epoch": [1, 2], "test_accuracy": [40.0, accuracy(run.spec)], "validation_loss": [2.0, 1.0]}
-    metrics = {"accuracy": accuracy(run.spec), "epoch": 2}
-    if run.spec["second"] == "plot":
-        for place, name in enumerate(("td", "td_ot", f"td_ot_{run.spec['average']}")):
+    epochs = {"epoch": [1, 2], "test_accuracy": [40.0, accuracy(run)], "validation_loss": [2.0, 1.0]}
+    metrics = {"accuracy": accuracy(run), "epoch": 2}
+    if run.spec.second == "plot":
+        for place, name in enumerate(("td", "td_ot", f"td_ot_{run.spec.average}")):
             epochs[name] = [40.0 + place, 60.0 + place]
             metrics |= {name: 60.0 + place, f"first_{name}": 40.0 + place}
-    if run.spec["dataset"] == "two_moons":
+    if run.spec.dataset == "two_moons":
         epochs["grid"] = [0, 1] * 1800
     metrics = {"last": metrics, "oracle": {"accuracy": 99.0, "epoch": 1}}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
-    return {"id": run.id, "spec": run.spec, "metrics": metrics, "curves": epochs, **origin}
+    asked = {"id": run.id, "method": run.method, "spec": run.spec.canonical(), "spec_hash": run.spec_hash}
+    return {**asked, "metrics": metrics, "curves": epochs, "cost": {"train_s": 1.0}, **origin}
+
+
+def write(root, runs):
+    for run in runs:
+        store.write(root / "smoke/plot/runs", record(run))
+    make_tables("plot", "smoke", root)
+    return root / "smoke/plot"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Everything of tier smoke but LLP-GAN with PLOT."""
-    root = tmp_path_factory.mktemp("results")
-    runs = root / "smoke/plot/runs"
-    for run in SMOKE:
-        if run.spec["method"] != "llp_gan+sce+hard":
-            store.write(runs, record(run))
-    store.write_index(runs, [run.id for run in SMOKE])
-    tables.write("smoke", root)
-    return root / "smoke/plot"
+    return write(tmp_path_factory.mktemp("results"), [run for run in SMOKE if run.method != "llp_gan+sce+hard"])
 
 
 def test_gains_are_paired_by_seed(made):
@@ -73,29 +77,79 @@ def test_pseudo_labels_before_and_after(made):
 
 
 def test_cells_are_those_the_paper_reports():
+    planned = plan("plot", "quick")
     rows = pandas.DataFrame(
         {
-            "id": [run.id for run in plan("quick")],
-            **{key: [run.spec[key] for run in plan("quick")] for key in ("dataset", "method", "bag_size", "seed")},
+            "id": [run.id for run in planned],
+            "method": [run.method for run in planned],
+            **{key: [run.spec[key] for run in planned] for key in ("dataset", "bag_size", "seed")},
         }
     ).assign(metric="accuracy", selection="last", value=1.0)
     found = tables.cells(rows)
-    assert set(found.table) == {"table1", "table3"}
-    assert set(found[found.table == "table3"].row) == {"base", "ce", "sce", "ce+ot", "sce+ot", "ce+ot+mixup"}
-    assert set(found[found.table == "table1"].column) == {"n=16", "n=32", "n=64", "n=128"}
+    assert set(found.table) == {"table1", "table3", "fig2"}
+    in_words = found[(found.table == "table3") & (found.row != found.method)]
+    assert set(in_words.row) == {"base", "ce", "sce", "ce+ot", "sce+ot", "ce+ot+mixup"}
+    assert set(in_words.column) == {"cifar10"}
+    assert {"n=16", "n=32", "n=64", "n=128"} < set(found[found.table == "table1"].column)
+    key = ["table", "row", "column"]
+    reported = pandas.read_csv(repository() / "papers/plot/reported.csv")
+    counts = found.groupby(key)["id"].nunique()
+    asked = reported[reported.table != "table2"].set_index(key).index
+    assert (counts.reindex(asked) == 3).all()  # each of its cells, from every seed and nothing else
+
+
+def test_cells_take_rows_of_which_nothing_is_known():
+    """The comparison asks before anything was run."""
+    assert tables.cells(pandas.DataFrame(columns=["id", "seed", "selection", "metric", "value"])).empty
+
+
+def test_tables_show_the_rows_that_are_judged(made):
+    """One map from a record to its cell."""
+    every = tables.cells(evidence.gather("plot", "smoke", made.parents[1]).rows())
+    for name in ("table1", "table3"):
+        shown = pandas.read_csv(made / f"{name}.csv").set_index(["method", "bag_size", "selection"])["mean"]
+        judged = every[every.table == name].groupby(["method", "bag_size", "selection"])["value"].mean()
+        pandas.testing.assert_series_equal(shown.sort_index(), judged.sort_index(), check_names=False, rtol=1e-4)
 
 
 def test_figures_are_drawn_and_say_what_was_not_run(made):
-    figures.draw("smoke", made.parents[1])
+    make_figures("plot", "smoke", made.parents[1])
     text = (made / "fig2.svg").read_text()
     assert "NOT RUN" in text and re.search(r"test accuracy \d", text)  # LLP-GAN is not planned on two moons here
     assert (made / "fig3.png").stat().st_size > 5000 and (made / "fig4.png").stat().st_size > 5000
 
 
 def test_with_no_record_everything_says_so(tmp_path):
-    store.write_index(tmp_path / "smoke/plot/runs", [run.id for run in SMOKE])
-    tables.write("smoke", tmp_path)
-    figures.draw("smoke", tmp_path)
+    make_tables("plot", "smoke", tmp_path)
+    make_figures("plot", "smoke", tmp_path)
     for name in ("table1", "table2", "table3", "gains", "pseudo"):
         rows = markdown(tmp_path / f"smoke/plot/{name}.md")
         assert rows and all("NOT RUN" in row.values() or "-" in row.values() for row in rows), name
+
+
+def changed(run, **values):
+    """A run with other values, named as the plan would."""
+    spec = run.spec.but(**values)
+    method = names.method(spec)
+    return replace(run, id=f"plot/{names.path(spec, method)}/seed{spec.seed}", method=method, spec=spec)
+
+
+def test_a_new_stage_one_and_new_labels_are_shown_without_a_second_edit(tmp_path, monkeypatch):
+    """A value added to the grid alone must be in every table and figure of its kind."""
+    plain = [run for run in SMOKE if run.method in ("dllp", "dllp+sce+hard", "dllp+continued")]
+    new = [changed(run, loss="llp_new") for run in plain]
+    new += [changed(run, transport="partial") for run in SMOKE if run.method == "dllp+sce+soft"]
+    for module in (evidence, make):
+        monkeypatch.setattr(module, "plan", lambda *of: [*SMOKE, *new])
+    made = write(tmp_path, [*SMOKE, *new])
+    table1 = [row["method"] for row in markdown(made / "table1.md")]
+    assert table1[-4:] == ["llp_new", "llp_new+plot", "llp_new+continued", "supervised"]
+    assert "llp_new" in set(pandas.read_csv(made / "table1.csv").method)
+    assert {row["loss"] for row in markdown(made / "gains.md")} > {"llp_new", "dllp"}
+    table3 = {row["method"]: row["row"] for row in markdown(made / "table3.md")}
+    assert table3["dllp+sce+partial"] == "ours" and "llp_new" not in table3
+    assert {"llp_new+sce+hard", "dllp+sce+partial"} < {row["method"] for row in markdown(made / "pseudo.md")}
+    drawn = Drawn("plot", "smoke", made)
+    assert {"llp_new", "llp_new+sce+hard"} < {axis.get_title() for axis in figures.fig2(drawn).axes}
+    legend = [text.get_text() for text in figures.fig4(drawn).axes[-1].get_legend().get_texts()]
+    assert "n=16, dllp+sce+partial" in legend and "n=16, soft" in legend

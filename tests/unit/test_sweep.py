@@ -291,12 +291,14 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_a_checkpoint_and_neither_a_record_nor_a_failure(killed):
     assert killed.first == -signal.SIGKILL and killed.saved == ["seed1.pt"]
     assert not any(alive(pid) for pid in killed.workers), "its worker went on"
     assert killed.left == []
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_in_the_very_numbers_of_one_that_was_not(killed, data_root):
     import torch
 

@@ -46,8 +46,11 @@ def few_images(data_root, monkeypatch):
 def plain_convolutions():
     """Without oneDNN, whose gradient of a strided 1x1 convolution writes past its memory where channels are fewer
     than 16 and lie last (oneDNN issue 6035): at width 4 it crashes. The tiers' own width is 64."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker; many would wait for each other on so few numbers
     with torch.backends.mkldnn.flags(enabled=False):
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -58,6 +61,7 @@ def clock(monkeypatch):
     return seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bag_size", [1, 16])
 @pytest.mark.parametrize("loss", ["kl", "rot"])
 @pytest.mark.parametrize("tier", ["gpu", "paper"])

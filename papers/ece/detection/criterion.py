@@ -24,7 +24,7 @@ class AnchorTerms(nn.Module):
         self.criterion, self.t = criterion, 0.0
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """(B, A, K) logits and target scores in [0, 1] -> (B, A, K) terms."""
+        """Return (B, A, K) terms of (B, A, K) logits and target scores in [0, 1]."""
         annotated = (targets > 0).any(2, keepdim=True).expand_as(targets)
         return self.criterion(scores, targets, self.t, annotated)
 

@@ -23,7 +23,7 @@ MOST = 4000  # detections an image
 
 
 def boxes_of(data: Localised, wanted: np.ndarray) -> list[np.ndarray]:
-    """(k, 4) float32 boxes of each image's objects that `wanted` (M,) bool marks.
+    """Return the (k, 4) float32 boxes of each image's objects that `wanted` (M,) bool marks.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def boxes_of(data: Localised, wanted: np.ndarray) -> list[np.ndarray]:
 
 
 def standardised(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float32, stretched to [-1, 1] by the image's extremes."""
+    """Return (3, H, W) float32 of an image (H, W, 3) uint8, stretched to [-1, 1] by its extremes."""
     values = torch.from_numpy(image).permute(2, 0, 1).float()
     low, high = values.min(), values.max()
     return (values - low) / (high - low).clamp_min(1) * 2 - 1
@@ -93,7 +93,7 @@ class Detector:
         self.boxes = [torch.from_numpy(some) for some in boxes]
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step; besides the sum of the losses, `kept` is the share of unannotated anchors that counted."""
+        """Take one step; besides the sum of the losses, `kept` is the share of unannotated anchors that counted."""
         numbers = batch.x[:, 0].long().tolist()
         windows = draw([self.images[i].shape[1:] for i in numbers], self.side)
         boxes = [shift_boxes(self.boxes[i], window) for i, window in zip(numbers, windows, strict=True)]
@@ -118,12 +118,12 @@ class Detector:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) `standardised` images, H and W multiples of `STRIDE` -> (N, 5, A): x, y, width, height, p."""
+        """Return (N, 5, A), x, y, width, height, p, of `standardised` (N, 3, H, W), H and W multiples of `STRIDE`."""
         self.network.eval()
         return self.network(x)[0]
 
     def found(self, images: Sequence[np.ndarray]) -> Found:
-        """What is detected in whole images (H, W, 3) uint8, with probability `FLOOR` or more, without non-maxima."""
+        """Return what is detected in whole images (H, W, 3) uint8 with probability `FLOOR` or more, no non-maxima."""
         parts = [self._found(image) for image in images]
         offsets = np.cumsum([0] + [len(part) for part in parts])
         rows = np.concatenate(parts) if parts else np.zeros((0, 7), np.float32)

@@ -20,7 +20,7 @@ MOMENTUM = 0.1  # torch's; ultralytics' .03 averages batch statistics for longer
 
 
 def yollo_stand_in(width: int) -> dict:
-    """Rows of (from, repeats, module, arguments) as in ultralytics' YAML files, with `width` channels at stride 2.
+    """Return rows of (from, repeats, module, arguments) as in ultralytics' YAML, with `width` channels at stride 2.
 
     Features of stride 8 join those of stride 4, the only scale that detects: nuclei are 8 to 25 pixels across.
     ``reg_max`` 1 leaves out ultralytics' distributions of distances (DFL): 16 bins would start all boxes at 60 pixels,
@@ -73,7 +73,7 @@ class Network(DetectionModel):
             nn.init.constant_(branch[-1].bias, math.log(PRIOR / (1 - PRIOR)))
 
     def init_criterion(self) -> v8DetectionLoss:
-        """ultralytics' own, with `terms` where it has binary cross-entropy.
+        """Return ultralytics' own, with `terms` where it has binary cross-entropy.
 
         The assignment of anchors to objects, the losses of boxes, and the sum of the terms over anchors divided by the
         sum of the target scores stay ultralytics'.

@@ -49,7 +49,7 @@ class Segmenter:
         self.memory = [torch.zeros(2, *mask.shape, device=self.device) for mask in self.masks if elr]
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on crops of the images numbered ``batch.x`` (B, 1).
+        """Take one step on crops of the images numbered ``batch.x`` (B, 1).
 
         `loss`, and `kept`, the share of the unannotated pixels whose terms were kept.
         """
@@ -81,7 +81,7 @@ class Segmenter:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1], H and W multiples of the poolings -> (B, H, W) probability of the foreground."""
+        """Return the (B, H, W) probability of the foreground of (B, 3, H, W) in [-1, 1], multiples of the poolings."""
         self.network.eval()
         return foreground(self.network(x), self.criterion.head)
 
@@ -101,7 +101,7 @@ class Segmenter:
 
 
 def predict_map(method: Segmenter, images: Sequence[np.ndarray], multiple: int) -> list[np.ndarray]:
-    """The probability of the foreground at each pixel of whole images.
+    """Return the probability of the foreground at each pixel of whole images.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _range(image: Tensor) -> Tensor:
 
 
 def _standardised(pixels: Tensor, ranges: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 and (B, 2) least and largest values -> float32 in [-1, 1], -1 where an image is flat."""
+    """Return (B, 3, H, W) float32 in [-1, 1] of uint8 and (B, 2) extremes; -1 where an image is flat."""
     least, largest = ranges[:, :, None, None, None].unbind(1)
     x = (pixels - least) * (2 / (largest - least).clamp_min(1)) - 1
     return x.contiguous(memory_format=torch.channels_last)

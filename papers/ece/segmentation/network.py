@@ -32,7 +32,7 @@ class PlainEncoder(nn.Module, EncoderMixin):
         return self._out_channels
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> itself, then the maps of the levels, (B, width 2^l, H / 2^l, W / 2^l)."""
+        """Return (B, 3, H, W) itself, then the maps of the levels, (B, width 2^l, H / 2^l, W / 2^l)."""
         maps = [x]
         for number, level in enumerate(self.levels):
             maps.append(level(nn.functional.max_pool2d(maps[-1], 2) if number else x))
@@ -40,7 +40,7 @@ class PlainEncoder(nn.Module, EncoderMixin):
 
 
 def unet(encoder: str, depth: int, width: int) -> smp.Unet:
-    """A U-Net with random weights from torch's global generator: (B, 3, H, W) -> (B, 2, H, W) outputs, 0 background.
+    """Return a U-Net, (B, 3, H, W) -> (B, 2, H, W), 0 background, with random weights from torch's global generator.
 
     Encoder "plain" with width 32 and depth 4 is the network of the authors' example but for its upsampling, which is
     nearest and part of the next convolution here, a transposed convolution there.

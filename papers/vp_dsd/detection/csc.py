@@ -47,7 +47,7 @@ class Dictionary:
     optics: Optics
 
     def code(self, images: np.ndarray, stop: float) -> tuple[Detections, np.ndarray]:
-        """Cells of holograms (n, L, L), until the next one would raise the log-posterior by less than `stop` nats.
+        """Find cells of holograms (n, L, L), until the next one would raise the log-posterior by less than `stop` nats.
 
         Returns
         -------
@@ -70,7 +70,7 @@ def learn(
     n_atoms: int = 4,
     size: int = 11,
 ) -> Dictionary:
-    """A dictionary from holograms (n, L, L) of each class alone and from the training subjects' proportions (S, K).
+    """Learn a dictionary from holograms (n, L, L) of each class alone and the training subjects' proportions (S, K).
 
     Raises
     ------
@@ -90,19 +90,19 @@ def learn(
 
 
 def dirichlet(proportions: np.ndarray) -> np.ndarray:
-    """(K,) concentration of the Dirichlet distribution with the mean and the total variance of rows (S, K)."""
+    """Return the concentration (K,) of the Dirichlet distribution with the mean and total variance of rows (S, K)."""
     mean, variance = proportions.mean(0), proportions.var(0).sum()
     total = (mean * (1 - mean)).sum() / max(variance, 1e-6) - 1
     return mean * max(total, 1.0)
 
 
 def _focused(images: np.ndarray, optics: Optics, unit: float) -> np.ndarray:
-    """T(H) in units of the holograms' rms, (n, L, L) complex64."""
+    """Return T(H) in units of the holograms' rms, (n, L, L) complex64."""
     return optics.to_object(torch.from_numpy(np.asarray(images, np.float32)) / unit).numpy()
 
 
 def _components(crops: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Principal components about zero of (M, P, P) crops: atoms, mean and variance of coefficients, noise variance."""
+    """Return principal components about zero of (M, P, P) crops, mean and variance of coefficients, noise variance."""
     flat = np.concatenate([crops.real, crops.imag], 1).reshape(len(crops), -1).astype(np.float64)
     values, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
     top = vectors[:, ::-1][:, :n_atoms]
@@ -129,7 +129,7 @@ class _Coder:
         self.apart = np.arange(-APART, APART + 1)
 
     def evidence(self, correlations: np.ndarray) -> np.ndarray:
-        """(K r, ...) coefficients -> (K, ...) log Bayes factor of a cell of each class against none."""
+        """Turn (K r, ...) coefficients into the (K, ...) log Bayes factor of a cell of each class against none."""
         d = self.dictionary
         shape = (self.n_classes, self.n_atoms) + (1,) * (correlations.ndim - 1)
         c = correlations.reshape(self.n_classes, self.n_atoms, *correlations.shape[1:])
@@ -138,7 +138,7 @@ class _Coder:
         return terms.sum(1) / (2 * CORRELATED)
 
     def cells(self, image: np.ndarray, stop: float) -> list[tuple[int, int, int, float]]:
-        """(class, row, column, gain) of the cells of an (L, L) image, in the order in which they are found."""
+        """Return (class, row, column, gain) of the cells of an (L, L) image, in the order in which they are found."""
         d, side = self.dictionary, len(image)
         if side < len(self.reach):
             raise ValueError(f"an image of {side} pixels is too small for atoms of {self.size}")

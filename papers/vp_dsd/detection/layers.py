@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 
 def to_real(z: Tensor) -> Tensor:
-    """(N, C, H, W) complex -> (N, 2 C, H, W) real, in channels-last memory."""
+    """Turn (N, C, H, W) complex into (N, 2 C, H, W) real, in channels-last memory."""
     return torch.cat([z.real, z.imag], 1).contiguous(memory_format=torch.channels_last)
 
 
 def to_complex(x: Tensor) -> Tensor:
-    """(N, 2 C, ...) real -> (N, C, ...) complex."""
+    """Turn (N, 2 C, ...) real into (N, C, ...) complex."""
     return torch.complex(*x.chunk(2, 1))
 
 
@@ -47,7 +47,7 @@ class _Wrap(torch.autograd.Function):
 
 
 def wrap(x: Tensor, border: int) -> Tensor:
-    """(N, C, H, W) with `border` pixels of the periodic image added on all four sides."""
+    """Add `border` pixels of the periodic images (N, C, H, W) on all four sides."""
     if border > min(x.shape[2:]):
         raise ValueError(f"an image of {x.shape[2]} x {x.shape[3]} pixels is smaller than a border of {border}")
     return _Wrap.apply(x, border)
@@ -72,7 +72,7 @@ class ComplexConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2 * n_out)) if bias else None
 
     def blocks(self) -> Tensor:
-        """(2 outputs, 2 inputs, size, size): the weight of the real convolution."""
+        """Return the weight (2 outputs, 2 inputs, size, size) of the real convolution."""
         re, im = self.weight
         return torch.cat([torch.cat([re, -im], 1), torch.cat([im, re], 1)], 0)
 
@@ -91,7 +91,7 @@ class SparseComplexConv(ComplexConv):
         super().__init__(n_in, n_out, size, bias=False)
 
     def forward(self, values: Tensor, sites: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int]) -> Tensor:
-        """Values (M, 2 inputs) at sites (image, row, column), each (M,), of N images -> (N, 2 outputs, H, W).
+        """Take values (M, 2 inputs) at sites (image, row, column), each (M,), of N images to (N, 2 outputs, H, W).
 
         `shape` is (N, H, W).
         """
@@ -128,24 +128,24 @@ class ComplexConvs(nn.Module):
         self.border = sum(size // 2 for size in sizes)
 
     def valid(self, x: Tensor) -> Tensor:
-        """(N, 2 C, H, W) -> (N, 2 D, H - 2 border, W - 2 border)."""
+        """Take (N, 2 C, H, W) to (N, 2 D, H - 2 border, W - 2 border)."""
         for n, layer in enumerate(self.layers):
             x = layer(F.relu(x) if n else x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 2 C, H, W) -> (N, 2 D, H, W), periodic."""
+        """Take (N, 2 C, H, W) to (N, 2 D, H, W), periodic."""
         return self.valid(wrap(x, self.border))
 
 
 def patch_max(x: Tensor, m: int) -> Tensor:
-    """(N, H, W) -> (N, H, W): the largest value in the m x m patch around each pixel, periodic."""
+    """Return the largest value in the m x m patch around each pixel of periodic images (N, H, W)."""
     rows = F.max_pool2d(F.pad(x[:, None], (m // 2,) * 4, mode="circular"), (1, m), stride=1)
     return F.max_pool2d(rows, (m, 1), stride=1)[:, 0]
 
 
 def local_log_softmax(strength: Tensor, m: int) -> Tensor:
-    """LocalSoftMax (Section 2.2) in logarithms: ``s(x) - log sum exp s`` over the m x m patch around x, exactly.
+    """Return the LocalSoftMax (Section 2.2) in logarithms: ``s(x) - log sum exp s`` over the patch around x, exactly.
 
     The sum is separable: over each row's window, then over each column's. Nothing under- or overflows, whatever the
     strengths. The image is periodic, as the propagation is.

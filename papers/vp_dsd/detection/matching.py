@@ -10,7 +10,7 @@ from shared.points.matching import assign, gains, pairs_within
 
 
 def match(found: Detections, cells: Cells, radius: float, size: int | None = None) -> np.ndarray:
-    """The cell of each detection, one to one: as many pairs within `radius` as can be, the closest such pairs.
+    """Return the cell of each detection, one to one: as many pairs within `radius` as can be, the closest such pairs.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def _candidates(found: Detections, cells: Cells, radius: float, size: int | None
 
 
 def true_labels(pairs: np.ndarray, cells: Cells) -> np.ndarray:
-    """(M,) int64 class of the cell that each detection was matched with; -1 for a false positive."""
+    """Return the (M,) int64 class of the cell that each detection was matched with; -1 for a false positive."""
     return np.where(pairs >= 0, np.append(cells.labels, -1)[pairs], -1)
 
 
 def scores(pairs: np.ndarray, n_cells: int) -> dict[str, float]:
-    """Precision, recall and F1 in [0, 1] over all images together, from what `match` returns and the number of cells.
+    """Return precision, recall and F1 in [0, 1] over all images, from what `match` returns and the number of cells.
 
     Where there is neither a detection nor a cell, all are 1; any other 0 / 0 is 0.
     """
@@ -60,7 +60,7 @@ def scores(pairs: np.ndarray, n_cells: int) -> dict[str, float]:
 
 
 def best_threshold(found: Detections, cells: Cells, radius: float, size: int | None = None, steps: int = 40) -> float:
-    """The threshold on scores with the highest F1, of `steps` quantiles of the scores; give validation images.
+    """Return the threshold on scores with the highest F1, of `steps` quantiles of the scores; give validation images.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Detections:
     scores: np.ndarray
 
     def above(self, threshold: float) -> Detections:
-        """Those with a score of at least `threshold`."""
+        """Return those with a score of at least `threshold`."""
         kept = self.scores >= threshold
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         return Detections(offsets, self.centres[kept], self.features[kept], self.scores[kept])
@@ -62,12 +62,12 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """Of the next update."""
+        """The threshold of the next update."""
         first, final = self.thresholds
         return first + (final - first) * min(1.0, self.step / max(self.ramp, 1))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step; `loss` is the share of the holograms' mean square left unexplained, `detections` are an image's."""
+        """Take a step; `loss` is the share of the holograms' mean square left unexplained, `detections` an image's."""
         self.network.train()
         loss, sites = self.network.loss(batch.x, self.threshold)
         self.optimiser.zero_grad()
@@ -79,7 +79,7 @@ class Detector:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """(N, L, L) holograms -> (N, L, L) masks M_A at the final threshold."""
+        """Return the (N, L, L) masks M_A of (N, L, L) holograms at the final threshold."""
         self.network.eval()
         sites = self.network.sites(self.network.encode(x), self.thresholds[1])
         mask = torch.zeros_like(x)
@@ -100,7 +100,7 @@ class Detector:
 
 
 def alone(numbers: np.ndarray) -> Bags:
-    """Each of the images numbered so as a bag of its own, for `Detector`."""
+    """Make each of the images numbered so a bag of its own, for `Detector`."""
     return Bags(np.asarray(numbers), np.arange(len(numbers) + 1), np.ones((len(numbers), 1)))
 
 
@@ -126,7 +126,7 @@ def embed(
 def amplitude_peaks(
     images: np.ndarray | Tensor, optics: Optics, unit: float, threshold: float, nms: int = 9, batch: int = 8
 ) -> Detections:
-    """Baseline: local maxima of |I| above `threshold`, I = T(H) of holograms (n, L, L), in multiples of `unit`."""
+    """Find maxima of |I| above `threshold`, I = T(H) of holograms (n, L, L) in multiples of `unit`: a baseline."""
     return _baseline(lambda image: image.abs(), images, optics, unit, threshold, nms, batch)
 
 
@@ -139,7 +139,7 @@ def softmax_peaks(
     nms: int = 9,
     batch: int = 8,
 ) -> Detections:
-    """Baseline: LocalSoftMax of |I|^2, threshold and NMS, the detector's own rule on what nobody encoded."""
+    """Apply LocalSoftMax of |I|^2, threshold and NMS, the detector's own rule, to what nobody encoded: a baseline."""
     return _baseline(
         lambda image: local_log_softmax(image.abs().square(), patch).exp(), images, optics, unit, threshold, nms, batch
     )
@@ -155,7 +155,7 @@ def _baseline(rule: Callable[[Tensor], Tensor], images, optics, unit, threshold,
 
 @torch.no_grad()
 def _collect(find: Callable, images, device: torch.device, batch: int) -> Detections:
-    """What `find` says of (N, L, L) holograms, batch after batch."""
+    """Collect what `find` says of (N, L, L) holograms, batch after batch."""
     counts, centres, features, scores = [np.zeros(1, np.int64)], [], [], []
     for start in range(0, len(images), batch):
         x = torch.as_tensor(images[start : start + batch], device=device)

@@ -39,19 +39,19 @@ class Sites:
 
 
 def peaks(heat: Tensor, threshold: float, nms: int) -> Sites:
-    """Pixels of (N, H, W) heat maps, `threshold` or more, that are the largest of the nms x nms patch around them."""
+    """Find pixels of (N, H, W) heat maps, `threshold` or more, that are the largest of the nms x nms patch around."""
     with torch.no_grad():
         image, row, column = ((heat >= threshold) & (heat == patch_max(heat, nms))).nonzero(as_tuple=True)
     return Sites(image, row, column, heat[image, row, column])
 
 
 def at(volume: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """(N, C, H, W) at M sites -> (M, C)."""
+    """Return (M, C) values of (N, C, H, W) at M sites."""
     return volume[image, :, row, column]
 
 
 def object_images(holograms: Tensor, optics: Optics, unit: float | Tensor) -> Tensor:
-    """I = T(H) in units of the holograms' rms: (n, L, L) -> (n, 2, L, L) float32, real and imaginary parts."""
+    """Return I = T(H) in units of the holograms' rms, (n, L, L) -> (n, 2, L, L) float32, real and imaginary parts."""
     return to_real(optics.to_object(holograms / unit)[:, None].to(torch.complex64))
 
 
@@ -94,23 +94,23 @@ class DeepSparseDetector(nn.Module):
             self.register_buffer(name, torch.ones(()))
 
     def image(self, holograms: Tensor) -> Tensor:
-        """I: (N, L, L) holograms -> (N, 2, L, L), T(H) in units of the holograms' rms, real and imaginary parts."""
+        """Return I, (N, L, L) holograms -> (N, 2, L, L): T(H) in units of their rms, real and imaginary parts."""
         return object_images(holograms, self.optics, self.unit)
 
     def encode(self, holograms: Tensor) -> Tensor:
-        """A: (N, L, L) -> (N, 2 d, L, L), real then imaginary parts."""
+        """Return A, (N, L, L) -> (N, 2 d, L, L): real, then imaginary parts."""
         return self.encoder(self.image(holograms))
 
     def heat(self, volume: Tensor) -> Tensor:
-        """H_A: (N, 2 d, L, L) -> (N, L, L) in (0, 1]."""
+        """Return H_A, (N, 2 d, L, L) -> (N, L, L) in (0, 1]."""
         return local_log_softmax(volume.square().sum(1) * (self.strength / self.level), self.patch).exp()
 
     def sites(self, volume: Tensor, threshold: float) -> Sites:
-        """Support of the mask M_A."""
+        """Return the support of the mask M_A."""
         return peaks(self.heat(volume), threshold, self.nms)
 
     def forward(self, holograms: Tensor, threshold: float) -> tuple[Tensor, Sites]:
-        """(N, L, L) -> ((N, L, L) reconstruction in units of rms, detections)."""
+        """Return ((N, L, L) reconstruction in units of rms, detections) of (N, L, L) holograms."""
         volume = self.encode(holograms)
         if self.training:
             self.level.lerp_(volume.detach().square().sum(1).mean(), MOMENTUM)
@@ -122,7 +122,7 @@ class DeepSparseDetector(nn.Module):
         return self.optics.to_sensor(image).real, sites
 
     def loss(self, holograms: Tensor, threshold: float) -> tuple[Tensor, Sites]:
-        """(mean squared error of the rebuilt holograms in units of their mean square, detections).
+        """Return (mean squared error of the rebuilt holograms in units of their mean square, detections).
 
         The real part is taken before comparing: T is unitary, so on complex holograms the loss would be that of the
         images, and the small filters of the head would have to explain the twin image as well.
@@ -132,7 +132,7 @@ class DeepSparseDetector(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, holograms: Tensor, strength: float = 2.0) -> None:
-        """Before training: the unit is the rms of `holograms` (N, L, L), and the level the mean of their ||A||^2.
+        """Set the unit, the rms of `holograms` (N, L, L), and the level, the mean of their ||A||^2, before training.
 
         `strength` is the mean of lambda^2 ||A||^2 from here on: the higher, the more is detected. With too little
         there is no detection to learn from.

@@ -94,7 +94,7 @@ def draw(
 def nuclei(
     number: int, cells: np.ndarray, size: np.ndarray, index: np.ndarray, pitch: float, random: np.random.Generator
 ) -> np.ndarray:
-    """The nuclei of n cells, `number` (0, 1 or 4) in each, as bodies of what they add to the cytoplasm."""
+    """Return the nuclei of n cells, `number` (0, 1 or 4) in each, as bodies of what they add to the cytoplasm."""
     found, size = cells.repeat(number), size.repeat(number)
     found["index"], found["absorption"] = (index - cells["index"]).repeat(number), 0
     if number == 1:
@@ -111,7 +111,7 @@ def nuclei(
 
 
 def places(radii: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """Centres (n, 2) in pixels, uniform where discs of these radii (n,) in pixels, `GAP` apart, still find room.
+    """Draw centres (n, 2) in pixels, uniform where discs of these radii (n,) in pixels, `GAP` apart, find room.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def places(radii: np.ndarray, size: int, random: np.random.Generator) -> np.ndar
 
 
 def transmission(bodies: Sequence[np.ndarray], size: int, pitch: float, wavelength: float, device) -> Tensor:
-    """The plane wave 1 behind the bodies of each of n images, (n, L, L) complex64, which wrap around its borders."""
+    """Return the plane wave 1 behind the bodies of n images, (n, L, L) complex64; bodies wrap around the borders."""
     table = np.concatenate(bodies)
     image = np.repeat(np.arange(len(bodies)), [len(rows) for rows in bodies])
     nearest = np.rint(table["centre"]).astype(int)
@@ -155,7 +155,7 @@ def transmission(bodies: Sequence[np.ndarray], size: int, pitch: float, waveleng
 
 
 def _chords(bodies: np.ndarray, reach: int, pitch: float, device) -> Tensor:
-    """Mean chord in each pixel around the bodies' nearest pixels, micrometres: (n, 2 reach + 1, 2 reach + 1)."""
+    """Return the mean chord in each pixel around the bodies' nearest, micrometres: (n, 2 reach + 1, 2 reach + 1)."""
     points = (np.arange((2 * reach + 1) * SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5 - reach
     shift = bodies["centre"] - np.rint(bodies["centre"])
     y, x = (pitch * (points - shift[:, i, None]) for i in (0, 1))

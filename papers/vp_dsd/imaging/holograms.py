@@ -64,11 +64,11 @@ class Holograms:
     simulated: bool
 
     def numbers(self, split: int) -> np.ndarray:
-        """The numbers of a split's images, (k,) int64: 0 training, 1 validation, 2 test."""
+        """Return the numbers of a split's images, (k,) int64: 0 training, 1 validation, 2 test."""
         return np.flatnonzero(self.splits[self.subjects] == split)
 
     def sha256(self) -> str:
-        """Hexadecimal digest of all arrays and of the optics."""
+        """Return the hexadecimal digest of all arrays and of the optics."""
         arrays = [self.images, self.subjects, self.proportions, self.splits]
         if self.cells is not None:
             arrays += [self.cells.offsets, self.cells.centres, self.cells.labels]
@@ -80,7 +80,7 @@ class Holograms:
 
 
 def normalised(intensities: np.ndarray) -> np.ndarray:
-    """Holograms of intensities (..., L, L): amplitude over its mean, less one; float32.
+    """Return holograms of intensities (..., L, L): amplitude over its mean, less one; float32.
 
     The root makes an object wave o much weaker than the background enter linearly, |1 + o| = 1 + Re o, and without its
     mean a hologram holds no background that T would carry along.
@@ -90,7 +90,7 @@ def normalised(intensities: np.ndarray) -> np.ndarray:
 
 
 def find(name: str) -> Path:
-    """The folder of a recorded set, one of `SETS`, in the mirror that ``LLP_MIRROR`` names; for `read`.
+    """Return the folder of a recorded set, one of `SETS`, in the mirror that ``LLP_MIRROR`` names; for `read`.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def _of(optics: Optics, own: dict[str, float], where: str) -> Optics:
 
 
 def _subjects(path: Path) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
-    """({subject: number}, splits (S,), proportions (S, K))."""
+    """Return ({subject: number}, splits (S,), proportions (S, K))."""
     numbers, splits, proportions = {}, [], []
     for where, row in _rows(path, ("subject", "split", *CLASSES)):
         shares = np.array([_number(row[name], where, name) for name in CLASSES])
@@ -247,7 +247,7 @@ def _cells(path: Path, images: dict[str, int], size: int) -> Cells:
 
 
 def _intensity(folder: Path, name: str, where: str) -> np.ndarray:
-    """The intensities of one image file, 2-D, in the file's own units."""
+    """Return the intensities of one image file, 2-D, in the file's own units."""
     plain = PurePosixPath(name)
     if plain.is_absolute() or ".." in plain.parts or "\\" in name or not name:
         raise DatasetError(f"{where}: {name!r} is no plain path below the folder; correct it")

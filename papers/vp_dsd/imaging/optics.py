@@ -41,11 +41,11 @@ class Optics:
             )
 
     def to_object(self, holograms: Tensor) -> Tensor:
-        """T: holograms (..., H, W), real or complex, to complex images in the plane of the cells."""
+        """Apply T: holograms (..., H, W), real or complex, to complex images in the plane of the cells."""
         return self._propagate(holograms, -1)
 
     def to_sensor(self, images: Tensor) -> Tensor:
-        """The inverse of T: complex images (..., H, W) to complex fields at the sensor; T is unitary."""
+        """Apply the inverse of T: complex images (..., H, W) to complex fields at the sensor; T is unitary."""
         return self._propagate(images, 1)
 
     def _propagate(self, fields: Tensor, direction: int) -> Tensor:
@@ -74,7 +74,7 @@ def _cached_transfer(wavelength, pitch, distance, height, width, direction, dtyp
 
 @functools.lru_cache(maxsize=8)
 def _phase(wavelength: float, pitch: float, height: int, width: int) -> Tensor:
-    """Radians that each plane wave gains on the carrier per micrometre, (H, W) float64 in the order of `fft2`."""
+    """Return the radians that each plane wave gains on the carrier per micrometre, (H, W) float64 as of `fft2`."""
     # float64: over a millimetre a wave turns hundreds of times, and float32 would keep four digits of the phase.
     rows, columns = (torch.fft.fftfreq(n, pitch, dtype=torch.float64) for n in (height, width))
     squared = rows[:, None] ** 2 + columns[None, :] ** 2

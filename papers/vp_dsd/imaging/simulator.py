@@ -119,7 +119,7 @@ def simulate(recipe: Recipe, seed: int, device: torch.device | str = "cpu") -> H
 
 
 def purified(recipe: Recipe, label: int, n_images: int, seed: int, device: torch.device | str = "cpu") -> Holograms:
-    """Images of cells of one class only, as biochemically purified blood gives them: one subject, for training."""
+    """Simulate cells of one class only, as biochemically purified blood gives them: one subject, for training."""
     if not 0 <= label < len(CLASSES):
         raise ValueError(f"label {label} is none of 0 to {len(CLASSES) - 1}")
     proportions = np.eye(len(CLASSES))[[label]]
@@ -130,7 +130,7 @@ def purified(recipe: Recipe, label: int, n_images: int, seed: int, device: torch
 
 
 def specimen(recipe: Recipe, seed: int, split: int, subject: int, image: int = 0) -> np.ndarray:
-    """The light right behind the cells of one image of `simulate`, (L, L) complex64, before it travels to the sensor.
+    """Return the light right behind the cells of one image of `simulate`, (L, L) complex64, before it travels.
 
     `subject` counts within its split, `image` within the subject's.
     """
@@ -141,7 +141,7 @@ def specimen(recipe: Recipe, seed: int, split: int, subject: int, image: int = 0
 
 
 def subject_proportions(recipe: Recipe, seed: int) -> np.ndarray:
-    """A subject's shares of `CLASSES`, (3,) float64: Dirichlet, drawn again while there are too many monocytes."""
+    """Draw a subject's shares of `CLASSES`, (3,) float64: Dirichlet, again while there are too many monocytes."""
     random = np.random.Generator(np.random.PCG64(seed))
     while True:
         drawn = random.dirichlet(recipe.concentration * np.asarray(recipe.mean_proportions))
@@ -152,7 +152,7 @@ def subject_proportions(recipe: Recipe, seed: int) -> np.ndarray:
 def _images(
     recipe: Recipe, proportions: np.ndarray, seeds: list[int], device: torch.device | str
 ) -> tuple[np.ndarray, Cells]:
-    """An image of each seed, its cells drawn by a row of proportions (n, K): holograms (n, L, L) and their cells."""
+    """Render an image of each seed, its cells drawn by a row of proportions (n, K): holograms and their cells."""
     size, together = recipe.size, max(1, PIXELS // recipe.size**2)
     images = np.empty((len(seeds), size, size), np.float32)
     offsets, centres, labels = np.zeros(len(seeds) + 1, np.int64), [np.empty((0, 2), np.float32)], [np.empty(0, int)]
@@ -179,7 +179,7 @@ def _images(
 
 
 def _cells(recipe: Recipe, proportions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image's cells: bodies with nuclei (m,), centres (n, 2) float32 in pixels, classes (n,)."""
+    """Draw an image's cells: bodies with nuclei (m,), centres (n, 2) float32 in pixels, classes (n,)."""
     random = _generator(seed, "cells")
     number = random.integers(recipe.cells_least, recipe.cells_most, endpoint=True)
     labels = random.choice(len(CLASSES), number, p=proportions)

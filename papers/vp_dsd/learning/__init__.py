@@ -1,1 +1,1 @@
-"""Learning from proportions: what is learned from, the classifier, the rivals of the VP loss, its equations."""
+"""Learning from proportions: the classifier, the rivals of the VP loss, donors of real cells."""

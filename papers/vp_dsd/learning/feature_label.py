@@ -19,7 +19,7 @@ LABELS = ("predicted", "every")
 
 
 def match(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, share: float, labels: str) -> Tensor:
-    """Which instance is taught which class, (M, K) weights that sum to 1 over the instances a bag teaches a class.
+    """Say which instance is taught which class: (M, K) weights that sum to 1 over those a bag teaches a class.
 
     An instance takes part if at least `share` of its bag is predicted to be of its class. "predicted": it is taught
     this class, if the bag's proportion of it exceeds `share`. "every": all such instances of the bag are taught every
@@ -47,7 +47,7 @@ def flm_loss(
     share: float = 0.03,
     labels: str = "predicted",
 ) -> Tensor:
-    """``(KL + entropy_weight H) / K + match_weight sum NLL``, the sum over bags and the classes taught in them.
+    """Return ``(KL + entropy_weight H) / K + match_weight sum NLL``, the sum over bags and classes taught in them.
 
     NLL is the mean of ``- log p_ik`` over the instances that a bag teaches class k, H the mean entropy of predictions.
     Weights, thresholds and the mean over classes are those of the authors' code.

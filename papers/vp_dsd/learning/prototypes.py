@@ -50,7 +50,7 @@ class PrototypicalClustering(LossMethod):
         return (self._similarities(x) / self.temperature).log_softmax(1)
 
     def assign(self, similarities: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-        """Cluster assignments (M, K) of each bag: rows sum to 1, means over a bag are its proportions."""
+        """Assign instances to clusters, (M, K): rows sum to 1, means over a bag are its proportions."""
         return sinkhorn(
             -similarities.detach(),
             offsets,

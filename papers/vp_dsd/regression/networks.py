@@ -24,7 +24,7 @@ def _conv(n_in: int, n_out: int, size: int) -> nn.Sequential:
 
 
 def resnet(depth: int, n_classes: int, width: int = 64) -> nn.Module:
-    """(N, 2, H, W) images -> (N, n_classes) logits: a residual network (He et al. 2016).
+    """Make a residual network (He et al. 2016), (N, 2, H, W) images -> (N, n_classes) logits.
 
     The 18 layers are `shared.networks.ResNet18`, which has a width; 50, 101 and 152 are torchvision's, untrained, their
     first layer for two channels.
@@ -41,7 +41,7 @@ def resnet(depth: int, n_classes: int, width: int = 64) -> nn.Module:
 
 
 def shares(maps: Tensor) -> Tensor:
-    """(N, K, H, W) -> (N, K) logits whose softmax is the share of each class in the sum of its density map.
+    """Turn (N, K, H, W) into (N, K) logits whose softmax is the share of each class in the sum of its density map.
 
     Densities are softplus of `maps`: a rectified map that is zero everywhere never learns again.
     """
@@ -67,7 +67,7 @@ class CFCRN(nn.Module):
         self.last = nn.Conv2d(width, n_classes, 1)
 
     def maps(self, x: Tensor) -> Tensor:
-        """(N, 2, H, W) -> (N, n_classes, H, W), densities before they are made positive."""
+        """Return densities, (N, 2, H, W) -> (N, n_classes, H, W), before they are made positive."""
         if x.shape[2] % 8 or x.shape[3] % 8:
             raise ValueError(f"C-FCRN needs images whose sides are multiples of 8, got {tuple(x.shape[2:])}")
         seen = []
@@ -125,7 +125,7 @@ class Encoded(nn.Module):
         self.size = 2 * encoder.border + 1
 
     def encodings(self, x: Tensor) -> Tensor:
-        """(M, 2, size, size) crops -> (M, 3 d) features."""
+        """Encode (M, 2, size, size) crops as (M, 3 d) features."""
         if x.shape[2:] != (self.size, self.size):
             raise ValueError(f"the encoder sees crops of {self.size}x{self.size} pixels, got {tuple(x.shape[2:])}")
         return with_moduli(self.encoder.valid(x))[:, :, 0, 0]
@@ -142,7 +142,7 @@ class Encoded(nn.Module):
 
 
 def with_moduli(volume: Tensor) -> Tensor:
-    """(N, 2 d, ...) real and imaginary parts -> (N, 3 d, ...) with the moduli behind them."""
+    """Put the moduli behind (N, 2 d, ...) real and imaginary parts, -> (N, 3 d, ...)."""
     return torch.cat([volume, to_complex(volume).abs()], 1)
 
 
@@ -150,11 +150,11 @@ class EncodedMaps(Encoded):
     """Density maps by the detector's encoder: a linear layer on the whitened features of each pixel."""
 
     def encodings(self, x: Tensor) -> Tensor:
-        """(N, 2, L, L) -> (N, L, L, 3 d)."""
+        """Encode (N, 2, L, L) images as (N, L, L, 3 d)."""
         return with_moduli(self.encoder(x)).permute(0, 2, 3, 1)
 
     def start(self, x: Tensor) -> None:
-        """As `Encoded.start`, on the pixels of 16 images among `x` at most."""
+        """Whiten as `Encoded.start`, on the pixels of 16 images among `x` at most."""
         super().start(x[:: -(-len(x) // 16)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class EncodedImage(EncodedMaps):
 
 
 def network_of(spec: Spec, n_classes: int, encoder: ComplexConvs | None) -> nn.Module:
-    """The network of a row of Table 3, on the CPU; initialised by the state of torch's generator.
+    """Return the network of a row of Table 3, on the CPU; initialised by the state of torch's generator.
 
     Parameters
     ----------
