@@ -146,4 +146,4 @@ def write_record(folder, run, code="new", wall=2.0):
         "environment": {"device": "cpu"},
         "finished": datetime.now(UTC).isoformat(),
     }
-    return store.write(folder, record)
+    return store.write_record(folder, record)

@@ -43,7 +43,7 @@ def fig2(drawn: Drawn) -> Figure:
         if path is None or not path.exists():
             plotting.not_run(axis)
             continue
-        found = np.array(store.load(path)["curves"]["grid"])
+        found = np.array(store.load_record(path)["curves"]["grid"])
         side = round(len(found) ** 0.5)
         low, high = (0, 0), (1, 1)
         if points is not None:

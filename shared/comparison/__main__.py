@@ -31,7 +31,7 @@ def main(argv=None, root=None):
         comparisons = [compare(name, options.tier, results, root) for name in names]
         for comparison in comparisons:
             if comparison.folder.is_dir():
-                writing.write(comparison)
+                writing.write_comparison(comparison)
         for i, comparison in enumerate(comparisons):
             print("\n" if i else "", end="")
             terminal.show(comparison, sys.stdout)

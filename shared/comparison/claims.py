@@ -124,7 +124,7 @@ class Claim:
         return -self.margin, self.margin, True
 
 
-def read(path):
+def read_claims(path):
     """Read and validate a `claims.yaml`.
 
     Returns

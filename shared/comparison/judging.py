@@ -55,7 +55,7 @@ class ClaimVerdict:
     caveats: tuple = ()
 
 
-def judge(rows, claim, caveats=lambda rows: ()):
+def judge_claim(rows, claim, caveats=lambda rows: ()):
     """Judge a claim on tidy rows.
 
     Parameters
@@ -83,7 +83,7 @@ def judge(rows, claim, caveats=lambda rows: ()):
 
 
 def decide(found, claim, missing=(), caveats=()):
-    """The verdict on a claim from one sample per cell; `judge` says how the samples come from records."""
+    """The verdict on a claim from one sample per cell; `judge_claim` says how the samples come from records."""
     better = [s.better for s in found if not math.isnan(s.better)]
     shared = {
         **_summary(found, claim),

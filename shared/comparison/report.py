@@ -59,7 +59,7 @@ def compare(paper, tier, results=None, root=None):
         When the paper's csv, yaml or tables.py is missing or malformed.
     """
     folder = (root or repository()) / "papers" / paper
-    cells, asserted = reported.read(folder / "reported.csv"), claims.read(folder / "claims.yaml")
+    cells, asserted = reported.read_reported(folder / "reported.csv"), claims.read_claims(folder / "claims.yaml")
     evidence = gather(paper, tier, results, root)
     measures = {(c.metric, c.selection) for c in cells} | {(c.metric, c.selection) for c in asserted}
     lost = _without_value(evidence, measures)
@@ -68,7 +68,7 @@ def compare(paper, tier, results=None, root=None):
     ours = _ours(paper, rows, root)
     judged = [_cell(cell, ours, rows, tier) for cell in cells]
     on_cells, commits = [verdict for verdict, _ in judged], [commits for _, commits in judged]
-    on_claims = [judging.judge(rows, claim, caveats) for claim in asserted]
+    on_claims = [judging.judge_claim(rows, claim, caveats) for claim in asserted]
     if len(blank):
         wanted = _ours(paper, _joined(rows, blank), root)
         reasons = dict(zip(blank["id"], blank["why"], strict=True))
@@ -140,7 +140,7 @@ def _cell(cell, ours, rows, tier):
     mine = _of(cell, ours)
     evidence = rows[rows["id"].isin(mine["id"])]
     obstacles = [] if tier == "paper" else [f"tier {tier} is not the paper's protocol"]
-    verdict = verdicts.judge(mine["value"].to_numpy(dtype=float), cell, [*obstacles, *caveats(evidence)])
+    verdict = verdicts.judge_cell(mine["value"].to_numpy(dtype=float), cell, [*obstacles, *caveats(evidence)])
     commits = sorted(evidence["commit"].dropna().unique()) if "commit" in evidence and len(mine) else []
     return verdict, tuple(commits)
 
@@ -177,9 +177,11 @@ def _facts(evidence, rows, cells, ours, root):
         if why or evidence.records:
             yield f"{n} not run: {why or 'nobody has trained them yet'}"
     yield from caveats(rows)
-    others = set(map(tuple, ours[CELL].to_numpy())) - {_key(cell) for cell in cells}
+    reported_tables = {cell.table for cell in cells}
+    theirs = ours[ours.table.isin(reported_tables)]
+    others = set(map(tuple, theirs[CELL].to_numpy())) - {_key(cell) for cell in cells}
     if others:
-        yield f"{len(others)} further cells of ours have no reported number"
+        yield f"{len(others)} further cells of ours in these tables have no reported number"
 
 
 def _since(paper, found, root):

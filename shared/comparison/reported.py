@@ -58,7 +58,7 @@ class Reported:
         return sem * math.sqrt(self.n)
 
 
-def read(path):
+def read_reported(path):
     """Read and validate a `reported.csv`.
 
     Returns

@@ -48,7 +48,7 @@ class Verdict:
     more: int | None = None
 
 
-def judge(values, reported, obstacles=()):
+def judge_cell(values, reported, obstacles=()):
     """Judge one reported number against our values of it, one per seed.
 
     Parameters

@@ -17,7 +17,7 @@ CLAIMS = (
 )
 
 
-def write(comparison):
+def write_comparison(comparison):
     """Write the three files into the paper's results folder.
 
     Returns
@@ -25,8 +25,8 @@ def write(comparison):
     list of Path
     """
     files = {
-        "comparison.csv": table(CELLS, cell_rows(comparison)),
-        "claims.csv": table(CLAIMS, claim_rows(comparison)),
+        "comparison.csv": csv_text(CELLS, cell_rows(comparison)),
+        "claims.csv": csv_text(CLAIMS, claim_rows(comparison)),
         "comparison.md": markdown(comparison),
     }
     for name, text in files.items():
@@ -69,7 +69,7 @@ def claim_rows(comparison):
         }
 
 
-def table(columns, rows):
+def csv_text(columns, rows):
     """CSV text with numbers to six figures and nothing for what is unknown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

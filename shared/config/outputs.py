@@ -86,3 +86,30 @@ def _output(name: str, entry: Any, at: str, more: tuple[str, ...]) -> Output:
     drawn_from = (drawn_from,) if isinstance(drawn_from, str) else tuple(drawn_from)
     caption = " ".join(str(entry.get("caption", "")).split())
     return Output(name, str(entry["title"]), caption, bool(entry.get("text", True)), drawn_from)
+
+
+BEGIN, END = "<!-- made from outputs.yaml by `python -m shared.config.outputs` -->", "<!-- end -->"
+
+
+def listing(paper: str, root: Path | None = None) -> str:
+    """Return the part of a paper's README that lists its tables and figures, between two marks."""
+    made = read_outputs(paper, root)
+    rows = [f"| `{figure.name}.svg` | {figure.title} | {', '.join(figure.drawn_from)} |" for figure in made.figures]
+    rows += [f"| `{table.name}.{'md' if table.text else 'csv'}` | {table.title} | records |" for table in made.tables]
+    head = ["| in `results/<tier>/" + paper + "/` | what | made from |", "|---|---|---|"]
+    return "\n".join([BEGIN, *head, *rows, END])
+
+
+def with_listing(text: str, paper: str, root: Path | None = None) -> str:
+    """Return a README's text with the part between the marks made anew; without marks, as it is."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{listing(paper, root)}{after}" if begin and end else text
+
+
+if __name__ == "__main__":
+    from shared.config.tiers import papers
+
+    for paper in papers():
+        path = repository() / "papers" / paper / "README.md"
+        path.write_text(with_listing(path.read_text(encoding="utf-8"), paper), encoding="utf-8")

@@ -52,7 +52,7 @@ def not_run(axis) -> None:
     axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")
 
 
-def save(figure, stem: Path) -> None:
+def save_figure(figure, stem: Path) -> None:
     """Write ``stem.svg`` and ``stem.png``, each whole or not at all, and close the figure."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):

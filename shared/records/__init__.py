@@ -1,5 +1,23 @@
 """The record of a run and its store on disk, nothing else."""
 
-from shared.records.store import OldRecord, load, read, read_index, record_path, write, write_index, write_text
+from shared.records.store import (
+    OldRecord,
+    load_record,
+    read_index,
+    read_records,
+    record_path,
+    write_index,
+    write_record,
+    write_text,
+)
 
-__all__ = ["OldRecord", "load", "read", "read_index", "record_path", "write", "write_index", "write_text"]
+__all__ = [
+    "OldRecord",
+    "load_record",
+    "read_index",
+    "read_records",
+    "record_path",
+    "write_index",
+    "write_record",
+    "write_text",
+]

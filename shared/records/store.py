@@ -1,4 +1,4 @@
-"""Records on disk: one JSON file a run, written once, whole or not at all; read back as dictionaries or tidy rows."""
+"""Records on disk: one JSON file a run, written once, whole or not at all, and read back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shared.config.files import ConfigError
-
-if TYPE_CHECKING:
-    import pandas
 
 SCHEMA = 2
 INDEX = "index.csv"
@@ -41,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write(folder: Path, record: dict) -> Path:
+def write_record(folder: Path, record: dict) -> Path:
     """Write a record, atomically; NaN and infinity are refused."""
     path = record_path(folder, record["id"])
     lines = [f" {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in {"schema": SCHEMA, **record}.items()]
@@ -49,7 +45,7 @@ def write(folder: Path, record: dict) -> Path:
     return path
 
 
-def load(path: Path) -> dict:
+def load_record(path: Path) -> dict:
     """One record; an error that names the file where it is none."""
     try:
         record = json.loads(path.read_text())
@@ -57,11 +53,13 @@ def load(path: Path) -> dict:
         raise ConfigError(f"{path} is not a record ({error}); delete it and train again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         old = isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] < SCHEMA
-        raise (OldRecord if old else ConfigError)(f"{path} is not a record of schema {SCHEMA}; delete it and train again")
+        raise (OldRecord if old else ConfigError)(
+            f"{path} is not a record of schema {SCHEMA}; delete it and train again"
+        )
     return record
 
 
-def read(folder: Path) -> list[dict]:
+def read_records(folder: Path) -> list[dict]:
     """The records of a `runs` folder: those its index names and does not call outdated, or all where it has none."""
     listed = read_index(folder)
     if listed is None:
@@ -69,7 +67,7 @@ def read(folder: Path) -> list[dict]:
     else:
         wanted = sorted(run_id for run_id, row in listed.items() if row["status"] != "outdated")
         paths = [path for run_id in wanted if (path := record_path(folder, run_id)).exists()]
-    return [load(path) for path in paths]
+    return [load_record(path) for path in paths]
 
 
 def read_index(folder: Path) -> dict[str, dict] | None:
@@ -87,7 +85,7 @@ def write_index(
     """Write ``index.csv`` (id, status, sha256, why), one row a planned run; returns {id: status}.
 
     status : done (there is a record), failed (there is a log), missing, or outdated: the record answers another spec,
-    and `read` leaves it out.
+    and `read_records` leaves it out.
     why : why a missing or outdated run cannot be made here; from `tried`, {id: reason or nothing}, the runs that were
     tried now, else as the index had it.
     """
@@ -107,34 +105,3 @@ def write_index(
         rows.writerow([run_id, statuses[run_id], digest, why])
     write_text(folder / INDEX, out.getvalue())
     return statuses
-
-
-def tidy(records: Iterable[dict]) -> pandas.DataFrame:
-    """One row for each record, selection rule and metric.
-
-    Columns: id, every scalar key of the specs, selection, metric, value, commit, code_hash, device, finished.
-    """
-    import pandas
-
-    rows = []
-    for record in records:
-        spec = {k: v for k, v in record["spec"].items() if isinstance(v, str | int | float | bool)}
-        origin = {
-            "commit": record["code"]["commit"],
-            "code_hash": record["code"]["hash"],
-            "device": record["environment"]["device"],
-            "finished": record["finished"],
-        }
-        for selection, metrics in record["metrics"].items():
-            for metric, value in metrics.items():
-                rows.append(
-                    {
-                        "id": record["id"],
-                        **spec,
-                        "selection": selection,
-                        "metric": metric,
-                        "value": value,
-                        **origin,
-                    }
-                )
-    return pandas.DataFrame(rows)

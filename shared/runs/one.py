@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from shared.config import ConfigError, Run, find, load_tier, plan
 from shared.config.spec import parse_changes
 from shared.records import store
-from shared.runs.sweep import add_options, duration, from_options, guarded, runs_folder, say
+from shared.runs.sweep import add_options, duration, from_options, guarded, runs_folder, tell
 from shared.runs.workers import Hand
 
 FOR_SWEEPS = ("time_budget", "only", "at_once", "cores", "again", "dry_run")  # options that mean nothing to one run
@@ -39,6 +40,8 @@ def main(paper: str, argv: list[str] | None = None) -> int:
     parser.add_argument("--save", type=Path, metavar="FILE", help="with --here: keep the weights in FILE")
     add_options(parser)
     args = parser.parse_args(argv)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it quietly
     if args.here and not args.id:
         parser.error("--here needs the ID of a run; --list names them")
     if not args.here and (args.set or args.save):
@@ -73,7 +76,7 @@ def _here(run: Run, args: argparse.Namespace) -> int:
     if args.save:
         _check_save(args.save, run)
     device = Hand.of(args.device or load_tier(args.tier).device, 1).device
-    say(f"{run.id} on {device}" + "".join(f", {key} = {value!r}" for key, value in changes.items()))
+    tell(f"{run.id} on {device}" + "".join(f", {key} = {value!r}" for key, value in changes.items()))
     train = importlib.import_module(f"papers.{run.spec.paper}.train").train
     if device == "cpu":
         _one_thread()
@@ -81,14 +84,14 @@ def _here(run: Run, args: argparse.Namespace) -> int:
     try:
         result = train(spec, device=device, report=_Lines())
     except KeyboardInterrupt:
-        say("stopped; no record was written")
+        tell("stopped; no record was written")
         return 130
     except Exception as error:
         if getattr(error, "not_run", False):
             raise ConfigError(f"NOT RUN: {error}") from None
         raise
-    say(f"{result.says}, {time.time() - started:.1f} s; no record was written")
-    for selection, metrics in result.metrics.items():
+    tell(f"{result.says}, {time.time() - started:.1f} s; no record was written")
+    for selection, metrics in {**result.metrics, "cost": result.cost}.items():
         for name, value in metrics.items():
             print(f"{selection:16}{name:28}{_number(value)}")
     if args.save:
@@ -103,10 +106,10 @@ def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) ->
     if changed or not path.exists():
         return
     with contextlib.suppress(store.OldRecord):
-        recorded = store.load(path)
+        recorded = store.load_record(path)
         if recorded["spec_hash"] != run.spec_hash:
             return
-        say(f"the record has {'the same' if recorded['metrics'] == metrics else 'other'} metrics: {path}")
+        tell(f"the record has {'the same' if recorded['metrics'] == metrics else 'other'} metrics: {path}")
 
 
 def _check_save(path: Path, run: Run) -> None:
@@ -125,7 +128,7 @@ def _save(path: Path, run: Run, spec, result) -> None:
     from shared.training import checkpoint
 
     checkpoint.keep(path, {"id": run.id, "spec": spec.values(), "method": result.method.state_dict()})
-    say(f"weights in {path}: torch.load({str(path)!r}, weights_only=True)['method']")
+    tell(f"weights in {path}: torch.load({str(path)!r}, weights_only=True)['method']")
 
 
 def _one_thread() -> None:
@@ -150,7 +153,7 @@ class _Lines:
         shown = {k: v for k, v in numbers.items() if k not in ("epoch", "epochs")}
         text = "  ".join(f"{name} {_number(value)}" for name, value in shown.items())
         where = f"epoch {numbers['epoch']}/{numbers['epochs']}" if "epochs" in numbers else f"{100 * fraction:.0f} %"
-        say(f"{where}  {text}  ~{duration(left)} left")
+        tell(f"{where}  {text}  ~{duration(left)} left")
 
 
 def _number(value) -> str:

@@ -62,7 +62,7 @@ def status(tier: Tier, again: bool = False) -> Status:
             if again or not is_current(run, folder, code, tier.adopt):
                 waiting.append(run)
                 continue
-            record = store.load(store.record_path(folder, run.id))
+            record = store.load_record(store.record_path(folder, run.id))
             if made.get(run.id) == record["finished"]:
                 found.here += 1
             else:

@@ -91,7 +91,7 @@ def is_current(run: Run, folder: Path, code: str, adopt: bool) -> bool:
     if not path.exists():
         return False
     try:
-        record = store.load(path)
+        record = store.load_record(path)
     except store.OldRecord:
         return False
     return record["spec_hash"] == run.spec_hash and (adopt or record["code"]["hash"] == code)
@@ -105,7 +105,7 @@ def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
     alike: dict[tuple[str, ...], list[float]] = {}
     for path in folder.rglob("*.json"):
         with contextlib.suppress(store.OldRecord):
-            record = store.load(path)
+            record = store.load_record(path)
             for like in _kinds(record["id"]):
                 alike.setdefault(like, []).append(record["cost"]["wall_s"])
     known = {like: statistics.median(walls) for like, walls in alike.items()}
@@ -289,12 +289,12 @@ def from_options(paper: str, args: argparse.Namespace, only: str | None = None) 
         only=only or args.only,
         again=args.again,
         dry_run=args.dry_run,
-        say=say,
+        say=tell,
     )
     return 1 if failed else 0
 
 
-def say(line: str) -> None:
+def tell(line: str) -> None:
     """Tell the person at the terminal; standard output stays free."""
     print(line, file=sys.stderr, flush=True)
 
@@ -304,10 +304,10 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except ConfigError as error:
-        say(str(error))
+        tell(str(error))
         return 2
     except KeyboardInterrupt:
-        say("stopped; what was finished is recorded, call again to go on")
+        tell("stopped; what was finished is recorded, call again to go on")
         return 130
 
 

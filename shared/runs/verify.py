@@ -75,7 +75,7 @@ def differences(recorded: Any, now: Any, at: str = "") -> Iterator[Difference]:
         yield Difference(at, recorded, now)
 
 
-def compare(recorded: dict, now: dict) -> list[Difference]:
+def differing(recorded: dict, now: dict) -> list[Difference]:
     """Return in what two records of one run differ, durations, environment and provenance apart."""
     return list(differences(*({part: record.get(part, ABSENT) for part in PARTS} for record in (recorded, now))))
 
@@ -117,7 +117,7 @@ def look(paper: str, tier: str, only: str | None = None) -> Found:
             found.missing[run.id] = f"there is no record{': ' if why else ''}{why or ''}"
             continue
         try:
-            record = store.load(path)
+            record = store.load_record(path)
         except store.OldRecord:
             found.outdated[run.id] = "the record is of an older schema"
             continue
@@ -156,7 +156,7 @@ def _wall(record: dict) -> float:
     return float(record["cost"]["wall_s"])
 
 
-def verify(
+def rerun(
     names: list[str],
     tier: Tier,
     out: Path,
@@ -238,8 +238,8 @@ def _outcome(event: Event, records: dict, folder: Path, apart: dict[str, Counter
         return "missing", event.text
     if event.kind != "done":
         return "failed", f"trains no more, see {event.text}"
-    recorded, now = records[event.run_id], store.load(store.record_path(folder, event.run_id))
-    found = compare(recorded, now)
+    recorded, now = records[event.run_id], store.load_record(store.record_path(folder, event.run_id))
+    found = differing(recorded, now)
     apart["data"].update(str(difference) for difference in differences(recorded.get("data"), now.get("data")))
     if not found:
         return "same", f"{event.seconds:.1f} s"
@@ -257,7 +257,7 @@ def _command(args: argparse.Namespace) -> int:
     out = args.out.absolute() if args.out else Path(tempfile.mkdtemp(prefix="verify-"))
     keep = bool(args.out)
     try:
-        states = verify(names, tier, out, only=args.only, n_sample=args.sample, cores=args.cores, say=_print)
+        states = rerun(names, tier, out, only=args.only, n_sample=args.sample, cores=args.cores, say=_print)
         wrong = sum(states[state] for state in WRONG)
         keep = keep or bool(states["differs"] + states["failed"])
         if keep:

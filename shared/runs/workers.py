@@ -211,7 +211,7 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
                 send(Event("paused", run.id))
                 continue
             record = record_of(run, code, wall, result)
-            store.write(folder, record)
+            store.write_record(folder, record)
             _note(work, record)
             (work / f"{run.id}.pt").unlink(missing_ok=True)
             log.unlink(missing_ok=True)

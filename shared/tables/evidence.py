@@ -156,7 +156,7 @@ def gather(paper: str, tier: str, results: Path | None = None, root: Path | None
         path = store.record_path(folder / "runs", run_id)
         if path.exists():
             with contextlib.suppress(store.OldRecord):
-                record = store.load(path)
+                record = store.load_record(path)
                 if record["spec_hash"] == hashes[run_id]:
                     records[run_id] = record
     return Evidence(paper, tier, folder, runs, records)

@@ -17,7 +17,7 @@ from shared.config import ConfigError, Run, default_tier, plan, tiers
 from shared.config.outputs import Outputs, read_outputs
 from shared.records.store import write_text
 from shared.tables.evidence import Evidence, gather
-from shared.tables.numbers import empty_cells, not_run, stand_ins, write_csv, write_markdown
+from shared.tables.numbers import empty_cells, reasons, stand_ins, write_csv, write_markdown
 
 TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
 NOTES = "notes.json"  # what stands under each table, which figures repeat
@@ -50,8 +50,8 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
         table = found if isinstance(found, Table) else Table(found)
         made[output.name] = table.numbers
         used = _used(table, evidence)
-        below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), not_run(used, evidence)]
-        notes[output.name] = " ".join(filter(None, [*below, empty_cells(table.numbers)]))
+        below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), reasons(used, evidence)]
+        notes[output.name] = " ".join(filter(None, [*below, empty_cells(table.numbers, said=bool(below[1]))]))
         write_csv(table.numbers, evidence.folder / f"{output.name}.csv")
         if output.text:
             text = table.numbers if table.text is None else table.text
@@ -109,7 +109,7 @@ class Drawn:
     def __getitem__(self, name: str) -> pandas.DataFrame:
         """Return a table; an empty name is a name, an empty number is missing."""
         table = pandas.read_csv(self.folder / f"{name}.csv")
-        named = [column for column in table if column in TEXTS and table[column].dtype == object]
+        named = [column for column in table if column in TEXTS and not pandas.api.types.is_numeric_dtype(table[column])]
         return table.assign(**{column: table[column].fillna("") for column in named})
 
     @functools.cached_property
@@ -129,7 +129,7 @@ def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
     for output in read_outputs(paper).figures:
         figure = getattr(module, output.name)(drawn)
         plotting.note(figure, " ".join(dict.fromkeys(notes[name] for name in output.drawn_from)))
-        plotting.save(figure, folder / output.name)
+        plotting.save_figure(figure, folder / output.name)
     return folder
 
 

@@ -58,7 +58,7 @@ def stand_ins(runs: Iterable[Run], evidence: Evidence) -> str:
     return f"Stand-ins: {'; '.join(said)}." if said else ""
 
 
-def not_run(runs: Iterable[Run], evidence: Evidence) -> str:
+def reasons(runs: Iterable[Run], evidence: Evidence) -> str:
     """Return one sentence with each reason why some of the runs have no record; empty if none is known."""
     about = [evidence.about[run.id] for run in runs]
     pairs = dict.fromkeys((row.get("dataset", ""), row["why"]) for row in about if row["why"])
@@ -66,8 +66,11 @@ def not_run(runs: Iterable[Run], evidence: Evidence) -> str:
     return f"NOT RUN: {'; '.join(text.rstrip('.') for text in said)}." if said else ""
 
 
-def empty_cells(table: pandas.DataFrame, most: int = 6) -> str:
-    """Return one sentence that names the cells of a table of `over_seeds` without a seed; empty if there are none."""
+def empty_cells(table: pandas.DataFrame, said: bool = False, most: int = 6) -> str:
+    """Return one sentence that names the cells of a table of `over_seeds` without a seed; empty if there are none.
+
+    said : whether NOT RUN stands in the sentence before.
+    """
     if "n_seeds" not in table:
         return ""
     empty = table[table.n_seeds == 0]
@@ -75,7 +78,7 @@ def empty_cells(table: pandas.DataFrame, most: int = 6) -> str:
     names = [name for name in table if name not in ("n_seeds", "mean", "std", "selection")]
     cells = list(dict.fromkeys(" ".join(map(str, row)) for row in empty[names].itertuples(index=False)))
     more = f"; and {len(cells) - most} more" if len(cells) > most else ""
-    return f"NOT RUN: {'; '.join(cells[:most])}{more}." if cells else ""
+    return f"{'That is' if said else 'NOT RUN'}: {'; '.join(cells[:most])}{more}." if cells else ""
 
 
 def checks(evidence: Evidence) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""Markdown files as one plain, self-contained page: ``python -m shared.records.page OUT.html IN.md ...``."""
+"""Markdown files as one plain, self-contained page: ``python -m shared.tables.page OUT.html IN.md ...``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def page(texts: list[str], title: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m shared.records.page", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m shared.tables.page", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("texts", type=Path, nargs="+")
     args = parser.parse_args()

@@ -106,7 +106,7 @@ def test_claims_speak_of_spec_keys(paper):
     """A misspelt key selects nothing and its claim would say NOT RUN for ever."""
     known = set(planned(paper).columns)
     unknown = []
-    for claim in claims.read(ROOT / "papers" / paper / "claims.yaml"):
+    for claim in claims.read_claims(ROOT / "papers" / paper / "claims.yaml"):
         selectors = [getattr(claim, name) for name in claims.SELECTORS]
         selectors += [selector["minus"] for selector in selectors if "minus" in selector]
         keys = {key for selector in selectors for key in selector if key not in RESERVED}
@@ -119,7 +119,7 @@ def test_claims_speak_of_spec_keys(paper):
 def test_every_claim_can_be_decided_in_some_tier(paper):
     """A side that no planned run of any tier meets is a claim nobody can ever judge, or a misspelt value."""
     rows, idle = planned(paper), []
-    for claim in claims.read(ROOT / "papers" / paper / "claims.yaml"):
+    for claim in claims.read_claims(ROOT / "papers" / paper / "claims.yaml"):
         sides = [{**claim.where, **side} for side in claim.sides]
         sides += [{**side, **side["minus"]} for side in sides if "minus" in side]
         by_tier = [rows[rows.tier == tier] for tier in TIERS]
@@ -132,7 +132,7 @@ def test_every_claim_can_be_decided_in_some_tier(paper):
 @each_paper
 def test_reported_numbers_are_read(paper):
     """The comparison stands on this file; each number says where in the paper it stands."""
-    assert all(number.source for number in reported.read(ROOT / "papers" / paper / "reported.csv"))
+    assert all(number.source for number in reported.read_reported(ROOT / "papers" / paper / "reported.csv"))
 
 
 @each_paper

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.config.outputs import with_listing
+
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("papers/*/README.md"))]
 BLOCKS = [(path, block) for path in READMES for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)]
@@ -26,6 +28,13 @@ def test_make_targets_a_readme_names_exist():
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
 def test_no_placeholder_is_left(path):
     assert not re.search(r"@[A-Z]+@|TODO|TBD", path.read_text())
+
+
+@pytest.mark.parametrize("path", READMES[1:], ids=lambda path: path.parent.name)
+def test_the_list_of_what_a_paper_makes_is_that_of_its_outputs(path):
+    """Where a README has the marks, what stands between them is made: python -m shared.config.outputs."""
+    text = path.read_text()
+    assert with_listing(text, path.parent.name) == text
 
 
 def test_modules_a_readme_runs_exist():

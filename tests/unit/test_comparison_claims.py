@@ -35,7 +35,7 @@ SAME = run("rot", [82.6, 82.4, 82.1])
 
 
 def verdict(table, kind, **options):
-    return judging.judge(table, claim(kind, **options)).verdict
+    return judging.judge_claim(table, claim(kind, **options)).verdict
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def test_kinds(kind, options, right, expected):
 
 
 def test_nothing_to_judge_is_not_run():
-    v = judging.judge(rows(run("avgkl", [50.0])), claim("greater"))
+    v = judging.judge_claim(rows(run("avgkl", [50.0])), claim("greater"))
     assert (v.verdict, v.why) == ("NOT RUN", "no records")
-    v = judging.judge(rows(KL), claim("greater"))
+    v = judging.judge_claim(rows(KL), claim("greater"))
     assert (v.verdict, v.why) == ("NOT RUN", "no seed has records of both sides")
-    v = judging.judge(rows(run("kl", [math.nan]), run("rot", [math.nan])), claim("greater"))
+    v = judging.judge_claim(rows(run("kl", [math.nan]), run("rot", [math.nan])), claim("greater"))
     assert (v.verdict, v.why) == ("NOT RUN", "every run failed: a log and no record")
-    assert judging.judge(pd.DataFrame(), claim("greater")).verdict == "NOT RUN"
+    assert judging.judge_claim(pd.DataFrame(), claim("greater")).verdict == "NOT RUN"
     assert verdict(rows(KL, ROT), "greater", left={"methud": "kl"}) == "NOT RUN"
 
 
 def test_one_seed_is_inconclusive_however_large_the_gap():
-    v = judging.judge(rows(run("kl", [90.0]), run("rot", [10.0])), claim("greater"))
+    v = judging.judge_claim(rows(run("kl", [90.0]), run("rot", [10.0])), claim("greater"))
     assert v.verdict == "INCONCLUSIVE"
     assert "one seed" in v.why
     assert (v.estimate, v.better, v.seeds) == (80.0, 1.0, (1, 1))
@@ -107,7 +107,7 @@ def test_pairing_is_by_seed():
     shifted = table.assign(seed=table["seed"].where(table["method"] == "kl", 2 - table["seed"]))
     assert verdict(shifted, "greater") == "INCONCLUSIVE"
     apart = table.assign(seed=table["seed"].where(table["method"] == "kl", table["seed"] + 10))
-    assert judging.judge(apart, claim("greater")).why == "no seed has records of both sides"
+    assert judging.judge_claim(apart, claim("greater")).why == "no seed has records of both sides"
 
 
 def grid(gaps, seeds=3):
@@ -147,16 +147,16 @@ def test_holm_guards_a_contradiction():
 
 def test_missing_cells_are_named_and_the_rest_is_judged():
     wanted = {"where": {"bag_size": [1, 4, 8, 16]}, "cells": ("bag_size",)}
-    v = judging.judge(grid([3, 3, 3]), claim("greater", **wanted))
+    v = judging.judge_claim(grid([3, 3, 3]), claim("greater", **wanted))
     assert (v.verdict, v.hold, v.cells, v.missing) == ("HOLDS", 3, 3, ("bag_size=8",))
     ranged = claim("greater", where={"bag_size": {"min": 4}}, cells=("bag_size",))
-    assert judging.judge(grid([3, 3, 3]), ranged).cells == 2
+    assert judging.judge_claim(grid([3, 3, 3]), ranged).cells == 2
 
 
 def test_a_failed_run_is_said_to_have_failed():
     failed = rows(run("kl", [math.nan], bag_size=64), run("rot", [math.nan], bag_size=64))
     table = pd.concat([grid([3, 3]), failed], ignore_index=True)
-    v = judging.judge(table, claim("greater", cells=("bag_size",)))
+    v = judging.judge_claim(table, claim("greater", cells=("bag_size",)))
     assert (v.verdict, v.missing) == ("HOLDS", ("bag_size=64 (failed)",))
 
 
@@ -165,7 +165,7 @@ def test_a_side_that_fixes_a_cell_key_is_shared_by_its_cells():
         *(run("kl", [70 + e for e in (0, 0.3, 0.1)], bag_size=n) for n in (8, 16)),
         run("kl", [72.0, 72.2, 72.1], bag_size=1),
     )
-    v = judging.judge(
+    v = judging.judge_claim(
         table,
         claim("greater", left={"bag_size": [8, 16]}, right={"bag_size": 1}, cells=("bag_size",), margin=-5),
     )
@@ -175,7 +175,7 @@ def test_a_side_that_fixes_a_cell_key_is_shared_by_its_cells():
 
 def test_several_records_for_one_seed_are_named_not_averaged():
     table = rows(*(run("rot", [80.0, 80.1, 80.2], alpha=a) for a in (0.1, 0.9)), KL)
-    v = judging.judge(table, claim("greater"))
+    v = judging.judge_claim(table, claim("greater"))
     assert v.verdict == "INCONCLUSIVE"
     assert "differ in alpha" in v.why
     assert verdict(table, "greater", reduce="mean") == "HOLDS"
@@ -183,7 +183,7 @@ def test_several_records_for_one_seed_are_named_not_averaged():
 
 def test_reduce_drops_a_seed_that_lacks_a_record():
     table = rows(run("rot", [80.0, 80.1, 80.2], alpha=0.1), run("rot", [82.0, 82.1], alpha=0.9), KL)
-    assert judging.judge(table, claim("greater", reduce="mean")).seeds == (2, 2)
+    assert judging.judge_claim(table, claim("greater", reduce="mean")).seeds == (2, 2)
 
 
 def test_a_side_may_be_a_difference():
@@ -195,7 +195,7 @@ def test_a_side_may_be_a_difference():
     ]
     side = {"plot": True, "minus": {"plot": False}}
     options = {"left": {"bag_size": 64, **side}, "right": {"bag_size": 16, **side}}
-    v = judging.judge(rows(*gains), claim("greater", **options))
+    v = judging.judge_claim(rows(*gains), claim("greater", **options))
     assert v.verdict == "HOLDS"
     assert v.estimate == pytest.approx(8.0, abs=0.1)
 
@@ -223,7 +223,7 @@ def test_deterministic_is_judged_from_one_record():
 
 def test_requires_declares_a_claim_not_judgeable():
     needs = {"where": {"method": "kl"}, "threshold": 80, "requires": {"network": "resnet18"}}
-    v = judging.judge(rows(KL, network="patch_features"), claim("at_least", **needs))
+    v = judging.judge_claim(rows(KL, network="patch_features"), claim("at_least", **needs))
     assert v.verdict == "NOT COMPARABLE"
     assert v.why == "needs network resnet18; these records have network patch_features"
     assert verdict(rows(KL, network="resnet18"), "at_least", **needs) == "HOLDS"
@@ -250,7 +250,7 @@ def test_same_shape_by_distance_of_scaled_curves():
     options = {"along": "bag_size", "margin": 0.15, **sides}
     one, alike, other = [90, 80, 50, 15], [71, 62, 36, 5], [71, 30, 10, 2]
     table = rows(*curve("kl", one, "a"), *curve("kl", alike, "b"))
-    v = judging.judge(table, claim("same_shape", **options))
+    v = judging.judge_claim(table, claim("same_shape", **options))
     assert (v.verdict, v.cells) == ("HOLDS", 3)
     assert verdict(rows(*curve("kl", one, "a"), *curve("kl", other, "b")), "same_shape", **options) == "CONTRADICTED"
 
@@ -260,19 +260,21 @@ def test_same_shape_by_kendall_needs_points_enough_to_tell_from_chance():
     long = rows(*curve("kl", [90, 80, 50, 15], "a"), *curve("kl", [70, 60, 30, 5], "b"))
     assert verdict(long, "same_shape", **options) == "HOLDS"
     short = long[long["bag_size"] < 64]
-    v = judging.judge(short, claim("same_shape", **options))
+    v = judging.judge_claim(short, claim("same_shape", **options))
     assert v.verdict == "INCONCLUSIVE"
     assert "too few points" in v.why
 
 
 def test_estimate_is_wider_of_student_and_bootstrap():
-    v = judging.judge(rows(KL, ROT), claim("greater"))
+    v = judging.judge_claim(rows(KL, ROT), claim("greater"))
     assert v.estimate == pytest.approx(2.0)
     assert v.low < 1.9 and v.high > 2.2
 
 
 def test_verdicts_repeat_exactly():
-    assert judging.judge(rows(KL, SAME), claim("greater")) == judging.judge(rows(KL, SAME), claim("greater"))
+    assert judging.judge_claim(rows(KL, SAME), claim("greater")) == judging.judge_claim(
+        rows(KL, SAME), claim("greater")
+    )
 
 
 def test_selectors():
@@ -318,23 +320,23 @@ def write(path, **changes):
 def test_claims_yaml_refused(tmp_path, changes, message):
     path = write(tmp_path / "claims.yaml", **changes)
     with pytest.raises(InputError) as error:
-        claims.read(path)
+        claims.read_claims(path)
     assert str(path) in str(error.value)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_claims_yaml_read(tmp_path):
-    assert claims.read(write(tmp_path / "claims.yaml"))[0].left == {"method": "kl"}
+    assert claims.read_claims(write(tmp_path / "claims.yaml"))[0].left == {"method": "kl"}
     (tmp_path / "claims.yaml").write_text("id: a\n")
     with pytest.raises(InputError, match="must be a list"):
-        claims.read(tmp_path / "claims.yaml")
+        claims.read_claims(tmp_path / "claims.yaml")
     with pytest.raises(InputError, match="no such file"):
-        claims.read(tmp_path / "none.yaml")
+        claims.read_claims(tmp_path / "none.yaml")
 
 
 def test_ids_are_used_once(tmp_path):
     path = write(tmp_path / "claims.yaml")
     path.write_text(path.read_text() * 2)
     with pytest.raises(InputError, match="used twice"):
-        claims.read(path)
+        claims.read_claims(path)

@@ -102,7 +102,7 @@ def fill(house, runs, tier="paper", code="now", bag_size=4):
                 "environment": {"device": "cpu"},
                 "finished": "2026-01-01T00:00:00",
             }
-            store.write(house.results / tier / "made" / "runs", record)
+            store.write_record(house.results / tier / "made" / "runs", record)
 
 
 def change(house, before, after):

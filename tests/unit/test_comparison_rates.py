@@ -21,7 +21,7 @@ def cell_rates(difference, ours, theirs, sd=0.3, seed=0):
     for _ in range(DRAWS):
         paper = rng.normal(80, sd, theirs)
         reported = Reported("t", "r", "c", "accuracy", paper.mean(), paper.std(ddof=1), "std", theirs, 1.0)
-        found[verdicts.judge(rng.normal(80 + difference, sd, ours), reported).verdict] += 1
+        found[verdicts.judge_cell(rng.normal(80 + difference, sd, ours), reported).verdict] += 1
     return {verdict: count / DRAWS for verdict, count in found.items()}
 
 

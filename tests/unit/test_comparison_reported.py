@@ -16,7 +16,7 @@ def write(tmp_path, *lines, header=HEADER):
 
 
 def test_a_full_and_a_bare_row(tmp_path):
-    full, bare = reported.read(
+    full, bare = reported.read_reported(
         write(tmp_path, "t1,dllp,n=16,accuracy,87.69,.54,std,5,0.5,Table 1,oracle", "t1,kl,n=1,accuracy,90,,,,,Sec 4,")
     )
     assert (full.value, full.sd, full.n, full.margin, full.selection) == (87.69, 0.54, 5, 0.5, "oracle")
@@ -46,21 +46,21 @@ def test_a_full_and_a_bare_row(tmp_path):
 def test_refused(tmp_path, row, message):
     path = write(tmp_path, row)
     with pytest.raises(InputError) as error:
-        reported.read(path)
+        reported.read_reported(path)
     assert str(error.value).startswith(f"{path}, line 2")
     assert message in str(error.value)
 
 
 def test_header_duplicates_and_absence(tmp_path):
     with pytest.raises(InputError, match="line 1: the header must be"):
-        reported.read(write(tmp_path, header="table,row"))
+        reported.read_reported(write(tmp_path, header="table,row"))
     with pytest.raises(InputError, match="line 3: the same cell is on line 2"):
-        reported.read(write(tmp_path, *["t,r,c,accuracy,90,,,,,s,"] * 2))
+        reported.read_reported(write(tmp_path, *["t,r,c,accuracy,90,,,,,s,"] * 2))
     with pytest.raises(InputError, match="no such file"):
-        reported.read(tmp_path / "none.csv")
+        reported.read_reported(tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize("path", sorted((repository() / "papers").glob("*/reported.csv")), ids=lambda p: p.parent.name)
 def test_every_paper_s_own(path):
-    reported.read(path)
-    claims.read(path.with_name("claims.yaml"))
+    reported.read_reported(path)
+    claims.read_claims(path.with_name("claims.yaml"))

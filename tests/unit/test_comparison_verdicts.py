@@ -41,18 +41,18 @@ def bound(value=90.0, spread_kind="lower_bound", margin=1.0):
     ],
 )
 def test_verdict(values, reported, expected):
-    assert verdicts.judge(values, reported).verdict == expected
+    assert verdicts.judge_cell(values, reported).verdict == expected
 
 
 def test_small_difference_from_a_bound():
     reported = bound(margin=0.5)
-    assert verdicts.judge([89.62, 89.60, 89.61, 89.59], reported).verdict == "REPRODUCED"
-    assert verdicts.judge([89.45, 89.55, 89.70, 89.40], reported).verdict == "SMALL DIFFERENCE"
+    assert verdicts.judge_cell([89.62, 89.60, 89.61, 89.59], reported).verdict == "REPRODUCED"
+    assert verdicts.judge_cell([89.45, 89.55, 89.70, 89.40], reported).verdict == "SMALL DIFFERENCE"
 
 
 def test_welch_interval_is_scipy_s():
     ours = [80.2, 81.0, 80.4, 79.9]
-    v = verdicts.judge(ours, cell(spread=0.5, n=5))
+    v = verdicts.judge_cell(ours, cell(spread=0.5, n=5))
     theirs = [
         80 + 0.5 * x for x in (-1.2649110640673518, -0.6324555320336759, 0, 0.6324555320336759, 1.2649110640673518)
     ]
@@ -62,9 +62,9 @@ def test_welch_interval_is_scipy_s():
 
 def test_margin_itself_is_not_inside():
     flat = cell(spread=0.0)
-    assert verdicts.judge([81.0] * 3, flat).verdict == "SMALL DIFFERENCE"
-    assert verdicts.judge([80.999] * 3, flat).verdict == "REPRODUCED"
-    assert verdicts.judge([81.001] * 3, flat).verdict == "NOT REPRODUCED"
+    assert verdicts.judge_cell([81.0] * 3, flat).verdict == "SMALL DIFFERENCE"
+    assert verdicts.judge_cell([80.999] * 3, flat).verdict == "REPRODUCED"
+    assert verdicts.judge_cell([81.001] * 3, flat).verdict == "NOT REPRODUCED"
 
 
 def test_zero_variance_on_one_side_leaves_the_other_s_degrees_of_freedom():
@@ -82,20 +82,20 @@ def test_spreads_become_standard_deviations():
 
 
 def test_reasons_are_in_words():
-    v = verdicts.judge([80.0, 80.2], cell(spread=None, spread_kind="none", n=None), ["tier quick"])
+    v = verdicts.judge_cell([80.0, 80.2], cell(spread=None, spread_kind="none", n=None), ["tier quick"])
     assert v.why == "tier quick; the paper's n and spread are unknown"
     assert v.difference == pytest.approx(0.1)
-    assert verdicts.judge([80.0, 80.2], cell(spread=None, spread_kind="none", n=1)).why.startswith(
+    assert verdicts.judge_cell([80.0, 80.2], cell(spread=None, spread_kind="none", n=1)).why.startswith(
         "the paper reports one"
     )
-    assert "2 runs failed" in verdicts.judge([math.nan] * 2, cell()).why
-    assert verdicts.judge([80.0, 80.1, math.nan], cell(spread=0.1)).why.endswith("1 seed failed")
-    assert verdicts.judge([80.0, math.nan], cell()).n == 1
+    assert "2 runs failed" in verdicts.judge_cell([math.nan] * 2, cell()).why
+    assert verdicts.judge_cell([80.0, 80.1, math.nan], cell(spread=0.1)).why.endswith("1 seed failed")
+    assert verdicts.judge_cell([80.0, math.nan], cell()).n == 1
 
 
 def test_obstacles_hide_no_missing_run():
-    assert verdicts.judge([], cell(), ["tier quick"]).verdict == "NOT RUN"
-    assert verdicts.judge([math.nan], cell(), ["tier quick"]).verdict == "FAILED"
+    assert verdicts.judge_cell([], cell(), ["tier quick"]).verdict == "NOT RUN"
+    assert verdicts.judge_cell([math.nan], cell(), ["tier quick"]).verdict == "FAILED"
 
 
 def test_more_seeds_is_the_stated_formula():
@@ -111,11 +111,11 @@ def test_more_seeds_is_the_stated_formula():
 
 def test_more_seeds_when_ours_cannot_help():
     assert stats.more_seeds(0.5, 1.0, 0.5, 3, 2.0, 3) is None
-    assert "no number of our seeds" in verdicts.judge([80.0, 80.5, 81.0], cell(spread=2.0, n=3)).why
+    assert "no number of our seeds" in verdicts.judge_cell([80.0, 80.5, 81.0], cell(spread=2.0, n=3)).why
 
 
 def test_one_seed_says_how_many():
-    v = verdicts.judge([80.1], cell(spread=0.3))
+    v = verdicts.judge_cell([80.1], cell(spread=0.3))
     assert v.more and f"about {v.more} more seed" in v.why
     assert math.isnan(v.sd)
-    assert verdicts.judge([90.5], bound()).more == 1
+    assert verdicts.judge_cell([90.5], bound()).more == 1

@@ -56,7 +56,7 @@ def made(tmp_path_factory):
     runs = root / "smoke/ece/runs"
     for run in SMOKE:
         if not run.id.startswith(MISSING):
-            store.write(runs, record(run))
+            store.write_record(runs, record(run))
     store.write_index(runs, [run.id for run in SMOKE])
     make.make_tables("ece", "smoke", root)
     make.make_figures("ece", "smoke", root)
@@ -128,7 +128,7 @@ def test_cells_are_those_the_paper_reports():
     rows = evidence_of(plan("ece", "quick")).rows(metrics)
     names = ["table", "row", "column", "metric"]
     found = set(tables.cells(rows)[names].itertuples(index=False, name=None))
-    asked = {(c.table, c.row, c.column, c.metric) for c in reported.read(Path("papers/ece/reported.csv"))}
+    asked = {(c.table, c.row, c.column, c.metric) for c in reported.read_reported(Path("papers/ece/reported.csv"))}
     assert asked <= found
 
 
@@ -171,7 +171,7 @@ def test_a_new_loss_has_its_rows_and_its_lines(tmp_path, monkeypatch):
     for module in (evidences, make):
         monkeypatch.setattr(module, "plan", lambda *_: [*SMOKE, *new])
     for run in (*SMOKE, *new):
-        store.write(tmp_path / "smoke/ece/runs", record(run))
+        store.write_record(tmp_path / "smoke/ece/runs", record(run))
     make.make_tables("ece", "smoke", tmp_path)
     make.make_figures("ece", "smoke", tmp_path)
     folder = tmp_path / "smoke/ece"

@@ -107,7 +107,7 @@ def results(tmp_path_factory):
             more = {"cost": task_timing.e_step(16, 0, torch.device("cpu"))}
         else:
             more = {"posterior_error": 3e-16}
-        store.write(root / "smoke/mle_llp/runs", record(run, **more))
+        store.write_record(root / "smoke/mle_llp/runs", record(run, **more))
     make_tables("mle_llp", "smoke", root)
     make_figures("mle_llp", "smoke", root)
     return root / "smoke/mle_llp"
@@ -247,7 +247,7 @@ class TestTables:
         """Table 1 is the only table of numbers; a cell by another name would stay NOT RUN for ever."""
         runs = [run for run in plan("mle_llp", "paper") if run.spec.task == "durations"]
         for run in runs:
-            store.write(tmp_path / "paper/mle_llp/runs", record(run, cost=EPOCHS))
+            store.write_record(tmp_path / "paper/mle_llp/runs", record(run, cost=EPOCHS))
         cells = tables.cells(gather("mle_llp", "paper", tmp_path).found)
         cells = cells[cells.metric == "epoch_s"]
         names = ["table", "row", "column", "metric", "selection"]
@@ -286,7 +286,7 @@ class TestTables:
         for module in ("evidence", "make"):
             monkeypatch.setattr(f"shared.tables.{module}.plan", lambda *_: [*SMOKE, *new])
         for run in [*old, *new]:
-            store.write(tmp_path / "smoke/mle_llp/runs", record(run, epochs_to_99=2, unrest=0.5))
+            store.write_record(tmp_path / "smoke/mle_llp/runs", record(run, epochs_to_99=2, unrest=0.5))
         folder = make_tables("mle_llp", "smoke", tmp_path)
         make_figures("mle_llp", "smoke", tmp_path)
         for table in ("fig1", "fig3", "size", "convergence"):

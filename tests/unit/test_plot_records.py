@@ -39,7 +39,7 @@ def record(run):
 
 def write(root, runs):
     for run in runs:
-        store.write(root / "smoke/plot/runs", record(run))
+        store.write_record(root / "smoke/plot/runs", record(run))
     make_tables("plot", "smoke", root)
     return root / "smoke/plot"
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from shared.config import ConfigError
-from shared.records import OldRecord, read, read_index, record_path, store, write
+from shared.records import OldRecord, read_index, read_records, record_path, store, write_record
 
 
 def record(run_id="toy/moons/kl/seed0", accuracy=50.0, **more):
@@ -32,16 +32,16 @@ def everything(folder):
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
-    path = write(tmp_path, record())
+    path = write_record(tmp_path, record())
     assert path == record_path(tmp_path, "toy/moons/kl/seed0") == tmp_path / "moons/kl/seed0.json"
-    assert store.load(path) == {"schema": store.SCHEMA, **record()}
+    assert store.load_record(path) == {"schema": store.SCHEMA, **record()}
     assert list(everything(tmp_path)) == ["moons/kl/seed0.json"]
 
 
 def test_equal_results_give_equal_bytes_whatever_was_there(tmp_path):
-    first = write(tmp_path, record()).read_bytes()
-    write(tmp_path, record(accuracy=10.0))
-    assert write(tmp_path, record()).read_bytes() == first
+    first = write_record(tmp_path, record()).read_bytes()
+    write_record(tmp_path, record(accuracy=10.0))
+    assert write_record(tmp_path, record()).read_bytes() == first
 
 
 def test_ids_that_differ_after_a_dot_have_different_files(tmp_path):
@@ -56,17 +56,17 @@ def test_ids_that_differ_after_a_dot_have_different_files(tmp_path):
     ids=["nan", "inf", "object"],
 )
 def test_what_json_cannot_hold_is_refused_and_the_record_before_it_stays(tmp_path, value, error):
-    write(tmp_path, record())
+    write_record(tmp_path, record())
     before = everything(tmp_path)
     with pytest.raises(error):
-        write(tmp_path, record(curves={"loss": [1.0, value]}))
+        write_record(tmp_path, record(curves={"loss": [1.0, value]}))
     assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("existing", [True, False], ids=["over a record", "new"])
 def test_a_write_that_fails_at_the_end_leaves_nothing_behind(tmp_path, monkeypatch, existing):
     if existing:
-        write(tmp_path, record())
+        write_record(tmp_path, record())
     before = everything(tmp_path)
 
     def full(*args):
@@ -74,12 +74,12 @@ def test_a_write_that_fails_at_the_end_leaves_nothing_behind(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        write(tmp_path, record(accuracy=99.0))
+        write_record(tmp_path, record(accuracy=99.0))
     assert everything(tmp_path) == before
 
 
 def test_the_old_record_is_there_until_the_new_one_is_whole(tmp_path, monkeypatch):
-    path = write(tmp_path, record())
+    path = write_record(tmp_path, record())
     old, replace, seen = path.read_bytes(), os.replace, []
 
     def watch(source, target):
@@ -87,8 +87,8 @@ def test_the_old_record_is_there_until_the_new_one_is_whole(tmp_path, monkeypatc
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watch)
-    write(tmp_path, record(accuracy=99.0))
-    assert seen == [(True, 99.0)] and store.load(path)["metrics"]["last"]["accuracy"] == 99.0
+    write_record(tmp_path, record(accuracy=99.0))
+    assert seen == [(True, 99.0)] and store.load_record(path)["metrics"]["last"]["accuracy"] == 99.0
 
 
 @pytest.mark.parametrize(
@@ -97,53 +97,53 @@ def test_the_old_record_is_there_until_the_new_one_is_whole(tmp_path, monkeypatc
     ids=["empty", "cut off", "list", "no schema", "later schema", "no number"],
 )
 def test_a_damaged_record_is_named(tmp_path, text):
-    path = write(tmp_path, record())
+    path = write_record(tmp_path, record())
     path.write_text(text)
     with pytest.raises(
         ConfigError, match=r"moons/kl/seed0\.json is not a record.*; delete it and train again"
     ) as error:
-        read(tmp_path)
+        read_records(tmp_path)
     assert not isinstance(error.value, OldRecord)
 
 
 def test_a_record_of_an_earlier_schema_is_told_from_a_damaged_one(tmp_path):
-    path = write(tmp_path, record())
+    path = write_record(tmp_path, record())
     path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
     with pytest.raises(OldRecord, match=r"moons/kl/seed0\.json is not a record of schema 2; delete it and train again"):
-        store.load(path)
+        store.load_record(path)
 
 
 def test_method_and_stand_in_stand_beside_the_spec(tmp_path):
     """Tables group by them; the spec holds nothing that its hash is not of."""
-    text = write(tmp_path, record(stand_in="a small network")).read_text().splitlines()
+    text = write_record(tmp_path, record(stand_in="a small network")).read_text().splitlines()
     assert [line.split(":")[0].strip(' "') for line in text[1:5]] == ["schema", "id", "method", "stand_in"]
     assert set(json.loads(text[5].partition(":")[2].rstrip(","))) == set(record()["spec"])
 
 
 def test_a_folder_without_an_index_gives_all_its_records_sorted(tmp_path):
     for seed in (1, 0):
-        write(tmp_path, record(f"toy/moons/kl/seed{seed}"))
+        write_record(tmp_path, record(f"toy/moons/kl/seed{seed}"))
     assert read_index(tmp_path) is None
-    assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed0", "toy/moons/kl/seed1"]
+    assert [r["id"] for r in read_records(tmp_path)] == ["toy/moons/kl/seed0", "toy/moons/kl/seed1"]
 
 
 def test_with_an_index_only_what_the_plan_asked_for_is_read(tmp_path):
     for seed in (0, 1):
-        write(tmp_path, record(f"toy/moons/kl/seed{seed}"))
+        write_record(tmp_path, record(f"toy/moons/kl/seed{seed}"))
     store.write_index(tmp_path, ["toy/moons/kl/seed1", "toy/moons/kl/seed2"])
-    assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed1"]
+    assert [r["id"] for r in read_records(tmp_path)] == ["toy/moons/kl/seed1"]
 
 
 def test_a_record_made_since_the_index_was_written_is_read(tmp_path):
     """A sweep that was killed or interrupted has records its index does not know of; tables must show them."""
     store.write_index(tmp_path, ["toy/moons/kl/seed0"])
-    write(tmp_path, record())
-    assert [r["id"] for r in read(tmp_path)] == ["toy/moons/kl/seed0"]
+    write_record(tmp_path, record())
+    assert [r["id"] for r in read_records(tmp_path)] == ["toy/moons/kl/seed0"]
 
 
 def test_the_index_says_done_failed_or_missing_and_pins_the_record(tmp_path):
     ids = [f"toy/moons/kl/seed{seed}" for seed in (2, 0, 1)]
-    path = write(tmp_path, record(ids[1]))
+    path = write_record(tmp_path, record(ids[1]))
     store.write_text(record_path(tmp_path, ids[2]).with_suffix(".log"), "Traceback\n")
     statuses = store.write_index(tmp_path, ids)
     assert statuses == {ids[1]: "done", ids[2]: "failed", ids[0]: "missing"}
@@ -154,7 +154,7 @@ def test_the_index_says_done_failed_or_missing_and_pins_the_record(tmp_path):
 
 def test_the_index_is_the_same_bytes_for_the_same_records_in_any_order(tmp_path):
     ids = [f"toy/moons/kl/seed{seed}" for seed in range(3)]
-    write(tmp_path, record(ids[0]))
+    write_record(tmp_path, record(ids[0]))
     store.write_index(tmp_path, ids)
     before = (tmp_path / store.INDEX).read_bytes()
     store.write_index(tmp_path, reversed(ids))
@@ -171,7 +171,7 @@ def test_the_index_keeps_why_a_run_that_was_not_tried_again_could_not_be_made(tm
     assert why() == ["", "", "", ""]
     assert why(tried={ids[0]: "no, not here", ids[1]: "no", ids[3]: ""}) == ["no, not here", "no", "", ""]
     assert why(tried={ids[1]: ""}) == ["no, not here", "", "", ""]
-    write(tmp_path, record(ids[0]))
+    write_record(tmp_path, record(ids[0]))
     assert why(outdated={ids[0]}, tried={ids[0]: "still not"}) == ["still not", "", "", ""]
     assert why() == ["", "", "", ""]
     store.write_text(record_path(tmp_path, ids[1]).with_suffix(".log"), "Traceback\n")

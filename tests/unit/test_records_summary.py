@@ -23,7 +23,7 @@ def done(folder, run, accuracy, spec=None):
         "environment": {"device": "cpu"},
         "finished": "2026-01-01T00:00:00+00:00",
     }
-    store.write(folder, record)
+    store.write_record(folder, record)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from shared.config import ConfigError, Run, Tier, plan
 from shared.config.spec import Section, Sections, Spec
-from shared.records import read, read_index, store
+from shared.records import read_index, read_records, store
 from shared.runs import status, sweep, workers
 from shared.runs.workers import Pool
 from tests.conftest import a_run, write_record
@@ -50,7 +50,7 @@ def test_a_record_of_an_earlier_schema_is_made_again_and_shown_by_nobody(planned
     assert "1 runs, 1 to do" in planned([a_run()], True, dry_run=True)[1][0]
     assert sweep.estimates([a_run(seconds=7.0)], planned.folder) == {a_run().id: 7.0}
     planned([a_run()], only="nothing")
-    assert read_index(planned.folder)[a_run().id]["status"] == "outdated" and read(planned.folder) == []
+    assert read_index(planned.folder)[a_run().id]["status"] == "outdated" and read_records(planned.folder) == []
 
 
 @pytest.mark.parametrize("adopt", [False, True])
@@ -65,7 +65,7 @@ def test_a_record_that_answers_another_spec_is_not_shown_as_the_planned_run(plan
     write_record(planned.folder, a_run())
     planned([a_run(rate=2)], only="nothing")
     assert read_index(planned.folder)[a_run().id]["status"] != "done"
-    assert read(planned.folder) == []
+    assert read_records(planned.folder) == []
 
 
 def test_a_damaged_record_stops_the_sweep_with_its_name(planned):
@@ -153,9 +153,9 @@ def test_the_outlook_leaves_out_what_lacked_its_dataset_the_last_time(tiny):
 def test_records_that_came_with_the_repository_are_told_from_those_made_here(tiny, tmp_path):
     assert tiny().records() == "Records: 0 made here."
     paths = [write_record(tiny.folder, run) for run in tiny.runs[:2]]
-    day = store.load(paths[0])["finished"][:10]
+    day = store.load_record(paths[0])["finished"][:10]
     assert tiny().records() == f"Records: 2 reused, made {day} from unknown (2); 0 made here."
-    workers._note(tmp_path / sweep.CHECKPOINTS / "tiny" / "toy", store.load(paths[0]))
+    workers._note(tmp_path / sweep.CHECKPOINTS / "tiny" / "toy", store.load_record(paths[0]))
     assert tiny().records() == f"Records: 1 reused, made {day} from unknown (1); 1 made here."
     write_record(tiny.folder, tiny.runs[1], code="old")
     assert tiny().records() == "Records: 1 made here." and tiny().todo == 2

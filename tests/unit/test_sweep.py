@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from shared.config import find, plan, repository
-from shared.records import read, read_index, record_path, store
+from shared.records import read_index, read_records, record_path, store
 from shared.runs import sweep
 
 # A paper whose runs need no torch: what each does is its `loss`.
@@ -164,7 +164,7 @@ def test_a_run_that_fails_costs_itself_only(troubled):
     assert status == 1 and "6 runs, 6 to do, 2 at once on cpu" in said
     expected = {f"{name}/seed0": "failed" for name in FAILING} | {f"fine/seed{i}": "done" for i in range(3)}
     assert troubled.statuses() == expected
-    assert [r["metrics"]["last"]["accuracy"] for r in read(troubled.folder)] == [0.0, 10.0, 20.0]
+    assert [r["metrics"]["last"]["accuracy"] for r in read_records(troubled.folder)] == [0.0, 10.0, 20.0]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_dry_run_lists_what_would_run_with_estimates_and_exits_well(troubled):
 
 
 def test_a_record_holds_what_was_asked_and_what_it_took(troubled):
-    record = store.load(troubled.path("toy/none/fine/seed2"))
+    record = store.load_record(troubled.path("toy/none/fine/seed2"))
     assert record["spec"] == {"loss": "fine", "seed": 2}
     (run,) = (run for run in plan("toy", "tiny", troubled.root) if run.id == record["id"])
     assert record["spec_hash"] == run.spec_hash and (record["method"], record["stand_in"]) == ("fine", "")
@@ -227,7 +227,7 @@ def test_out_of_time_a_run_waits_at_its_checkpoint_and_goes_on_in_the_next_call(
     saved = json.loads(toy.checkpoints[0].read_text())["steps"]
     status, said = toy.sweep()
     assert status == 0 and toy.statuses() == {"long/seed0": "done", "long/seed1": "done"}
-    last = [record["metrics"]["last"] for record in read(toy.folder)]
+    last = [record["metrics"]["last"] for record in read_records(toy.folder)]
     assert last == [{"accuracy": 12.0, "resumed": saved}, {"accuracy": 22.0, "resumed": 0}]
     assert not toy.checkpoints
 
@@ -236,7 +236,7 @@ def test_out_of_time_a_run_waits_at_its_checkpoint_and_goes_on_in_the_next_call(
     status, said = toy.sweep()
     assert status == 0 and "1 runs, 0 to do" in said
     assert re.search(r"1 records are not in the plan and left out of tables, e\.g\. \S*long/seed1\.json", said)
-    assert [record["id"] for record in read(toy.folder)] == ["toy/none/long/seed0"]
+    assert [record["id"] for record in read_records(toy.folder)] == ["toy/none/long/seed0"]
 
 
 def test_a_run_that_lacks_its_data_is_neither_a_record_nor_a_failure(toy):
@@ -309,7 +309,7 @@ def test_a_killed_and_resumed_run_ends_in_the_very_numbers_of_one_that_was_not(k
     (steps,) = (killed.root / ".work").rglob("*.steps")
     steps = [float(line) for line in steps.read_text().split()]
     assert steps == sorted(steps) and steps[-1] == 1, "it began again"
-    (record,) = read(killed.folder)
+    (record,) = read_records(killed.folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     spec = find("rot", "smoke", "digits/rot/bag16/seed1").spec.but(epochs=2)

@@ -60,16 +60,16 @@ def changed(at, value, record=RECORD):
     ],
 )
 def test_a_difference_says_where_and_by_how_much(at, value, said):
-    assert verify.worst(verify.compare(RECORD, changed(at, value))) == said
+    assert verify.worst(verify.differing(RECORD, changed(at, value))) == said
 
 
 @pytest.mark.parametrize("part", ["cost", "code", "environment", "finished"])
 def test_durations_environment_and_provenance_are_apart(part):
-    assert verify.compare(RECORD, changed((part,), {"other": 1})) == []
+    assert verify.differing(RECORD, changed((part,), {"other": 1})) == []
 
 
 def test_the_smallest_difference_is_one():
-    assert verify.compare(RECORD, changed(("metrics", "last", "accuracy"), 45.5 + 2**-46))
+    assert verify.differing(RECORD, changed(("metrics", "last", "accuracy"), 45.5 + 2**-46))
 
 
 class ToyPool:
@@ -113,7 +113,7 @@ class ToyPool:
             now["environment"] = {"torch": "2.13", "device": "cpu"}
         if run.spec.loss == "other data":
             now["data"] = {"digits": "e"}
-        store.write(self.folder, now)
+        store.write_record(self.folder, now)
         return [Event("done", run.id, "fine", 1.0)]
 
 
@@ -148,7 +148,7 @@ def house(tmp_path, monkeypatch):
     def call(planned, records, *options):
         monkeypatch.setattr(verify, "plan", lambda paper, tier: list(planned))
         for record in records:
-            store.write(call.committed, record)
+            store.write_record(call.committed, record)
         call.before = {path: path.read_bytes() for path in call.committed.rglob("*.json")}
         return verify.main(["--tier", "tiny", *options])
 
@@ -201,7 +201,7 @@ def test_a_record_of_other_code_is_compared_all_the_same_and_it_is_said(house, c
 
 def test_a_record_of_another_schema_is_outdated(house, capsys):
     run = toy("fine")
-    path = store.write(house.committed, trained(run))
+    path = store.write_record(house.committed, trained(run))
     path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
     assert house([run], []) == 1
     assert "outdated toy/none/fine/seed0  the record is of an older schema" in capsys.readouterr().out
@@ -223,7 +223,7 @@ def test_a_rerun_takes_no_checkpoint_and_no_shared_stage_of_a_sweep(house, tmp_p
     assert folder == out / "toy" / "runs" and out in work.parents
     stage = checkpoint.common("teachers", {"epochs": 1}, {"checkpoint": work / "toy/a/seed0.pt", "key": "s-c"})
     assert out in stage.parents
-    assert store.load(store.record_path(folder, toy("fine").id))["metrics"] and out.exists()
+    assert store.load_record(store.record_path(folder, toy("fine").id))["metrics"] and out.exists()
 
 
 @pytest.mark.parametrize("there", ["file", "folder/file"])
@@ -257,7 +257,7 @@ def test_what_compares_nothing_is_no_success(house, capsys, options, says):
 
 
 def test_a_damaged_record_is_named(house, capsys):
-    store.write(house.committed, trained(toy("fine"))).write_text("{")
+    store.write_record(house.committed, trained(toy("fine"))).write_text("{")
     assert house([toy("fine")], []) == 2
     assert re.search(r"seed0\.json is not a record", capsys.readouterr().err)
 
@@ -331,7 +331,7 @@ def test_a_run_of_a_paper_comes_out_the_same_in_workers_of_its_own(data_root, tm
     path = store.record_path(folder, run_id)
     record = json.loads(path.read_text())
     record["curves"]["train_loss"][1] += 1e-9
-    store.write(folder, record)
+    store.write_record(folder, record)
     assert verify.main([*options, "--out", str(tmp_path / "again")]) == 1
     assert "curves.train_loss[1]: " in capsys.readouterr().out
 

@@ -52,7 +52,7 @@ def made(tmp_path_factory):
     runs = root / "smoke/vp_dsd/runs"
     for run in SMOKE:
         if not run.id.startswith(MISSING):
-            store.write(runs, record(run))
+            store.write_record(runs, record(run))
     store.write_index(runs, [run.id for run in SMOKE])
     make_tables("vp_dsd", "smoke", root)
     return root / "smoke/vp_dsd"
@@ -97,7 +97,7 @@ def test_cells_are_those_the_paper_reports(made):
     rows = gather("vp_dsd", "smoke", made.parents[1]).rows(tables.METRICS)
     names = ["table", "row", "column", "metric"]
     found = set(tables.cells(rows)[names].itertuples(index=False, name=None))
-    asked = reported.read(repository() / "papers/vp_dsd/reported.csv")
+    asked = reported.read_reported(repository() / "papers/vp_dsd/reported.csv")
     asked = {(c.table, c.row, c.column, c.metric) for c in asked}
     there = {cell for cell in asked if cell[0] in ("table1", "entropy", "synthetic")}
     assert there <= found
