@@ -91,7 +91,7 @@ def _output(name: str, entry: Any, at: str, more: tuple[str, ...]) -> Output:
 BEGIN, END = "<!-- made from outputs.yaml by `python -m shared.config.outputs` -->", "<!-- end -->"
 
 
-def listing(paper: str, root: Path | None = None) -> str:
+def outputs_table(paper: str, root: Path | None = None) -> str:
     """Return the part of a paper's README that lists its tables and figures, between two marks."""
     made = read_outputs(paper, root)
     rows = [f"| `{figure.name}.svg` | {figure.title} | {', '.join(figure.drawn_from)} |" for figure in made.figures]
@@ -104,7 +104,7 @@ def with_listing(text: str, paper: str, root: Path | None = None) -> str:
     """Return a README's text with the part between the marks made anew; without marks, as it is."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
-    return f"{before}{listing(paper, root)}{after}" if begin and end else text
+    return f"{before}{outputs_table(paper, root)}{after}" if begin and end else text
 
 
 if __name__ == "__main__":
