@@ -1,11 +1,14 @@
 """What tests of several rooms share: small datasets, generated once in a temporary folder; a paper with conditions."""
 
+import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads than cores only wait for each other
 
 GENERATED = ("digits", "two_moons", "simulated_images")
 TOY_CONFIG = """\
