@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads than cores only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads only wait
 
 GENERATED = ("digits", "two_moons", "simulated_images")
 TOY_CONFIG = """\

@@ -195,7 +195,7 @@ def rerun(
         for state, reasons in (("outdated", found.outdated), ("missing", missing)):
             states[state] += len(reasons)
             for run_id, why in reasons.items():
-                say(f"{state:9}{run_id}  {why}")
+                say(f"{state:10}{run_id}  {why}")
         if records:
             states.update(_again(found, records, tier.tier, hand, progress, out, say))
     if not sum(states[state] for state in (*WRONG, "same")):
@@ -223,7 +223,7 @@ def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progres
     def ended(event: Event) -> str:
         state, text = _outcome(event, records, folder, apart)
         states[state] += 1
-        return f"{state:9}{event.run_id}  {text}"
+        return f"{state:10}{event.run_id}  {text}"
 
     work = out / CHECKPOINTS / tier / found.paper
     with Pool(found.paper, hand, code, folder, work, None) as pool:

@@ -163,8 +163,8 @@ def test_all_same(house, capsys):
     assert house(runs, map(trained, runs)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "tier tiny: 3 of 3 records to train again, 2 at once on cpu, about 7 s"
-    assert lines[1] == "[1/3] same     toy/none/fine/seed0  1.0 s  ~1 s left"
-    assert lines[-1] == "3 same, 0 differs, 0 failed, 0 outdated, 0 missing" and len(lines) == 5
+    assert lines[1] == "[1/3] same      toy/none/fine/seed0  1.0 s  ~1 s left"
+    assert lines[-1] == "3 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 0 missing" and len(lines) == 5
     assert not house.temporary.exists()
 
 
@@ -176,16 +176,16 @@ def test_every_state_is_said_and_counted(house, capsys):
     assert house(runs, [*records, trained(edited)]) == 1
     said = capsys.readouterr().out
     for line in (
-        "same     toy/none/fine/seed0  1.0 s",
-        "differs  toy/none/moved/seed0  1 values; metrics.last.accuracy: 1.0 recorded, 2.0 now (by 1)",
-        "differs  toy/none/other_data/seed0  1 values; data.digits: 'd' recorded, 'e' now",
-        "failed   toy/none/raises/seed0  trains no more, see x.log",
-        "missing  toy/none/lacks/seed0  no photos",
-        "missing  toy/none/new/seed0  there is no record: no photos",
-        "outdated toy/none/edited/seed0  the plan has another spec: rate: 2 recorded, (absent) now",
+        "same      toy/none/fine/seed0  1.0 s",
+        "elsewhere toy/none/moved/seed0  1 values; metrics.last.accuracy: 1.0 recorded, 2.0 now (by 1)",
+        "differs   toy/none/other_data/seed0  1 values; data.digits: 'd' recorded, 'e' now",
+        "failed    toy/none/raises/seed0  trains no more, see x.log",
+        "missing   toy/none/lacks/seed0  no photos",
+        "missing   toy/none/new/seed0  there is no record: no photos",
+        "outdated  toy/none/edited/seed0  the plan has another spec: rate: 2 recorded, (absent) now",
         "toy: 1 runs had other data: digits: 'd' recorded, 'e' now",
         "toy: 1 runs had other environment: torch: '2.12' recorded, '2.13' now",
-        "1 same, 2 differs, 1 failed, 1 outdated, 2 missing",
+        "1 same, 1 differs, 1 elsewhere, 1 failed, 1 outdated, 2 missing",
     ):
         assert line in said
     assert f"what was trained now is in {house.temporary}" in said and house.temporary.exists()
@@ -204,7 +204,7 @@ def test_a_record_of_another_schema_is_outdated(house, capsys):
     path = store.write_record(house.committed, trained(run))
     path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
     assert house([run], []) == 1
-    assert "outdated toy/none/fine/seed0  the record is of an older schema" in capsys.readouterr().out
+    assert "outdated  toy/none/fine/seed0  the record is of an older schema" in capsys.readouterr().out
 
 
 def test_a_spec_that_was_edited_in_the_record_differs(house, capsys):
@@ -246,7 +246,7 @@ def test_an_interrupt_says_so_and_leaves_nothing(house, capsys):
     ("options", "says"),
     [
         (["--only", "nothing"], "no run of toy at tier tiny matches 'nothing'"),
-        (["--only", "lacks"], "nothing was compared: 0 same, 0 differs, 0 failed, 0 outdated, 1 missing"),
+        (["--only", "lacks"], "nothing was compared: 0 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 1 missing"),
         (["rott"], "there is no paper 'rott'; did you mean 'rot'?"),
     ],
 )
@@ -314,7 +314,7 @@ class TestSample:
         assert house(runs, records, "--sample", "1") == 1
         said = capsys.readouterr().out
         assert "1 of 3 records to train again" in said
-        assert said.splitlines()[-1] == "1 same, 0 differs, 0 failed, 1 outdated, 0 missing"
+        assert said.splitlines()[-1] == "1 same, 0 differs, 0 elsewhere, 0 failed, 1 outdated, 0 missing"
 
 
 @pytest.mark.slow
@@ -339,3 +339,13 @@ def test_a_run_of_a_paper_comes_out_the_same_in_workers_of_its_own(data_root, tm
 def test_the_errors_of_a_paper_without_the_tier_are_kept():
     with pytest.raises(ConfigError, match="has no tier 'tnbc-cpu'"):
         verify.look("rot", "tnbc-cpu")
+
+
+def test_a_difference_from_another_machine_can_be_allowed(house, capsys):
+    """Vectorised sums end in other digits on another CPU, and training amplifies them: no fault of the record."""
+    run = toy("moved")
+    assert house([run], [trained(run)]) == 1
+    assert house([run], [], "--allow-elsewhere") == 0
+    assert "0 same, 0 differs, 1 elsewhere" in capsys.readouterr().out
+    other = toy("other data")
+    assert house([other], [trained(other)], "--allow-elsewhere") == 1
