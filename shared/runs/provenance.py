@@ -12,6 +12,7 @@ from pathlib import Path
 
 from shared.config.files import repository
 
+NUMBERS = {"family": "cpu family", "model": "model", "stepping": "stepping"}  # of /proc/cpuinfo
 PACKAGES = ("torch", "numpy", "scipy", "POT", "numba")
 
 
@@ -50,18 +51,24 @@ def environment() -> dict:
 
 
 def processor() -> str:
-    """Return the model of the CPU, or the kind of machine where the system does not say."""
+    """Return the model of the CPU with its numbers, or the kind of machine where the system does not say.
+
+    Virtual machines call many models by one name; what vectorised code runs on is told apart by the numbers.
+    """
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    found = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", info.read_text().split("\n\n")[0], re.M)) if info.exists() else {}
+    if "model name" not in found:
+        return platform.processor() or platform.machine()
+    numbers = [f"{name} {found[key]}" for name, key in NUMBERS.items() if key in found]
+    return ", ".join([found["model name"].strip(), *numbers])
 
 
 def numerics() -> dict:
-    """Return what decides on the last digits beside versions: threads, and whether matrix products use TF32.
+    """Return what decides on the last digits beside versions: vector instructions, threads, and use of TF32."""
+    import torch
 
-    A process that has not imported torch computed nothing with it, and need not wait for it now.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return {}
-    return {"threads": torch.get_num_threads(), "tf32": bool(torch.backends.cuda.matmul.allow_tf32)}
+    return {
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+    }

@@ -31,7 +31,17 @@ ELSEWHERE = "elsewhere"  # differs, and was recorded on another machine
 PARTS = ("spec", "spec_hash", "bags", "data", "metrics", "curves")
 STATES = ("same", "differs", ELSEWHERE, "failed", "outdated", "missing")
 WRONG = ("differs", ELSEWHERE, "failed", "outdated")
-MACHINE = ("cpu", "machine", "torch", "numpy", "scipy", "numba", "threads", "device")  # what last digits depend on
+MACHINE = (
+    "cpu",
+    "capability",
+    "machine",
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "threads",
+    "device",
+)  # what last digits depend on
 STARTUP = 4.0  # seconds a paper's workers need to import torch
 ABSENT = "(absent)"
 
