@@ -21,7 +21,7 @@ class About:
     ----------
     name : of its module.
     measures : what it measures, in a line.
-    seconds : how long it takes on two CPU cores, as measured.
+    seconds : how long it takes on two CPU cores: the sum of the times in its committed table, and what is around them.
     """
 
     name: str

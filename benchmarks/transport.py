@@ -38,7 +38,7 @@ from benchmarks.timing import columns_of, peak_memory, time_interleaved
 from shared.training import prepare_device
 from shared.transport import Transport, exact, sinkhorn, unbalanced_sinkhorn
 
-ABOUT = About("transport", "solvers of shared.transport against loops of POT, with certificates and a stress test", 150)
+ABOUT = About("transport", "solvers of shared.transport against loops of POT, with certificates and a stress test", 110)
 SIZES = [(64, 16, 10), (64, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10), (4, 1024, 100)]
 EXACT = {"exact": False, "exact, fractions": True}  # and whether the proportions are fractions
 TAU = 0.5  # alpha = 0.5 at epsilon = 1

@@ -1,1 +1,1 @@
-"""One subpackage per paper; what a paper invents lives in its folder."""
+"""Each paper has one subpackage; what a paper invents lives in its folder."""

@@ -1,6 +1,7 @@
 """What tests of several rooms share: small datasets, generated once in a temporary folder; a paper with conditions."""
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,14 @@ def method(spec):
 def path(spec, method):
     return f"random/{method}" if spec.task == "check" else f"{spec.dataset}/{method}"
 """
+
+
+@pytest.fixture(autouse=True)
+def broken_pipes():
+    """A command line that lets `| head` end it by a signal must not end the tests that follow in the same process."""
+    before = signal.getsignal(signal.SIGPIPE)
+    yield
+    signal.signal(signal.SIGPIPE, before)
 
 
 @pytest.fixture(scope="session")

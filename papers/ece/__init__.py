@@ -1,1 +1,1 @@
-"""Sparse-shot learning with exclusive cross-entropy (Panteli et al. 2021)."""
+"""Learn from sparse shots with exclusive cross-entropy (Panteli et al. 2021)."""

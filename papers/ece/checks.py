@@ -1,4 +1,4 @@
-"""Equations 2, 7 and 8 and the schedules, checked in float64 on random predictions; no training."""
+"""Check Equations 2, 7 and 8 and the schedules in float64 on random predictions; no training."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ SCHEDULED = (
 def check(seed: int, positions: int = 40) -> dict[str, float]:
     """Return the largest deviations over random predictions; of `positions` about a third are annotated.
 
+    Returns
+    -------
     identity_value, identity_gradient : of exclusive cross-entropy with threshold 1, all terms kept and no focal weight,
         from torch's cross-entropy under softmax (2 and 4 classes, both heads) and under sigmoids.
     terms : of both faces, over all switches, from plain Python, one position after another.

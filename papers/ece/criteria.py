@@ -1,4 +1,4 @@
-"""The losses that are compared, as one criterion for maps (softmax) and anchors (sigmoid)."""
+"""Put the losses that are compared into one criterion for maps (softmax) and anchors (sigmoid)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOSSES = ("ce", "focal", "huber", "weak", "elr", "ece", "constant")
 
 @dataclass
 class Criterion:
-    """Terms of a loss over annotated and unannotated positions.
+    """Compute the terms of a loss over annotated and unannotated positions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a run learns from and is judged on: images, their split, and the objects it may see."""
+"""Gather what a run learns from and is judged on: images, their split, and the objects it may see."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from shared.training import axis_seed
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Images of one run, at its scale.
+    """Hold the images of one run, at its scale.
 
-    splits : (n,) int64, of each image: 0 train, 1 validation, 2 test. target : (M,) bool, the objects to be found.
+    Attributes
+    ----------
+    splits : (n,) int64, of each image: 0 train, 1 validation, 2 test.
+    target : (M,) bool, the objects to be found.
     annotated : (M,) bool, those of them in training images that the run may see.
     """
 
@@ -39,7 +42,7 @@ class Material:
 
     @property
     def seen(self) -> dict[str, int | str]:
-        """How many objects are annotated, and the hash of which, for a record."""
+        """Return how many objects are annotated, and the hash of which, for a record."""
         return {"annotated": int(self.annotated.sum()), "sha256": hashlib.sha256(self.annotated.tobytes()).hexdigest()}
 
 

@@ -1,4 +1,4 @@
-"""Tables -> Figures 3, 4 and 5 of the paper; outputs.yaml names them."""
+"""Draw Figures 3, 4 and 5 of the paper from tables; outputs.yaml names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exclusive cross-entropy (Panteli et al. 2021, Equations 7 and 8): sparse labels, wherever cross-entropy is used.
+"""Exclusive cross-entropy takes sparse labels, wherever cross-entropy serves (Panteli et al. 2021, Eq. 7 and 8).
 
 It needs torch and nothing else of this repository. Terms are returned unreduced: ``.mean()`` over all of them, kept or
 not, is the reduction of the authors' example.
@@ -190,7 +190,7 @@ def exclusive_binary_cross_entropy(
 
 @dataclass(frozen=True)
 class Annealing:
-    """The threshold of exclusivity, and the share of the background to sample, over training time t in [0, 1).
+    """Set the threshold of exclusivity, and the share of the background to sample, over training time t in [0, 1).
 
     Parameters
     ----------

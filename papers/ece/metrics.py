@@ -1,4 +1,4 @@
-"""What runs are judged by: DICE of masks, scores of detections, thresholds, exclusive recall (Section 4.1).
+"""Judge runs by DICE of masks, scores of detections, thresholds, exclusive recall (Section 4.1).
 
 A detection is right if a one-to-one matching with the wanted objects of its image gives it one: as many pairs within a
 radius between centres, or with an IoU, as can be, the closest such. The paper states neither.
@@ -67,10 +67,14 @@ def tuned_dice(probabilities: Sequence[np.ndarray], true: Sequence[np.ndarray]) 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """F detections in n images, image after image.
+    """Hold F detections in n images, image after image.
 
-    offsets : (n + 1,) int64. centres : (F, 2) float32, row and column. boxes : (F, 4) float32, top, left, bottom,
-    right. scores : (F,) float32, what thresholds are put on.
+    Attributes
+    ----------
+    offsets : (n + 1,) int64.
+    centres : (F, 2) float32, row and column.
+    boxes : (F, 4) float32, top, left, bottom, right.
+    scores : (F,) float32, what thresholds are put on.
     """
 
     offsets: np.ndarray

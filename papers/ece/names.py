@@ -1,4 +1,4 @@
-"""What the methods of this paper are called: ``ece/<dataset>/<task>/<method>/f<percent>/seed<s>``.
+"""Name the methods of this paper: ``ece/<dataset>/<task>/<method>/f<percent>/seed<s>``.
 
 f30 sees 30 % of the annotations; of a real set with a target class, the task is called after it.
 """

@@ -1,4 +1,4 @@
-"""A set at the scale of a run: reduced by a whole factor, discs for objects known by their centres alone."""
+"""Bring a set to the scale of a run: reduced by a whole factor, discs for objects known by their centres alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images train, validate and test, and nested subsets of annotations (paper, Section 4).
+"""Choose which images train, validate and test, and nested subsets of annotations (paper, Section 4).
 
 Every smaller subset lies in every larger one, for an object enters at its own fraction: the subset of the fraction f
 is all objects with entry <= f. In an image with n objects the entries are (rank + u) / n in a seeded order, so f keeps
@@ -76,7 +76,8 @@ def entry(offsets: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
 
     Parameters
     ----------
-    offsets : (n + 1,) int64, as of `Localised`. wanted : (M,) bool, the objects to be dealt with.
+    offsets : (n + 1,) int64, as of `Localised`.
+    wanted : (M,) bool, the objects to be dealt with.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def read_subset(path: Path, data: Localised) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the entries of a set's training objects; returns the exit status."""
+    """Write the entries of a set's training objects; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m papers.ece.subsets",
         description="The training objects of a set, each with the smallest fraction at which it is annotated.",

@@ -1,4 +1,4 @@
-"""Records -> Tables 1 to 3 and the numbers of Figures 3 to 5, by fraction of annotations; outputs.yaml names them."""
+"""Turn records into Tables 1 to 3 and the numbers of Figures 3 to 5, by fraction annotated; outputs.yaml names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection with few annotations (Section 4.4): one run of Tables 1 to 3 and of Figures 3 and 5."""
+"""Detect with few annotations (Section 4.4): one run of Tables 1 to 3 and of Figures 3 and 5."""
 
 from __future__ import annotations
 

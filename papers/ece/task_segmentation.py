@@ -1,4 +1,4 @@
-"""One run of segmentation, from a spec to its numbers (Figure 4, Tables 1 and 2; the README of the authors' code)."""
+"""Take a run of segmentation from spec to numbers (Figure 4, Tables 1 and 2; the README of the authors' code)."""
 
 from __future__ import annotations
 

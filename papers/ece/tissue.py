@@ -1,4 +1,4 @@
-"""Simulated tissue in haematoxylin and eosin: crowded target nuclei among look-alikes, every object known.
+"""Simulate tissue in haematoxylin and eosin: crowded target nuclei among look-alikes, every object known.
 
 Two fields, the density of each stain, are painted and mixed by the law of Beer and Lambert: eosin with low-frequency
 texture and fibres, haematoxylin as soft ellipses with chromatin texture. Slides differ in colour and focus. The paper
@@ -34,14 +34,19 @@ DENSITY = ((1.05, 0.20), (0.60, 0.14))
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a simulated set depends on but its seed; lengths in pixels.
+    """Hold everything a simulated set depends on but its seed; lengths in pixels.
 
-    side : of the square images. train_images, validation_images, test_images : numbers of images, and images_per_slide
-    of each slide; the last slide of a split may have fewer. targets_least, targets_most, others_least, others_most :
-    nuclei an image, uniform between them, both included. radius_least, radius_most : of nuclei, uniform.
+    Parameters
+    ----------
+    side : of the square images.
+    train_images, validation_images, test_images : numbers of images.
+    images_per_slide : images of each slide; the last slide of a split may have fewer.
+    targets_least, targets_most, others_least, others_most : nuclei an image, uniform between them, both included.
+    radius_least, radius_most : of nuclei, uniform.
     likeness : 0 = look-alikes are paler and longer, 1 = they are drawn as targets are.
-    debris : mean number of specks an image (Poisson), objects of no class. stain_spread : standard deviation of the
-    logarithms of a slide's stain densities. blur : mean standard deviation of a slide's Gaussian blur.
+    debris : mean number of specks an image (Poisson), objects of no class.
+    stain_spread : standard deviation of the logarithms of a slide's stain densities.
+    blur : mean standard deviation of a slide's Gaussian blur.
     noise : standard deviation of the camera's noise, of the brightest value.
 
     Raises

@@ -1,4 +1,4 @@
-"""Training a run of the paper: ``python -m papers.ece.train tissue_sim/segmentation/ece-code/f30/seed0 --here``."""
+"""Train a run of the paper: ``python -m papers.ece.train tissue_sim/segmentation/ece-code/f30/seed0 --here``."""
 
 from __future__ import annotations
 

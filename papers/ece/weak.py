@@ -1,4 +1,4 @@
-"""Weak supervision (Section 4.2): train, take confident predictions for annotations, train again from scratch."""
+"""Supervise weakly (Section 4.2): train, take confident predictions for annotations, train again from scratch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random square crops with flips, of images of different sizes and of the boxes in them."""
+"""Draw random square crops with flips, of images of different sizes and of the boxes in them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """A crop of `side` pixels from row `top` and column `left`, then turned over along the axes `flips` of the crop.
+    """A window crops `side` pixels from row `top` and column `left`, then turns the crop over along its axes `flips`.
 
+    Attributes
+    ----------
     flips : some of -2 (rows) and -1 (columns).
     """
 
@@ -55,7 +57,13 @@ def paste(array: Tensor, window: Window, values: Tensor) -> None:
 def shift_boxes(boxes: Tensor, window: Window) -> Tensor:
     """Return boxes in pixels of the crop, clipped to it; those whose centre is outside are dropped.
 
-    boxes : (M, 4) top, left, bottom, right in pixels of the image, half-open. Returns (m, 4), m <= M, in their order.
+    Parameters
+    ----------
+    boxes : (M, 4) top, left, bottom, right in pixels of the image, half-open.
+
+    Returns
+    -------
+    (m, 4), m <= M, in their order.
     """
     side = window.side
     shifted = boxes - torch.tensor([window.top, window.left] * 2, dtype=boxes.dtype, device=boxes.device)

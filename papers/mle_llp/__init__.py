@@ -1,1 +1,1 @@
-"""Fast learning from label proportions with small bags: exact EM over the Poisson-binomial (Barucic & Kybic 2022)."""
+"""Learn fast from label proportions with small bags: exact EM over the Poisson-binomial (Barucic & Kybic 2022)."""

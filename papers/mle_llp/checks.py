@@ -1,4 +1,4 @@
-"""Equations 2, 7 and 10 checked in float64 against enumeration, autograd and exact EM; no training of a network."""
+"""Check Equations 2, 7 and 10 in float64 against enumeration, autograd and exact EM; no training of a network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from papers.mle_llp.loss import count_loss, posterior
 
 
 def check(seed: int, largest: int = 12, bags: int = 40) -> dict[str, float]:
-    """Largest deviations over random bags.
+    """Return the largest deviations over random bags.
 
+    Returns
+    -------
     posterior_error, likelihood_error : from the sum over all label vectors, for every n up to `largest` and every y.
     gradient_error : of the posterior from autograd of the log-likelihood written as a plain programme.
     likelihood_fall : how far the observed log-likelihood ever falls over exact EM steps (0 if it never does).

@@ -1,4 +1,4 @@
-"""What is learned from: instances of a few classes, and bags of training, validation and test instances."""
+"""Gather what is learned from: instances of a few classes, and bags of training, validation and test instances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUGMENTATION = Augmentation(flip=True, blur=1.0, colour=0.2)
 
 @dataclass(frozen=True)
 class Data:
-    """The training instances, then the test instances.
+    """Hold the training instances, then the test instances.
 
     Attributes
     ----------
@@ -42,6 +42,8 @@ class Data:
 def data_of(name: str, classes: str, network: str, augment: bool, device: torch.device) -> Data:
     """Return the instances of some classes of a dataset, kept for the next run of the same process.
 
+    Parameters
+    ----------
     classes : names, separated by blanks; all classes if empty. The last one is the paper's positive class.
     network : which reads them: patch_features gets cached features in place of images, mlp standardised images, any
         other images from -1 to 1, the range of LLP-GAN's generator.

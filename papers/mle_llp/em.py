@@ -1,4 +1,4 @@
-"""The EM algorithm (Sections 2.2 and 2.3): the E-step as the training loop asks for it before each epoch.
+"""Run the EM algorithm (Sections 2.2 and 2.3): the E-step as the training loop asks for it before each epoch.
 
 The M-step (Equation 11) is binary cross-entropy to phi, that is `kl_loss` on bags of one instance, in minibatches
 that may cut any bag in two.
@@ -18,12 +18,12 @@ from shared.training import Inputs, predictions
 
 
 def single(bags: Bags, targets: np.ndarray) -> Bags:
-    """The instances of `bags`, each a bag of its own with its row of `targets`, (M, K)."""
+    """Return the instances of `bags`, each a bag of its own with its row of `targets`, (M, K)."""
     return Bags(bags.indices, np.arange(len(bags.indices) + 1), targets)
 
 
 def expectation(inputs: Inputs, bags: Bags, stop_change: float = 0.0) -> Callable:
-    """The E-step over all `bags`, for `fit(..., renew=)`.
+    """Make the E-step over all `bags`, for `fit(..., renew=)`.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def expectation(inputs: Inputs, bags: Bags, stop_change: float = 0.0) -> Callabl
 
 
 def stops_at(log_likelihoods: list[float], change: float) -> int | None:
-    """Epochs trained when the paper's rule would stop: two E-steps in a row differ by less than `change`."""
+    """Return the epochs trained when the paper's rule would stop: two E-steps in a row differ by less than `change`."""
     moves = np.abs(np.diff(log_likelihoods))
     small = np.flatnonzero(moves < change)
     return int(small[0]) + 1 if len(small) else None

@@ -1,4 +1,4 @@
-"""The E-step the obvious way (Equation 10), one bag at a time: the oracle, and what public code does."""
+"""Take the E-step the obvious way (Equation 10), one bag at a time: the oracle, and what public code does."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 
 
 def enumerated_posterior(p: np.ndarray, y: int) -> tuple[np.ndarray, float]:
-    """Sum over the C(n, y) label vectors of one bag.
+    """Sum over the C(n, y) label vectors of one bag, in plain numbers: both results underflow for long bags.
 
     Parameters
     ----------
-    p : (n,) float64 probabilities of positive. y : the bag's count.
+    p : (n,) float64 probabilities of positive.
+    y : the bag's count.
 
     Returns
     -------
-    phi : (n,) P(h_i = 1 | X, y). log_likelihood : log P(y | X). In plain numbers: both underflow for long bags.
+    phi : (n,) P(h_i = 1 | X, y).
+    log_likelihood : log P(y | X).
     """
     labels = np.zeros((comb(len(p), y), len(p)))
     for row, chosen in enumerate(combinations(range(len(p)), y)):
@@ -28,7 +30,7 @@ def enumerated_posterior(p: np.ndarray, y: int) -> tuple[np.ndarray, float]:
 
 
 def one_bag_posterior(p: np.ndarray, y: int) -> np.ndarray:
-    """phi of one bag by the textbook programme, in plain Python: O(n y) operations, one at a time."""
+    """Return phi of one bag by the textbook programme, in plain Python: O(n y) operations, one at a time."""
     n = len(p)
     before = [[0.0] * (y + 1) for _ in range(n + 1)]
     before[0][0] = 1.0

@@ -1,4 +1,4 @@
-"""Tables -> Figures 1 and 3, and accuracy and E-step time by bag size; outputs.yaml names them."""
+"""Draw Figures 1 and 3, and accuracy and E-step time by bag size, from tables; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATASETS = {  # in words, photos to the left as in the paper; others go by their
 
 
 def fig1(drawn: Drawn) -> Figure:
-    """Figure 1: draw test accuracy by epoch; bands are one standard deviation over repetitions."""
+    """Draw Figure 1: test accuracy by epoch; bands are one standard deviation over repetitions."""
     table = drawn["fig1"]
     planned = {run.spec.dataset for run in drawn.runs if run.spec.task == "learning" and run.spec.bags}
     figure, axes = _panels(planned)
@@ -42,12 +42,12 @@ def fig1(drawn: Drawn) -> Figure:
 
 
 def fig3(drawn: Drawn) -> Figure:
-    """Figure 3: draw final accuracy by number of training bags; bars are one standard deviation."""
+    """Draw Figure 3: final accuracy by number of training bags; bars are one standard deviation."""
     return _accuracy_by(drawn["fig3"], "bags", "training bags m")
 
 
 def size(drawn: Drawn) -> Figure:
-    """Beyond the paper: draw final accuracy by the size of bags that all have one size."""
+    """Draw final accuracy by the size of bags that all have one size (beyond the paper)."""
     return _accuracy_by(drawn["size"], "bag_size", "bag size n", log=True)
 
 
@@ -70,7 +70,7 @@ def _accuracy_by(table: pandas.DataFrame, column: str, label: str, log: bool = F
 
 
 def e_step(drawn: Drawn) -> Figure:
-    """Beyond the paper: draw the time of one E-step over the same number of instances, by bag size."""
+    """Draw the time of one E-step over the same number of instances, by bag size (beyond the paper)."""
     table = drawn["e_step"]
     figure, axis = plt.subplots(figsize=(4.4, 3))
     ours = plotting.PALETTE[list(METHODS).index("mle_llp")]

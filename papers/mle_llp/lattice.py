@@ -1,4 +1,4 @@
-"""The E-step for K classes, beyond the paper: Equation 10's posteriors of labels given a bag's class counts.
+"""Take the E-step for K classes, beyond the paper: Equation 10's posteriors of labels given a bag's class counts.
 
 The paper's bags have two classes and its sum over label vectors grows as 2^n. Here the sum runs over a lattice of count
 vectors: how many instances of each class a prefix of the bag holds. Exact, for few classes or small bags.
@@ -20,7 +20,7 @@ TABLE_BYTES = 2**28  # what the tables of bags taken together may occupy; a sing
 def lattice_posterior(
     log_p: Tensor, offsets: Tensor, counts: Tensor, max_states: int = 100_000
 ) -> tuple[Tensor, Tensor]:
-    """P(h_i = k | bag, counts) for instances whose labels are independent given their inputs.
+    """Return P(h_i = k | bag, counts) for instances whose labels are independent given their inputs.
 
     Parameters
     ----------

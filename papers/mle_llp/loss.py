@@ -1,4 +1,4 @@
-"""The E-step (Equation 10) for any number of classes, and the likelihood (Equation 6) as a loss."""
+"""Take the E-step (Equation 10) for any number of classes, and the likelihood (Equation 6) as a loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.bags import BagError
 
 @torch.no_grad()
 def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """P(h_i = k | X, counts) of every instance, and the log-likelihood of every bag's counts.
+    """Return P(h_i = k | X, counts) of every instance, and the log-likelihood of every bag's counts.
 
     Parameters
     ----------
@@ -23,7 +23,8 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
 
     Returns
     -------
-    phi : (M, K), rows on the simplex. log_likelihood : (B,) log P(counts | X), in nats.
+    phi : (M, K), rows on the simplex.
+    log_likelihood : (B,) log P(counts | X), in nats.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
 
 
 def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
-    """(B, K) proportions -> (B, K) int64 counts on the host; a BagError names the bag whose proportions are none."""
+    """Turn (B, K) proportions into int64 counts on the host; a BagError names a bag whose proportions are none."""
     sizes = offsets.diff()
     exact = proportions.detach().cpu().double() * sizes[:, None]
     counts = exact.round()
@@ -73,7 +74,7 @@ class _NegativeLogLikelihood(torch.autograd.Function):
 
 
 def count_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-    """Minus the mean log-likelihood of the bags' counts (Equation 6), in nats; arguments as in `kl_loss`.
+    """Return minus the mean log-likelihood of the bags' counts (Equation 6), in nats; arguments as in `kl_loss`.
 
     Its gradient with respect to log p is ``- phi / B``. Float32 proportions determine the counts of bags of up to
     a thousand instances.

@@ -1,4 +1,4 @@
-"""How each method is built: its network, its optimiser, and what it learns from (Section 3).
+"""Build each method: its network, its optimiser, and what it learns from (Section 3).
 
 The loss is an argument beside the spec, for the timing of Table 1 builds all of them from one spec.
 """

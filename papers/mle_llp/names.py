@@ -1,4 +1,4 @@
-"""What the methods of this paper are called, and what training measures and tables show under the same names.
+"""Name the methods of this paper, and what training measures and tables show under the same names.
 
 An id is ``mle_llp/<dataset>/<method>/m<bags>/seed<s>``, with ``bag<n>`` in place of ``m<bags>`` where all bags have one
 size. Tables need no torch for it.

@@ -1,4 +1,4 @@
-"""The binary E-step (Section 2.3, Equation 10) by dynamic programming: O(n y) for a bag instead of C(n, y).
+"""Take the binary E-step (Section 2.3, Equation 10) by dynamic programming: O(n y) for a bag instead of C(n, y).
 
 Given its count, a bag's posterior does not change when all its log-odds are shifted by one number. Each bag is
 therefore shifted until its expected count is close to the count observed: P(count) is then at least of order 1/n, and
@@ -19,7 +19,7 @@ TABLE = {"cpu": 1 << 26, "cuda": 1 << 28}
 
 
 def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior of every label and likelihood of every count.
+    """Return the posterior of every label and the likelihood of every count.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
 
     Returns
     -------
-    phi : (M,) P(h_i = 1 | X, y). log_likelihood : (B,) log P(y | X), Equation 2. Both of the dtype of `log_p`.
+    phi : (M,) P(h_i = 1 | X, y), in the dtype of `log_p`.
+    log_likelihood : (B,) log P(y | X), Equation 2, in the dtype of `log_p`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Records -> the numbers of Figures 1 and 3, Table 1 and what goes beyond; outputs.yaml names them."""
+"""Turn records into the numbers of Figures 1 and 3, Table 1 and what goes beyond; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _runs(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
 
 
 def fig1(evidence: Evidence) -> Table:
-    """Figure 1: return accuracy after each epoch at the most bags; a run that stopped keeps its last one."""
+    """Return Figure 1: accuracy after each epoch at the most bags; a run that stopped keeps its last one."""
     shown, by = _cells(evidence, "fig1"), ["dataset", "method", "bags", "epoch"]
     points = []
     for run, record in evidence.recorded([run for run in evidence.runs if run.id in set(shown["id"])]):
@@ -101,12 +101,12 @@ def fig1(evidence: Evidence) -> Table:
 
 
 def fig3(evidence: Evidence) -> Table:
-    """Figure 3: return accuracy by dataset, method and number of training bags, under each selection rule."""
+    """Return Figure 3: accuracy by dataset, method and number of training bags, under each selection rule."""
     return _by(evidence, "fig3", "bags", "m")
 
 
 def size(evidence: Evidence) -> Table:
-    """Beyond the paper: return accuracy by the size of bags that all have one size."""
+    """Return accuracy by the size of bags that all have one size (beyond the paper)."""
     return _by(evidence, "size", "bag_size", "n")
 
 
@@ -120,7 +120,7 @@ def _by(evidence: Evidence, table: str, column: str, sign: str) -> Table:
 
 
 def blood(evidence: Evidence) -> Table:
-    """Beyond the paper: return the accuracies where all bags of a dataset are used, under each selection rule."""
+    """Return the accuracies where all bags of a dataset are used, under each selection rule (beyond the paper)."""
     rows = _cells(evidence, "blood").sort_values("metric", kind="stable")
     numbers = over_seeds(rows, ["dataset", "method", "metric", "selection"])
     last = with_text(numbers[numbers.selection == "last"], "value").drop(columns="selection")
@@ -146,7 +146,7 @@ def convergence(evidence: Evidence) -> Table:
 
 
 def table1(evidence: Evidence) -> Table:
-    """Table 1: return seconds an epoch and times DLLP's, here and in the paper; the E-step's share of an epoch."""
+    """Return Table 1: seconds an epoch and times DLLP's, here and in the paper; the E-step's share of an epoch."""
     rows = _recorded(evidence, "table1", "durations")
     reported = pandas.read_csv(Path(__file__).with_name("reported.csv")).set_index(["column", "row"]).value
     found = _means(rows, ["column", "row"])
@@ -162,7 +162,7 @@ def table1(evidence: Evidence) -> Table:
 
 
 def e_step(evidence: Evidence) -> Table:
-    """Beyond the paper: return milliseconds of an E-step by bag size, ours and enumeration's where it ends."""
+    """Return milliseconds of an E-step by bag size, ours and enumeration's where it ends (beyond the paper)."""
     found = _means(_recorded(evidence, "e_step", "e_step"), ["row"])
     lines = [{"bag_size": int(size), **means} for (size,), means in found.items()]
     numbers = pandas.DataFrame(lines, columns=["bag_size", "e_step_ms", "enumerate_ms"])

@@ -1,4 +1,4 @@
-"""Training by one of the losses (Section 3): what is evaluated after an epoch, and what the curves say at the end."""
+"""Train by one of the losses (Section 3): what is evaluated after an epoch, and what the curves say at the end."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def scores(method: Method, data: Data, indices: np.ndarray) -> dict[str, float]:
 def convergence(curves: dict) -> dict[str, float]:
     """Return what the claims about training ask of a curve of test accuracy.
 
+    Returns
+    -------
     epochs_to_99 : the first epoch with 99 % of the final accuracy, the mean of the last three epochs.
     half_accuracy : after half of the epochs.
     unrest : mean absolute change from epoch to epoch over the second half, in points.

@@ -1,4 +1,4 @@
-"""What the E-step and an epoch cost (Table 1), all methods in turn in one process; durations, and no metric."""
+"""Measure what the E-step and an epoch cost (Table 1), all methods in turn in one process; durations, and no metric."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 def e_step(instances: int, seed: int, device: torch.device) -> dict[str, float]:
     """Return milliseconds for about so many instances in bags of 2 to 1024, by ours and by enumeration while it can.
 
-    e_step_ms_<n> : ours, the median of five. enumerate_ms_<n> : timed on bags enough for a tenth of a second and scaled
-    to as many.
+    Returns
+    -------
+    e_step_ms_<n> : ours, the median of five.
+    enumerate_ms_<n> : timed on bags enough for a tenth of a second and scaled to as many.
     """
     rng, found = np.random.default_rng(seed), {}
     for n in SIZES:
@@ -59,8 +61,12 @@ def e_step(instances: int, seed: int, device: torch.device) -> dict[str, float]:
 def durations(spec: Spec, data: Data, bags: Bags) -> dict[str, float]:
     """Return Table 1: the median time of an epoch of each method, taken in turn, and what part of one is the E-step.
 
-    epoch_s_<method> : seconds. ratio_<method> : over DLLP's, the median over rounds. e_step_share : of MLE-LLP's epoch,
-    in percent, the posterior alone; the predictions it needs are another forward pass over the training set.
+    Returns
+    -------
+    epoch_s_<method> : seconds.
+    ratio_<method> : over DLLP's, the median over rounds.
+    e_step_share : of MLE-LLP's epoch, in percent, the posterior alone; the predictions it needs are another forward
+        pass over the training set.
     """
     device = data.inputs.device
     settings = {

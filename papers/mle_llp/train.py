@@ -1,4 +1,4 @@
-"""A run of the paper, of any task: ``python -m papers.mle_llp.train cifar10/mle_llp/m1000/seed0 --here``."""
+"""Train a run of the paper, of any task: ``python -m papers.mle_llp.train cifar10/mle_llp/m1000/seed0 --here``."""
 
 from __future__ import annotations
 

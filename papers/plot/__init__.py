@@ -1,1 +1,1 @@
-"""Two-stage training for learning from label proportions (PLOT; Liu, Wang, Shen, Qi & Tian 2021)."""
+"""Train in two stages to learn from label proportions (PLOT; Liu, Wang, Shen, Qi & Tian 2021)."""

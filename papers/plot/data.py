@@ -1,4 +1,4 @@
-"""What is learned from: images, features or points of a dataset, in bags drawn from the spec alone (Section 5.2)."""
+"""Gather what is learned from: images, features or points of a dataset, bags from the spec alone (Section 5.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables -> Figures 2 to 4 of the paper; outputs.yaml names them."""
+"""Draw Figures 2 to 4 of the paper from tables; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_LINES = (":", "-.")
 
 
 def fig2(drawn: Drawn) -> Figure:
-    """Figure 2: draw the class found at each place behind the training points in their true colours, a panel a method.
+    """Draw Figure 2: the class found at each place behind the training points in their true colours, a panel a method.
 
     A panel shows the first seed that was run.
     """
@@ -59,7 +59,7 @@ def fig2(drawn: Drawn) -> Figure:
 
 
 def fig3(drawn: Drawn) -> Figure:
-    """Figure 3: draw the accuracy of predictions, transported labels and their mean on training instances, by epoch."""
+    """Draw Figure 3: accuracy of predictions, transported labels and their mean on training instances, by epoch."""
     table = drawn["fig3"]
     figure, panels = _panels(drawn, table)
     colours = dict(zip(_in_order(table.curve, LABELS), plotting.PALETTE, strict=False))
@@ -76,7 +76,7 @@ def fig3(drawn: Drawn) -> Figure:
 
 
 def fig4(drawn: Drawn) -> Figure:
-    """Figure 4: draw test accuracy in stage two by kind of labels (a line style) and by bag size (a colour)."""
+    """Draw Figure 4: test accuracy in stage two by kind of labels (a line style) and by bag size (a colour)."""
     table = drawn["fig4"]
     figure, panels = _panels(drawn, table)
     sizes = sorted(table.bag_size.unique())

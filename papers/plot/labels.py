@@ -1,4 +1,4 @@
-"""Pseudo-labels by transport within each bag (Equations 4, 6 and 7), and the mean of the last few (Section 5.3)."""
+"""Transport pseudo-labels within each bag (Equations 4, 6 and 7), and average the last few (Section 5.3)."""
 
 from __future__ import annotations
 

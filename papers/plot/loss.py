@@ -1,4 +1,4 @@
-"""Learning from pseudo-labels: symmetric cross-entropy (Equations 8 and 9) and mixup (Section 4.3)."""
+"""Learn from pseudo-labels by symmetric cross-entropy (Equations 8 and 9) and mixup (Section 4.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the methods of this paper are called: ``plot/<dataset>/<method>/bag<n>/seed<s>``."""
+"""Name the methods of this paper: ``plot/<dataset>/<method>/bag<n>/seed<s>``."""
 
 from __future__ import annotations
 

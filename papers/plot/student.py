@@ -1,4 +1,4 @@
-"""Stage two (Algorithm 1): learn from pseudo-labels, label anew by transport before each epoch."""
+"""Run stage two (Algorithm 1): learn from pseudo-labels, label anew by transport before each epoch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.training import Inputs, predictions
 
 
 class Student(Mixup):
-    """A network that learns from pseudo-labels and keeps the last few labels of every training instance."""
+    """Train a network on pseudo-labels and keep the last few labels of every training instance."""
 
     def __init__(self, network: nn.Module, optimiser, loss, concentration: float, average: int, autocast: bool = False):
         super().__init__(network, optimiser, loss, concentration, autocast=autocast)

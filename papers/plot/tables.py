@@ -1,4 +1,4 @@
-"""Records -> the numbers of Tables 1 to 3, Figures 2 to 4 and the controls; outputs.yaml names them."""
+"""Turn records into the numbers of Tables 1 to 3, Figures 2 to 4 and the controls; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def accuracy(evidence: Evidence) -> pandas.DataFrame:
 
 
 def table1(evidence: Evidence) -> Table:
-    """Table 1: return accuracy by method and bag size, the ceiling, which knows no bags, at each of them."""
+    """Return Table 1: accuracy by method and bag size, the ceiling, which knows no bags, at each of them."""
     return _by_bag_size(_cells(evidence, "table1"))
 
 
 def table2(evidence: Evidence) -> Table:
-    """Table 2: return the same on CIFAR-100."""
+    """Return Table 2: the same on CIFAR-100."""
     return _by_bag_size(_cells(evidence, "table2"))
 
 
@@ -111,7 +111,7 @@ def gains(evidence: Evidence) -> Table:
 
 
 def table3(evidence: Evidence) -> Table:
-    """Table 3: return the accuracy of what stage two is made of, of controls, and beside them of stage one and PLOT."""
+    """Return Table 3: the accuracy of what stage two is made of, of controls, and beside them of stage one and PLOT."""
     rows = _cells(evidence, "table3")
     table = over_seeds(rows, ["dataset", "method", "bag_size", "selection"])
     order = [*TABLE3, *_methods(rows)]
@@ -142,7 +142,7 @@ def pseudo(evidence: Evidence) -> Table:
 
 
 def fig2(evidence: Evidence) -> Table:
-    """Figure 2: return the test accuracy of each run, and a digest of the classes the figure reads in its record."""
+    """Return Figure 2: the test accuracy of each run, and a digest of the classes the figure reads in its record."""
     rows = _cells(evidence, "fig2")
     rows = rows[rows.selection == "last"].assign(grid=None)
     for place, run_id in rows["id"].items():
@@ -154,14 +154,14 @@ def fig2(evidence: Evidence) -> Table:
 
 
 def fig3(evidence: Evidence) -> pandas.DataFrame:
-    """Figure 3: return the accuracy of the labels each epoch of stage two learns from, DLLP + PLOT at one bag size."""
+    """Return Figure 3: the accuracy of the labels each epoch of stage two learns from, DLLP + PLOT at one bag size."""
     sizes = shown(evidence)
     runs = [run for run in _labelled(evidence, "hard") if sizes[run.spec.dataset] == run.spec.bag_size]
     return _by_epoch(evidence, runs, CURVES)
 
 
 def fig4(evidence: Evidence) -> pandas.DataFrame:
-    """Figure 4: return test accuracy after each epoch of stage two, by kind of labels, where several are planned."""
+    """Return Figure 4: test accuracy after each epoch of stage two, by kind of labels, where several are planned."""
     others = [run for kind in _kinds(evidence) if kind != "hard" for run in _labelled(evidence, kind)]
     both = set(shown(evidence).items()) | {(run.spec.dataset, run.spec.bag_size) for run in others}
     runs = [run for run in [*_labelled(evidence, "hard"), *others] if (run.spec.dataset, run.spec.bag_size) in both]

@@ -1,4 +1,4 @@
-"""Stage one: DLLP, LLP-VAT or LLP-GAN on the bags, trained once and shared by all that is built on it."""
+"""Run stage one: DLLP, LLP-VAT or LLP-GAN on the bags, trained once and shared by all that is built on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a run of the paper, stage one and stage two on top of it (Algorithm 1 and Section 5).
+"""Train a run of the paper, stage one and stage two on top of it (Algorithm 1 and Section 5).
 
 ``python -m papers.plot.train cifar10/dllp+sce+hard/bag64/seed0 --here``
 """

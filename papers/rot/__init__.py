@@ -1,1 +1,1 @@
-"""Deep multi-class learning from label proportions (Dulac-Arnold, Zeghidour, Cuturi, Beyer & Vert 2019)."""
+"""Learn deep multi-class models from label proportions (Dulac-Arnold, Zeghidour, Cuturi, Beyer & Vert 2019)."""

@@ -1,4 +1,4 @@
-"""Propositions 1 and 2 and the tightness of Equation 5, checked in float64 on random predictions; no training."""
+"""Check Propositions 1 and 2 and the tightness of Equation 5 in float64 on random predictions; no training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from shared.transport import exact, unbalanced_sinkhorn
 
 
 def check(seed: int, n_bags: int = 20, bag_size: int = 16, n_classes: int = 10) -> dict[str, float]:
-    """Largest deviations over random predictions and, for Equation 6, every alpha of the paper.
+    """Return the largest deviations over random predictions and, for Equation 6, every alpha of the paper.
 
+    Returns
+    -------
     prop2_value_error, prop2_gradient_error : of the ROT loss at n = 1 from alpha times cross-entropy.
     prop1_residual : of the fixed point ``a = (n z / K b)^tau``, relative, after 2,000 iterations.
     lp_not_one_hot : largest distance of an entry of Equation 5's plan from 0 or 1, counts being integers.

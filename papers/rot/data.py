@@ -1,4 +1,4 @@
-"""What is learned from: images of a dataset, in bags drawn from the spec alone (Section 4.1)."""
+"""Gather what is learned from: images of a dataset, in bags drawn from the spec alone (Section 4.1)."""
 
 from __future__ import annotations
 

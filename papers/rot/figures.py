@@ -1,4 +1,4 @@
-"""Tables -> Figures 1 and 2 of the paper; outputs.yaml names them."""
+"""Draw Figures 1 and 2 of the paper from tables; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHANCE = {"cifar100": 1.0}  # percent; 10 classes elsewhere
 
 
 def fig1(drawn: Drawn) -> Figure:
-    """Figure 1: draw test accuracy by epoch for each bag size, KL left and ROT right."""
+    """Draw Figure 1: test accuracy by epoch for each bag size, KL left and ROT right."""
     table = drawn["curves"]
     datasets = [run.spec.dataset for run in drawn.runs if run.method in METHODS]
     dataset = datasets[0]
@@ -34,7 +34,7 @@ def fig1(drawn: Drawn) -> Figure:
 
 
 def fig2(drawn: Drawn) -> Figure:
-    """Figure 2: draw accuracy after the last epoch by bag size, a panel a dataset; bars are one standard deviation."""
+    """Draw Figure 2: accuracy after the last epoch by bag size, a panel a dataset; bars are one standard deviation."""
     table = drawn["fig2"]
     last = table[table.selection == "last"]
     planned = [run.spec.dataset for run in drawn.runs if "dataset" in run.spec]

@@ -1,4 +1,4 @@
-"""The losses of the paper: AvgKL (4.1), the transport program (Equation 5), Relax-OT (Equation 6, Algorithm 1).
+"""Compute the losses of the paper: AvgKL (4.1), the transport program (Equation 5), Relax-OT (Equation 6, Algorithm 1).
 
 The KL loss (3.1) is `shared.methods.kl_loss`; other papers call it DLLP.
 """
@@ -13,15 +13,15 @@ from shared.transport import exact, unbalanced_sinkhorn
 
 
 def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-    """The baseline of Section 4.1: every instance is taught its bag's proportions.
+    """Return the baseline of Section 4.1: every instance is taught its bag's proportions.
 
-    Mean over bags of ``(1/n) sum_i - sum_k z_k log p_ik``; arguments as in `rot_loss`.
+    It is the mean over bags of ``(1/n) sum_i - sum_k z_k log p_ik``; arguments as in `rot_loss`.
     """
     return -(proportions * segment_mean(log_p, offsets)).sum(1).mean()
 
 
 def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-    """Equation 5: ``min_U (1/n) tr(C^T U)`` over soft labels U that keep the proportions exactly, mean over bags.
+    """Return Equation 5, ``min_U (1/n) tr(C^T U)`` over soft labels U keeping the proportions exactly; mean over bags.
 
     The gradient with respect to log p is ``- U / n``. With integer counts a vertex U is one-hot, so the relaxation is
     tight; under ties, or with fractional counts, other solutions are not ("any solution" in Section 3.3 is too much).
@@ -32,7 +32,7 @@ def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor
 
 
 def rot_tau(alpha: float, epsilon: float) -> float:
-    """The exponent of Algorithm 1, line 2: ``(1 + alpha epsilon / (1 - alpha))^-1``, for alpha in (0, 1]."""
+    """Return the exponent of Algorithm 1, line 2: ``(1 + alpha epsilon / (1 - alpha))^-1``, for alpha in (0, 1]."""
     if not (0 < alpha <= 1 and epsilon > 0):
         raise ValueError(f"Relax-OT needs 0 < alpha <= 1 and epsilon > 0, got alpha={alpha}, epsilon={epsilon}")
     return (1 - alpha) / (1 - alpha + alpha * epsilon)
@@ -48,7 +48,7 @@ def rot_loss(
     iterations: int = 75,
     gradient: str = "unrolled",
 ) -> Tensor:
-    """Equation 6, the Relax-OT loss, mean over bags::
+    """Return Equation 6, the Relax-OT loss, mean over bags::
 
         min_U  alpha/n (tr(C^T U) - epsilon H(U)) + (1 - alpha) KL(U 1/n | z),   C = -log p,  U in the simplex by row.
 

@@ -1,4 +1,4 @@
-"""Records -> the numbers of Figures 1 and 2, the alpha sweep and the controls; outputs.yaml names them."""
+"""Turn records into the numbers of Figures 1 and 2, the alpha sweep and the controls; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _cells(evidence: Evidence, table: str) -> pandas.DataFrame:
 
 
 def curves(evidence: Evidence) -> pandas.DataFrame:
-    """Figure 1: return test accuracy after each epoch, over seeds."""
+    """Return Figure 1: test accuracy after each epoch, over seeds."""
     shown = set(_cells(evidence, "fig1")["id"])
     runs = [run for run in evidence.runs if run.id in shown]
     return curves_of(evidence, runs, ["dataset", "method", "bag_size"], {"test_accuracy": "accuracy"})
 
 
 def fig2(evidence: Evidence) -> Table:
-    """Figure 2: return final accuracy by dataset, method and bag size, under each selection rule."""
+    """Return Figure 2: final accuracy by dataset, method and bag size, under each selection rule."""
     table = over_seeds(_cells(evidence, "fig2"), ["dataset", "method", "bag_size", "selection"])
     table = table.sort_values(["dataset", "method", "selection", "bag_size"], kind="stable")
     return Table(table, wide(table, ["dataset", "method"], "bag_size", "n"))

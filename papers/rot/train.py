@@ -1,4 +1,4 @@
-"""Training a run of the paper (Section 4.1): ``python -m papers.rot.train cifar10/rot/bag64/seed0 --here``."""
+"""Train a run of the paper (Section 4.1): ``python -m papers.rot.train cifar10/rot/bag64/seed0 --here``."""
 
 from __future__ import annotations
 

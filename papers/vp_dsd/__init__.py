@@ -1,1 +1,1 @@
-"""Vertex proportion loss and the Deep Sparse Detector (Pacheco et al. 2024)."""
+"""Learn by the vertex proportion loss and the Deep Sparse Detector (Pacheco et al. 2024)."""

@@ -1,4 +1,4 @@
-"""Claim of Section 2.1, checked in float64 without training: Equation 1, its dual and its multipliers against HiGHS."""
+"""Check the claim of Section 2.1 in float64, without training: Equation 1, its dual and multipliers against HiGHS."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ SPLIT = 1e-9  # an instance is split when its largest mass is this far from 1
 def check(seed: int, classes: tuple[int, ...] = (2, 3, 10), smallest: int = 5, largest: int = 40) -> dict[str, float]:
     """Return the largest deviations over random ragged bags with proportions that are no counts, for both costs.
 
+    Returns
+    -------
     primal_dual_error : between the values of the transport program and of Equation 1, both by HiGHS, per instance.
     value_error : of `vp_loss` from them.
     plan_error : of our plan from the multipliers of Equation 1's constraints.

@@ -1,4 +1,4 @@
-"""What is learned from: holograms of a spec, and what is classified in them, or stained cells, as features in bags."""
+"""Gather what is learned from: holograms, what is classified in them, or stained cells, as features in bags."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEDS = 3  # whose images a process keeps: a sweep goes from seed to seed
 
 @dataclass(frozen=True)
 class Data:
-    """Instances and bags of three splits.
+    """Hold instances and bags of three splits.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Tables -> Figures 2, 3 and 4, and when KL collapses; outputs.yaml names them."""
+"""Draw Figures 2, 3 and 4, and when KL collapses, from tables; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _in_order(losses) -> list[str]:
 
 
 def fig2(drawn: Drawn) -> Figure:
-    """Figure 2: draw predictions for single cells on the simplex, in the colour of the true class."""
+    """Draw Figure 2: predictions for single cells on the simplex, in the colour of the true class."""
     table, runs = drawn["fig2"], _learned(drawn)
     early = dict.fromkeys(run.method for run in runs if run.method.startswith(BUDGET))
     titles = {method: f"KL, {method.removeprefix(BUDGET)} epochs" for method in early}
@@ -63,7 +63,7 @@ def fig2(drawn: Drawn) -> Figure:
 
 
 def fig3(drawn: Drawn) -> Figure:
-    """Figure 3: draw cells, their hologram, and the hologram propagated to their plane; crosses true, rings found."""
+    """Draw Figure 3: cells, their hologram, and the hologram propagated to their plane; crosses true, rings found."""
     table = drawn["fig3"]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(8, 2.9))
     for axis, (panel, title) in zip(axes, PANELS.items(), strict=True):
@@ -83,7 +83,7 @@ def fig3(drawn: Drawn) -> Figure:
 
 
 def fig4(drawn: Drawn) -> Figure:
-    """Figure 4: draw accuracy, mean over classes, against seconds of training; bars are one standard deviation."""
+    """Draw Figure 4: accuracy, mean over classes, against seconds of training; bars are one standard deviation."""
     table, loss_of = drawn["fig4"], {run.method: run.spec.loss for run in _learned(drawn)}
     table = table[table.method.isin(loss_of)]
     figure, axis = plt.subplots(figsize=(6, 3.4))

@@ -1,4 +1,4 @@
-"""The vertex proportion loss (Section 2.1, Equation 1), the bag-level MSE beside it, and the entropy of predictions.
+"""Compute the vertex proportion loss (Section 2.1, Equation 1), bag-level MSE beside it, and entropy of predictions.
 
 The KL loss of Section 2.1 is `shared.methods.kl_loss`, up to the entropy of the proportions.
 """

@@ -1,4 +1,4 @@
-"""What methods are called, ``vp_dsd/<dataset>/<method>/seed<s>``, and words that need neither torch nor NumPy."""
+"""Name methods, ``vp_dsd/<dataset>/<method>/seed<s>``, in words that need neither torch nor NumPy."""
 
 from __future__ import annotations
 

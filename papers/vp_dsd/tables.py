@@ -1,4 +1,4 @@
-"""Records -> the numbers of Tables 1 to 3, Figures 2 to 4 and detection; outputs.yaml names them."""
+"""Turn records into the numbers of Tables 1 to 3, Figures 2 to 4 and detection; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _runs(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
 
 
 def table1(evidence: Evidence) -> Table:
-    """Table 1: return accuracy by class, and seconds of training."""
+    """Return Table 1: accuracy by class, and seconds of training."""
     return _table(evidence, ACCURACIES, "table1")
 
 
@@ -148,12 +148,12 @@ def entropy(evidence: Evidence) -> Table:
 
 
 def table2(evidence: Evidence) -> Table:
-    """Table 2: return the error of proportions of donors and of simulated subjects, a constant answer's beside."""
+    """Return Table 2: the error of proportions of donors and of simulated subjects, a constant answer's beside."""
     return _table(evidence, ERRORS, "synthetic", "table2")
 
 
 def table3(evidence: Evidence) -> Table:
-    """Table 3: return the error of proportions predicted from images and from oracle detections."""
+    """Return Table 3: the error of proportions predicted from images and from oracle detections."""
     return _table(evidence, ERRORS, "table3")
 
 
@@ -173,7 +173,7 @@ def equations(evidence: Evidence) -> Table:
 
 
 def fig2(evidence: Evidence) -> Table:
-    """Figure 2: return predictions of single test cells, with their true class."""
+    """Return Figure 2: predictions of single test cells, with their true class."""
     runs = evidence.where(task="classification", dataset=OURS, bags="images")
     points = [
         {"method": run.method, **dict(zip((*CLASSES, "label"), point, strict=True))}
@@ -184,7 +184,7 @@ def fig2(evidence: Evidence) -> Table:
 
 
 def fig3(evidence: Evidence) -> Table:
-    """Figure 3: return a piece of a specimen, its hologram, what T makes of it, and which cells are there and found."""
+    """Return Figure 3: a piece of a specimen, its hologram, what T makes of it, and which cells are there and found."""
     runs = evidence.where(task="example")
     points = [
         (panel, row, column, value)
@@ -197,7 +197,7 @@ def fig3(evidence: Evidence) -> Table:
 
 
 def fig4(evidence: Evidence) -> Table:
-    """Figure 4: return accuracy beside seconds of training, by method, on our simulated images."""
+    """Return Figure 4: accuracy beside seconds of training, by method, on our simulated images."""
     first = table1(evidence)
     last = first.numbers[first.numbers.selection.isin(("last", COST)) & (first.numbers.dataset == OURS)]
     last = last[last.metric.isin(("class_accuracy", "train_s"))]

@@ -1,4 +1,4 @@
-"""Learning to classify cells from the proportions of bags (Section 2.1): one run of Tables 1 and 2."""
+"""Learn to classify cells from the proportions of bags (Section 2.1): one run of Tables 1 and 2."""
 
 from __future__ import annotations
 

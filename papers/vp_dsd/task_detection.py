@@ -1,4 +1,4 @@
-"""Finding cells (Section 3, "Detection results")."""
+"""Find cells (Section 3, "Detection results")."""
 
 from __future__ import annotations
 

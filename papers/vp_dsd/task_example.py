@@ -1,4 +1,4 @@
-"""The images of Figure 3: what the detector sees in a corner of one test image."""
+"""Make the images of Figure 3: what the detector sees in a corner of one test image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicting a subject's proportions from images or from oracle detections (Section 3): one run of Table 3."""
+"""Predict a subject's proportions from images or from oracle detections (Section 3): one run of Table 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a run of the paper: ``python -m papers.vp_dsd.train simulated_holograms/vp_ce/seed0 --here``."""
+"""Train a run of the paper: ``python -m papers.vp_dsd.train simulated_holograms/vp_ce/seed0 --here``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bags of instances that are labelled, together, by the proportions of their classes.
+"""A bag of instances is labelled as a whole, by the proportions of its classes.
 
 A bag is ragged: one flat array of instance indices, offsets into it, one row of proportions per bag. Made bags
 (n drawn without replacement) and natural ones (faces in a photo) are the same type.

@@ -1,4 +1,4 @@
-"""The type of everything that is learned from: ragged bags with class proportions."""
+"""Hold everything that is learned from in one type: ragged bags with class proportions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 class BagError(ValueError):
-    """A bag, or a request for bags, that cannot be; the message names the bag or the argument."""
+    """Say that a bag, or a request for bags, cannot be; the message names the bag or the argument."""
 
 
 @dataclass(frozen=True)
 class Bags:
-    """B bags over M instances.
+    """Hold B bags over M instances.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Bags:
 
     @property
     def sizes(self) -> np.ndarray:
-        """(B,) number of instances in each bag."""
+        """Return the (B,) number of instances in each bag."""
         return np.diff(self.offsets)
 
     @property
@@ -57,7 +57,7 @@ class Bags:
         return self.proportions.shape[1]
 
     def take(self, which: np.ndarray) -> Bags:
-        """The bags numbered `which`, in that order."""
+        """Return the bags numbered `which`, in that order."""
         sizes = self.sizes[which]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
@@ -65,12 +65,12 @@ class Bags:
         return Bags(indices, offsets, self.proportions[which])
 
     def sha256(self) -> str:
-        """Hash of which instance is in which bag: equal bags, equal hash, on any machine."""
+        """Return a hash of which instance is in which bag: equal bags, equal hash, on any machine."""
         digest = hashlib.sha256()
         for array in (self.offsets, self.indices):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
         return digest.hexdigest()
 
     def summary(self) -> dict:
-        """What a record keeps of the bags; their maker and seed draw the same indices again."""
+        """Return what a record keeps of the bags; their maker and seed draw the same indices again."""
         return {"bags": len(self), "instances": len(self.indices), "sha256": self.sha256()}

@@ -1,4 +1,4 @@
-"""Making bags: fixed and variable sizes, natural groups, noise on proportions, bag-level splits."""
+"""Make bags: fixed and variable sizes, natural groups, noise on proportions, bag-level splits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shared.bags.bags import BagError, Bags
 
 
 def permutation(n: int, seed: int) -> np.ndarray:
-    """(n,) a permutation that every NumPy draws alike.
+    """Return (n,) a permutation that every NumPy draws alike.
 
     NumPy keeps the raw stream of PCG64 fixed but not the algorithm of `permutation` (NEP 19), so the raw draws
     are sorted instead.
@@ -28,7 +28,7 @@ def _labelled(indices: np.ndarray, sizes: np.ndarray, labels: np.ndarray, n_clas
 
 
 def fixed_size(labels: np.ndarray, n_classes: int, size: int, seed: int) -> Bags:
-    """Bags of `size` instances drawn uniformly without replacement; as many as fit, the remainder dropped.
+    """Draw bags of `size` instances uniformly without replacement; as many as fit, the remainder dropped.
 
     Source: Dulac-Arnold et al. 2019, Section 4.1. Bags of different sizes from one seed cut the same permutation.
 
@@ -46,7 +46,7 @@ def fixed_size(labels: np.ndarray, n_classes: int, size: int, seed: int) -> Bags
 def variable_size(
     labels: np.ndarray, n_classes: int, low: int, high: int, seed: int, n_bags: int | None = None
 ) -> Bags:
-    """Bags whose sizes are uniform on low..high, drawn without replacement.
+    """Draw bags whose sizes are uniform on low..high, without replacement.
 
     With `n_bags` exactly that many (an error if the instances run out), else as many as fit.
     Source: Barucic & Kybic 2022, Section 3 (sizes 2 to 12).
@@ -66,7 +66,7 @@ def variable_size(
 
 
 def natural(groups: np.ndarray, labels: np.ndarray, n_classes: int) -> Bags:
-    """One bag for each distinct value of `groups` (a photo, a patient), in sorted order of the values."""
+    """Make one bag for each distinct value of `groups` (a photo, a patient), in sorted order of the values."""
     groups = np.asarray(groups)
     if groups.shape != np.shape(labels):
         raise BagError(f"{groups.shape} groups for {np.shape(labels)} labels")
@@ -75,7 +75,7 @@ def natural(groups: np.ndarray, labels: np.ndarray, n_classes: int) -> Bags:
 
 
 def noisy(bags: Bags, spread: float, seed: int) -> Bags:
-    """The same bags with Gaussian noise of standard deviation `spread` on each proportion, back on the simplex.
+    """Return the bags with Gaussian noise of standard deviation `spread` on each proportion, back on the simplex.
 
     Negative proportions are cut at 0 and rows are divided by their sum; a row cut to nothing keeps its old value.
     """
@@ -89,7 +89,7 @@ def noisy(bags: Bags, spread: float, seed: int) -> Bags:
 
 
 def permuted(bags: Bags, seed: int) -> Bags:
-    """The same bags with their proportions dealt out at random among bags of one size: a control that teaches nothing.
+    """Deal the proportions out at random among bags of one size: a control that teaches nothing.
 
     Among bags of one size counts remain counts.
     """
@@ -100,7 +100,7 @@ def permuted(bags: Bags, seed: int) -> Bags:
 
 
 def split(bags: Bags, fraction: float, seed: int) -> tuple[Bags, Bags]:
-    """Whole bags set apart: (the rest, about `fraction` of the bags and at least one unless it is 0)."""
+    """Set whole bags apart: (the rest, about `fraction` of the bags and at least one unless it is 0)."""
     if not 0 <= fraction < 1:
         raise BagError(f"fraction must lie in [0, 1), got {fraction}")
     held = max(1, round(fraction * len(bags))) if fraction else 0

@@ -1,4 +1,4 @@
-"""Sums and means over the instances of each bag, as torch operations that differentiate.
+"""Sum and average over the instances of each bag, by torch operations that differentiate.
 
 `offsets` live on the host: their values decide shapes, and reading them must not wait for a device.
 Bags of one size reshape; other sizes scatter.
@@ -27,7 +27,7 @@ def _scattered_sum(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
-    """(M, K) -> (B, K): sum over the rows of each bag; `offsets` (B + 1,) int64 on the host."""
+    """Sum over the rows of each bag, (M, K) -> (B, K); `offsets` (B + 1,) int64 on the host."""
     size = _one_size(offsets)
     if size is not None:
         return values.view(-1, size, values.shape[1]).sum(1)
@@ -35,12 +35,12 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
 
 
 def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
-    """(M, K) -> (B, K): mean over the rows of each bag."""
+    """Return the mean over the rows of each bag, (M, K) -> (B, K)."""
     return segment_sum(values, offsets) / offsets.diff().to(values.device, values.dtype)[:, None]
 
 
 def segment_logmeanexp(values: Tensor, offsets: Tensor) -> Tensor:
-    """(M, K) -> (B, K): log of the mean of exp over the rows of each bag, without underflow."""
+    """Return the log of the mean of exp over the rows of each bag, (M, K) -> (B, K), without underflow."""
     size = _one_size(offsets)
     if size == 1:
         return values

@@ -1,1 +1,1 @@
-"""Reported beside reproduced: verdicts on cells, verdicts on claims, and how they are printed."""
+"""Put reported beside reproduced: verdicts on cells, verdicts on claims, and how they are printed."""

@@ -1,4 +1,4 @@
-"""Command line: python -m shared.comparison [PAPER ...] [--tier T] [--results DIR]"""
+"""Run the command line: python -m shared.comparison [PAPER ...] [--tier T] [--results DIR]"""
 
 import argparse
 import signal
@@ -13,7 +13,7 @@ from shared.config.tiers import check_paper
 
 
 def main(argv=None, root=None):
-    """Compare, print and write. Returns the exit status: 0, 1 (a claim is contradicted) or 2 (bad input)."""
+    """Compare, print and write; return the exit status: 0, 1 (a claim is contradicted) or 2 (bad input)."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.comparison",
         description="Hold each number and each claim of a paper against the run records, with a verdict.",

@@ -1,4 +1,4 @@
-"""What a paper asserts beyond its numbers: reading `claims.yaml`, a list of claims decidable from records.
+"""Read `claims.yaml`, what a paper asserts beyond its numbers: a list of claims decidable from records.
 
 Each claim has `id`, `says` (its sentence), `source` (section or figure) and `kind`, and any of
 
@@ -73,7 +73,7 @@ SELECTORS = ("where", "left", "right", "of", "requires")
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; the module's text defines every field."""
+    """Hold one claim; the module's text defines every field."""
 
     id: str
     says: str
@@ -104,12 +104,12 @@ class Claim:
 
     @property
     def sides(self):
-        """The sides this kind of claim compares: two selectors, or one."""
+        """Return the sides this kind of claim compares: two selectors, or one."""
         return (self.left, self.right) if "left" in KINDS[self.kind][0] else (self.of,)
 
     @property
     def region(self):
-        """`(low, high, closed)`: where the examined quantity must lie for the claim to hold."""
+        """Return `(low, high, closed)`: where the examined quantity must lie for the claim to hold."""
         if self.kind in ("greater", "ranking", "monotone"):
             return self.margin or 0.0, math.inf, False
         if self.kind == "at_least":

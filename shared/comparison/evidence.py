@@ -1,4 +1,4 @@
-"""What the records say on a claim: one sample per cell of its grid, paired by seed."""
+"""Collect what the records say on a claim: one sample per cell of its grid, paired by seed."""
 
 import itertools
 from collections.abc import Mapping
@@ -13,16 +13,19 @@ RESERVED = ("metric", "selection", "minus", "floor")
 
 
 class AmbiguousError(Exception):
-    """A selector matches several records of one cell and seed, and the claim does not reduce them."""
+    """Say that a selector matches several records of one cell and seed, and the claim does not reduce them."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One cell: the examined quantity per seed, and what its judgement needs besides.
+    """Hold one cell: the examined quantity per seed, and what its judgement needs besides.
 
-    `floor` stands in for the standard deviation where the paired values agree exactly although the sides
-    vary: a coincidence of rounding, not certainty. `guard` is a p-value the claim must pass as well. `better`
-    is the probability of improvement; nan where it means nothing.
+    Attributes
+    ----------
+    floor : stands in for the standard deviation where the paired values agree exactly although the sides vary: a
+        coincidence of rounding, not certainty.
+    guard : a p-value the claim must pass as well.
+    better : the probability of improvement; nan where it means nothing.
     """
 
     name: str
@@ -33,7 +36,7 @@ class Sample:
 
 
 def matches(rows, selector):
-    """Boolean mask of the rows that meet a selector; a spec key no row has matches nothing."""
+    """Return a boolean mask of the rows that meet a selector; a spec key no row has matches nothing."""
     mask = np.ones(len(rows), dtype=bool)
     for key, want in selector.items():
         if key in RESERVED:
@@ -52,7 +55,7 @@ def matches(rows, selector):
 
 
 def samples(rows, claim):
-    """The samples a claim is judged on, and the cells of its grid that lack records.
+    """Return the samples a claim is judged on, and the cells of its grid that lack records.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ def _grid(rows, claim):
 
 
 def name_of(cell):
-    """A cell as text: ``dataset=digits, bag_size=4``; "all" for the empty one."""
+    """Write a cell as text: ``dataset=digits, bag_size=4``; "all" for the empty one."""
     return ", ".join(f"{k}={_text(v)}" for k, v in cell.items()) or "all"
 
 

@@ -1,4 +1,4 @@
-"""The verdict on a claim, from the samples of its grid.
+"""Give the verdict on a claim, from the samples of its grid.
 
 HOLDS           every cell of the grid holds: the mean over seeds lies in the claimed region, one-sided
                 p <= 5 % in each cell. All must pass, so no correction is due (intersection-union test)
@@ -33,13 +33,17 @@ VERDICTS = ("HOLDS", "CONTRADICTED", "INCONCLUSIVE", "NOT COMPARABLE", "NOT RUN"
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """A verdict on a claim in words, with what it rests on.
+    """Hold a verdict on a claim in words, with what it rests on.
 
-    `estimate`, `low`, `high`: mean over cells of the examined quantity (a ratio as a ratio) and its 90 %
-    interval over seeds; nan where it does not exist. `better`: probability of improvement (of two sides, that
-    a run on the left beats one on the right; of one, the share of runs in the region), mean over cells.
-    `seeds`: fewest and most seeds of a cell. `missing`: cells of the grid without records. `caveats`:
-    stand-ins and simulations.
+    Attributes
+    ----------
+    estimate, low, high : mean over cells of the examined quantity (a ratio as a ratio) and its 90 % interval over
+        seeds; nan where it does not exist.
+    better : probability of improvement (of two sides, that a run on the left beats one on the right; of one, the share
+        of runs in the region), mean over cells.
+    seeds : fewest and most seeds of a cell.
+    missing : cells of the grid without records.
+    caveats : stand-ins and simulations.
     """
 
     verdict: str
@@ -83,7 +87,7 @@ def judge_claim(rows, claim, caveats=lambda rows: ()):
 
 
 def decide(found, claim, missing=(), caveats=()):
-    """The verdict on a claim from one sample per cell; `judge_claim` says how the samples come from records."""
+    """Return the verdict on a claim from one sample per cell; `judge_claim` says how the samples come from records."""
     better = [s.better for s in found if not math.isnan(s.better)]
     shared = {
         **_summary(found, claim),

@@ -1,4 +1,4 @@
-"""One paper in one tier: records in, every verdict out. Nothing here writes."""
+"""Compare one paper in one tier: records in, every verdict out. Nothing here writes."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -19,9 +19,12 @@ CELL = ["table", "row", "column", "metric", "selection"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every reported number and every claim of a paper, each with its verdict, and what they rest on.
+    """Hold every reported number and every claim of a paper, each with its verdict, and what they rest on.
 
-    `commits`: per reported number, the commits its records came from. `facts`: sentences on provenance.
+    Attributes
+    ----------
+    commits : per reported number, the commits its records came from.
+    facts : sentences on provenance.
     """
 
     paper: str
@@ -34,7 +37,7 @@ class Comparison:
 
     @property
     def contradicted(self):
-        """Claims of the paper itself that the records contradict."""
+        """Return the claims of the paper itself that the records contradict."""
         return [c for c, v in self.claims if v.verdict == "CONTRADICTED" and c.role == "paper"]
 
 
@@ -110,7 +113,7 @@ def _because(verdict, used, reasons):
 
 
 def caveats(rows):
-    """What a reader must know about these rows: stand-ins and simulated data."""
+    """Return what a reader must know about these rows: stand-ins and simulated data."""
     said = set()
     if "stand_in" in rows:
         texts = (text for text in rows["stand_in"].dropna().unique() if isinstance(text, str))

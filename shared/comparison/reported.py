@@ -1,4 +1,4 @@
-"""The numbers a paper reports: reading `reported.csv`, and refusing what cannot be compared honestly."""
+"""Read `reported.csv`, the numbers a paper reports, and refuse what cannot be compared honestly."""
 
 import csv
 import math
@@ -17,16 +17,20 @@ SELECTIONS = ("last", "bag-validation", "oracle", "cost")
 
 
 class InputError(ValueError):
-    """A file or an argument that a person has to correct; its message says what and how."""
+    """Name a file or an argument that a person has to correct; the message says what and how."""
 
 
 @dataclass(frozen=True)
 class Reported:
-    """One cell of a paper's table. `spread` and `n` are None where the paper does not say.
+    """Hold one cell of a paper's table.
 
-    `spread_kind`: std, sem or ci95 (half-width, Student) of the spread; lower_bound or upper_bound when the
-    paper says only "> 90 %"; none otherwise. `margin`: the largest difference, in the metric's own unit, that
-    still counts as the same number; fixed before running.
+    Attributes
+    ----------
+    spread, n : None where the paper does not say.
+    spread_kind : std, sem or ci95 (half-width, Student) of the spread; lower_bound or upper_bound when the paper says
+        only "> 90 %"; none otherwise.
+    margin : the largest difference, in the metric's own unit, that still counts as the same number; fixed before
+        running.
     """
 
     table: str
@@ -47,7 +51,7 @@ class Reported:
 
     @property
     def sd(self):
-        """Standard deviation over the paper's runs, or None where it cannot be known."""
+        """Return the standard deviation over the paper's runs, or None where it cannot be known."""
         if self.spread is None or self.n is None or self.n < 2:
             return None
         if self.spread_kind == "std":

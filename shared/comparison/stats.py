@@ -1,4 +1,4 @@
-"""Intervals, p-values and seed counts behind the verdicts on cells and on claims."""
+"""Compute the intervals, p-values and seed counts behind the verdicts on cells and on claims."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ MOST_SEEDS = 1000
 
 
 def welch(sd_ours, n_ours, sd_reported, n_reported):
-    """Standard error of a difference of two means, with Satterthwaite's degrees of freedom.
+    """Return the standard error of a difference of two means, with Satterthwaite's degrees of freedom.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def welch(sd_ours, n_ours, sd_reported, n_reported):
 
 
 def interval(centre, se, df, level):
-    """Two-sided Student interval of a mean or of a difference of means."""
+    """Return the two-sided Student interval of a mean or of a difference of means."""
     half = 0.0 if se == 0 else stats.t.ppf(0.5 + level / 2, df) * se
     return float(centre - half), float(centre + half)
 
@@ -47,13 +47,13 @@ def _resamples(n):
 
 
 def spread(x, floor=0.0):
-    """Standard deviation over seeds, or `floor` when the seeds agree to rounding."""
+    """Return the standard deviation over seeds, or `floor` when the seeds agree to rounding."""
     sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
     return sd if sd > 1e-12 * max(1.0, float(np.abs(x).max())) else floor
 
 
 def paired_interval(x, level=1 - 2 * ALPHA, floor=0.0):
-    """Interval of the mean of per-seed values: the wider, at each end, of bootstrap and Student.
+    """Return the interval of the mean of per-seed values: the wider, at each end, of bootstrap and Student.
 
     A percentile bootstrap over 2 to 5 seeds never leaves the range of the seeds and is far too narrow;
     Student's interval assumes symmetry. One seed gives no interval: `(nan, nan)`.
@@ -68,7 +68,7 @@ def paired_interval(x, level=1 - 2 * ALPHA, floor=0.0):
 
 
 def p_above(x, bound, closed=False, floor=0.0):
-    """One-sided p-value that the mean over seeds lies above `bound`: the larger of bootstrap and Student.
+    """Return the one-sided p-value that the mean over seeds lies above `bound`: the larger of bootstrap and Student.
 
     `closed` counts a mean equal to the bound, with no spread at all, as above it. One seed gives 1; two that
     agree exactly give 0.25, as on a small test set they agree by chance; more that agree give 0.
@@ -88,12 +88,12 @@ def p_above(x, bound, closed=False, floor=0.0):
 
 
 def p_below(x, bound, closed=False, floor=0.0):
-    """Mirror of `p_above`."""
+    """Mirror `p_above`."""
     return p_above(-np.asarray(x), -bound, closed, floor)
 
 
 def holm(p, alpha=ALPHA):
-    """Which hypotheses Holm's step-down procedure rejects: a boolean array shaped as `p`."""
+    """Tell which hypotheses Holm's step-down procedure rejects: a boolean array shaped as `p`."""
     p = np.asarray(p, dtype=float)
     order = np.argsort(p, kind="stable")
     passed = p[order] <= alpha / np.arange(len(p), 0, -1)
@@ -103,26 +103,26 @@ def holm(p, alpha=ALPHA):
 
 
 def improvement(left, right):
-    """Probability that a run on the left beats a run on the right, over all pairs; ties count a half."""
+    """Return the probability that a run on the left beats a run on the right, over all pairs; ties count a half."""
     difference = np.subtract.outer(np.asarray(left, dtype=float), np.asarray(right, dtype=float))
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
 def kendall(a, b):
-    """Kendall's tau-b of two sequences; nan when either is constant or shorter than two."""
+    """Return Kendall's tau-b of two sequences; nan when either is constant or shorter than two."""
     return float(stats.kendalltau(a, b).statistic) if len(a) > 1 else float("nan")
 
 
 def concordance_p(a, b):
-    """p-value that two curves agree in order no better than chance (Kendall, one-sided)."""
+    """Return the p-value that two curves agree in order no better than chance (Kendall, one-sided)."""
     p = float(stats.kendalltau(a, b, alternative="greater").pvalue) if len(a) > 1 else 1.0
     return 1.0 if np.isnan(p) else p
 
 
 def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
-    """How many seeds to add before a difference would be decided, at the present estimates.
+    """Return how many seeds to add before a difference would be decided, at the present estimates.
 
-    The smallest n' > n for which one of these holds, with se and df from `welch` at n':
+    They lead to the smallest n' > n for which one of these holds, with se and df from `welch` at n':
 
         |D| + (t[.95, df] + t[.90, df]) se <= margin      equivalence shown with power 0.80
         (t[.975, df] + t[.80, df]) se <= |D|              difference from zero shown with power 0.80
@@ -143,9 +143,9 @@ def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
 
 
 def more_seeds_to_side(distance, sd, n):
-    """Seeds to add before a mean at `distance` from a bound is shown to lie on its side of it.
+    """Return the seeds to add before a mean at `distance` from a bound is shown to lie on its side of it.
 
-    The smallest n' > n with (t[.95, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance; None beyond 1000.
+    They lead to the smallest n' > n with (t[.95, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance; None beyond 1000.
     """
     more = np.arange(max(n + 1, 2), MOST_SEEDS + 1)
     need = (stats.t.ppf(1 - ALPHA, more - 1) + stats.t.ppf(POWER, more - 1)) * sd / np.sqrt(more)

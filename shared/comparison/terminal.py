@@ -1,4 +1,4 @@
-"""A comparison in the terminal: aligned, as wide as the window, coloured only where a person is looking."""
+"""Print a comparison in the terminal: aligned, as wide as the window, coloured only where a person is looking."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def show(comparison, out=sys.stdout, width=None):
 
 
 def cells(rows, width):
-    """The table of reported numbers; `why` wraps beside the rest, or below it in a narrow window."""
+    """Lay out the table of reported numbers; `why` wraps beside the rest, or below it in a narrow window."""
     columns = list(zip(HEAD[:-1], *(row[:-1] for row in rows), strict=True))
     widths = [max(map(len, column)) for column in columns]
     indent = sum(widths) + 2 * len(widths)
@@ -49,7 +49,7 @@ def cells(rows, width):
 
 
 def claim_lines(claim, verdict, comparison, width):
-    """One claim: its verdict and numbers, its sentence, the reason, and what to know beside."""
+    """Lay out one claim: its verdict and numbers, its sentence, the reason, and what to know beside."""
     name, said, effect, better, seeds, count = writing.claim_texts(claim, verdict)
     role = "" if claim.role == "paper" else f" ({claim.role})"
     yield f"{said:<14}  {name}{role}"

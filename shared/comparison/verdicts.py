@@ -1,4 +1,4 @@
-"""The verdict on one cell: what the paper reports against what our seeds give.
+"""Give the verdict on one cell: what the paper reports against what our seeds give.
 
 With D = ours - reported, in order of precedence:
 
@@ -32,9 +32,12 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict in words, with what it rests on. Numbers that do not exist are nan.
+    """Hold a verdict in words, with what it rests on. Numbers that do not exist are nan.
 
-    `low` and `high`: 95 % interval of `difference`; `more`: seeds to add, None if unknown or not needed.
+    Attributes
+    ----------
+    low, high : 95 % interval of `difference`.
+    more : seeds to add, None if unknown or not needed.
     """
 
     verdict: str

@@ -1,4 +1,4 @@
-"""A comparison on disk: comparison.csv, claims.csv, comparison.md; atomic, the same bytes every time."""
+"""Write a comparison to disk: comparison.csv, claims.csv, comparison.md; atomic, the same bytes every time."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ def write_comparison(comparison):
 
 
 def cell_rows(comparison):
-    """Reported numbers with their verdicts, one dict per line of comparison.csv."""
+    """Return reported numbers with their verdicts, one dict per line of comparison.csv."""
     for (cell, v), commits in zip(comparison.cells, comparison.commits, strict=True):
         yield {
             **{key: getattr(cell, key) for key in CELLS[:5]},
@@ -52,7 +52,7 @@ def cell_rows(comparison):
 
 
 def claim_rows(comparison):
-    """Claims with their verdicts, one dict per line of claims.csv."""
+    """Return claims with their verdicts, one dict per line of claims.csv."""
     for claim, v in comparison.claims:
         yield {
             **{key: getattr(claim, key) for key in CLAIMS[:5]},
@@ -70,7 +70,7 @@ def claim_rows(comparison):
 
 
 def csv_text(columns, rows):
-    """CSV text with numbers to six figures and nothing for what is unknown."""
+    """Return CSV text with numbers to six figures and nothing for what is unknown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -79,7 +79,7 @@ def csv_text(columns, rows):
 
 
 def markdown(comparison):
-    """The comparison as a page: provenance, reported beside reproduced, claims."""
+    """Return the comparison as a page: provenance, reported beside reproduced, claims."""
     lines = [
         f"# {comparison.paper}, tier {comparison.tier}",
         "",
@@ -102,7 +102,7 @@ def markdown(comparison):
 
 
 def cell_texts(cell, verdict):
-    """The nine texts of one reported number, for a table to read."""
+    """Return the nine texts of one reported number, for a table to read."""
     sign = {"lower_bound": "> ", "upper_bound": "< "}.get(cell.spread_kind, "")
     spread = f" ± {cell.spread:g} {cell.spread_kind}" if cell.spread is not None else ""
     theirs = f"{sign}{cell.value:g}{spread}" + (f", n={cell.n}" if cell.n else "")
@@ -123,7 +123,7 @@ def cell_texts(cell, verdict):
 
 
 def claim_texts(claim, verdict):
-    """The six texts of one claim, for a table to read."""
+    """Return the six texts of one claim, for a table to read."""
     better = "-" if math.isnan(verdict.better) else f"{verdict.better:.2f}"
     cells = f"{verdict.hold}/{verdict.cells}" if verdict.cells else "-"
     if verdict.missing:
@@ -133,7 +133,7 @@ def claim_texts(claim, verdict):
 
 
 def notes(claim, verdict, comparison):
-    """What to know beside a claim's verdict: margins, gaps, caveats, its control."""
+    """Return what to know beside a claim's verdict: margins, gaps, caveats, its control."""
     if claim.because:
         yield f"margin: {claim.because}"
     if verdict.missing and verdict.cells:
@@ -147,20 +147,20 @@ def notes(claim, verdict, comparison):
 
 
 def estimate(centre, low, high, form):
-    """A number with its interval, as far as either exists."""
+    """Write a number with its interval, as far as either exists."""
     if math.isnan(centre):
         return "-"
     return f"{centre:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 
 def span(seeds):
-    """Fewest and most, as one text."""
+    """Write fewest and most as one text."""
     low, high = seeds
     return f"{low}-{high}" if low != high else str(low) if low else "-"
 
 
 def number(value, unknown):
-    """Six significant figures, the same on every machine that rounds as IEEE asks."""
+    """Write six significant figures, the same on every machine that rounds as IEEE asks."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return unknown
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Datasets: registered once, fetched from recorded sources, verified by checksums, opened as memory maps."""
+"""Datasets are registered once, fetched from recorded sources, verified by checksums, opened as memory maps."""
 
 from shared.datasets.catalogue import DatasetError, is_simulated, read_sources
 from shared.datasets.places import data_root, portable

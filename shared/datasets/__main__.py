@@ -1,4 +1,4 @@
-"""Command line of the datasets of all papers: list, fetch, verify."""
+"""Run the command line of the datasets of all papers: list, fetch, verify."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ exit status: 0 all well, 1 something failed, 2 wrong usage"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m shared.datasets",
         description="List, prepare and check the datasets of all papers.",

@@ -1,4 +1,4 @@
-"""Datasets that may be absent: notes that say `ready` or why not, in place of the data themselves, for the workflow."""
+"""Write notes for the workflow on datasets that may be absent: `ready` or why not, in place of the data themselves."""
 
 import os
 from pathlib import Path

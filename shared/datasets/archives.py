@@ -1,4 +1,4 @@
-"""Reading others' files: tars by known names, pickles without running them, images of a bounded size."""
+"""Read others' files: tars by known names, pickles without running them, images of a bounded size."""
 
 import contextlib
 import gzip

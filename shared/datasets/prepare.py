@@ -1,4 +1,4 @@
-"""Preparing a dataset: the ways of data/sources.csv in turn, until one gives the recorded arrays."""
+"""Prepare a dataset by the ways of data/sources.csv in turn, until one gives the recorded arrays."""
 
 import shutil
 from pathlib import Path

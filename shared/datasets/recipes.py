@@ -1,4 +1,4 @@
-"""Every dataset by name: the recipes of the families and their rows in the table of sources."""
+"""Find every dataset by name: the recipes of the families and their rows in the table of sources."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_of(name: str, sources: str | Path | None = None) -> tuple[Recipe, tuple[Source, ...]]:
-    """Return the recipe of a dataset and its ways, in order; raises DatasetError for an unknown name."""
+    """Return the recipe of a dataset and its ways, in order; raise DatasetError for an unknown name."""
     table = read_sources(sources)
     if name not in RECIPES or name not in table:
         known = ", ".join(known for known in RECIPES if known in table)

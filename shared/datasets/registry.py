@@ -1,4 +1,4 @@
-"""One registry of every set of every paper: the rows of data/sources.csv, and sets of one's own beside them."""
+"""Keep one registry of every set of every paper: the rows of data/sources.csv, and sets of one's own beside them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ Needs = dict[str, dict[str, list[str]]]  # {set: {paper: tiers}}
 
 
 class Unknown(DatasetError):
-    """A name that no set has."""
+    """No set has this name."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A set and the ways to have it.
+    """Hold a set and the ways to have it.
 
+    Attributes
+    ----------
     kind : `ARRAYS` (see `store`), `LOCALISED` (see `localised.prepared`), `DRAWN` (each run draws its own) or
-    `READ_IN_PLACE` (a run reads the folder that a person has put into the mirror).
+        `READ_IN_PLACE` (a run reads the folder that a person has put into the mirror).
     """
 
     name: str
@@ -44,12 +46,12 @@ class Entry:
 
     @property
     def about(self) -> Source:
-        """The way that names its place in the mirror, if one does; all agree in licence, size and being simulated."""
+        """Return the way that names its place in the mirror, if any; all agree in licence, size and being simulated."""
         return next((way for way in self.ways if way.mirror), self.ways[0])
 
     @property
     def size(self) -> str:
-        """Its size in words; of a set of one's own the counts of what is prepared."""
+        """Return its size in words; of a set of one's own the counts of what is prepared."""
         if self.about.size or self.kind != LOCALISED or self.state() != "yes":
             return self.about.size or "not known"
         found = prepared.manifest(data_root() / self.name)
@@ -100,7 +102,7 @@ def entry_of(name: str, sources: str | Path | None = None) -> Entry:
 
 
 def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = None) -> str:
-    """Have a set prepared, unless it is there and whole; returns what to tell a person.
+    """Have a set prepared, unless it is there and whole; return what to tell a person.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = No
 
 
 def examine(entry: Entry, sources: str | Path | None = None) -> str:
-    """Hold all that is there of a set against what is recorded of it; returns what to tell a person.
+    """Hold all that is there of a set against what is recorded of it; return what to tell a person.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Simulated images: ten classes of coloured shapes and textures, in place of real data that are not there."""
+"""Simulate images: ten classes of coloured shapes and textures, in place of real data that are not there."""
 
 from pathlib import Path
 

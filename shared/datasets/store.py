@@ -1,4 +1,4 @@
-"""Prepared datasets on disk: four .npy files, six with groups, and a manifest a folder; load, verify, put in place."""
+"""Keep prepared datasets on disk: four .npy files, six with groups, and a manifest a folder; load, verify, place."""
 
 import contextlib
 import fcntl
@@ -45,7 +45,7 @@ def load(name: str, root: str | Path | None = None, sources: str | Path | None =
 
 
 def verify(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> str:
-    """Load a dataset and hash every byte; returns the sha256 of its arrays or raises DatasetError."""
+    """Load a dataset and hash every byte; return the sha256 of its arrays or raise DatasetError."""
     dataset = load(name, root, sources)
     folder = data_root(root) / name
     recorded = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["arrays"]
@@ -170,10 +170,15 @@ def _open(path: Path, recorded: dict[str, Any], advice: str) -> np.memmap:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset: ``x_*`` (N, ...) uint8 images N H W C or float32 points, ``y_*`` (N,) int64 in 0..K-1.
+    """Hold a dataset.
 
-    ``sha256`` is of all arrays; ``simulated`` is true where they are drawn from a model. ``groups_*`` (N,) int64
-    is the natural group of each instance, None in a dataset without groups.
+    Attributes
+    ----------
+    x_train, x_test : (N, ...) uint8 images N H W C or float32 points.
+    y_train, y_test : (N,) int64 in 0..K-1.
+    sha256 : of all arrays.
+    simulated : true where they are drawn from a model.
+    groups_train, groups_test : (N,) int64, the natural group of each instance, None in a dataset without groups.
     """
 
     name: str
@@ -196,10 +201,10 @@ class Dataset:
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """Return K."""
         return len(self.classes)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one instance: (H, W, C) of an image, (2,) of a point."""
+        """Return the shape of one instance: (H, W, C) of an image, (2,) of a point."""
         return self.x_train.shape[1:]

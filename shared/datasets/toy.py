@@ -1,4 +1,4 @@
-"""Small datasets that need no download: two moons and scikit-learn's handwritten digits."""
+"""Make small datasets that need no download: two moons and scikit-learn's handwritten digits."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stained white blood cells, Dataset 1 of Zheng et al. 2018 (Micron 107), from a mirror folder or GitHub."""
+"""Obtain stained white blood cells, Dataset 1 of Zheng et al. 2018 (Micron 107), from a mirror folder or GitHub."""
 
 import csv
 from collections.abc import Mapping
@@ -130,7 +130,7 @@ def _images(files: Mapping[str, bytes], layout: "CopyLayout", place: Path) -> np
 
 @dataclass(frozen=True)
 class CopyLayout:
-    """Where a copy keeps the csv of labels and the images; masks and Dataset 2 are not read."""
+    """Say where a copy keeps the csv of labels and the images; masks and Dataset 2 are not read."""
 
     labels: str
     image: str

@@ -1,4 +1,4 @@
-"""The Method protocol, and the methods and losses several papers share."""
+"""Collect the Method protocol, and the methods and losses several papers share."""
 
 from shared.methods.llp_gan import LLPGAN
 from shared.methods.llp_vat import LLPVAT

@@ -1,4 +1,4 @@
-"""LLP-GAN: one discriminator tells K classes and fakes apart (Liu, Wang, Qi, Tian & Shi, NeurIPS 2019).
+"""In LLP-GAN one discriminator tells K classes and fakes apart (Liu, Wang, Qi, Tian & Shi, NeurIPS 2019).
 
 The K logits l and a fixed zero logit for "fake" make K + 1 classes: D(x) = Z / (Z + 1) with Z = sum_k exp(l_k).
 """
@@ -16,9 +16,9 @@ from shared.methods.proportion import kl_loss
 
 
 def adversarial_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """``- E log D(real) - E log(1 - D(fake))`` from (M, K) and (N, K) logits; a scalar, in nats.
+    """Return ``- E log D(real) - E log(1 - D(fake))`` from (M, K) and (N, K) logits; a scalar, in nats.
 
-    The (K + 1)-way cross-entropy of "one of the K" on real instances and of "fake" on generated ones.
+    It is the (K + 1)-way cross-entropy of "one of the K" on real instances and of "fake" on generated ones.
     Source: the objective of Liu et al. 2019; their release has weight 1 on either term.
     """
     # The log-sigmoid neither cancels nor underflows; torch's softplus is cut off at 20, which is wrong by 2e-9.
@@ -26,7 +26,7 @@ def adversarial_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean over F features of the squared difference between the means of (M, F) and (N, F); a scalar.
+    """Return the mean over F features of the squared difference between the means of (M, F) and (N, F); a scalar.
 
     Source: Salimans et al. 2016, Section 3.1, there a sum; the release of Liu et al. 2019 takes the mean.
     """
@@ -34,7 +34,7 @@ def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
 
 
 class LLPGAN:
-    """A discriminator that is the classifier, and a generator that keeps it busy.
+    """A discriminator is the classifier, and a generator keeps it busy.
 
     One `update` is two steps, as in the release. First the discriminator's, on
     ``adversarial_loss + weight * kl_loss``; then the generator's, on `feature_matching`, through the discriminator just
@@ -77,7 +77,7 @@ class LLPGAN:
         return torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Both steps; `loss` is the discriminator's, before its step."""
+        """Take both steps; `loss` is the discriminator's, before its step."""
         self.discriminator.train()
         self.generator.train()
         x = batch.x
@@ -105,7 +105,7 @@ class LLPGAN:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Class probabilities given that x is real: the softmax of the K logits."""
+        """Return class probabilities given that x is real: the softmax of the K logits."""
         self.discriminator.eval()
         with self._precision(x):
             logits = self.discriminator(x)

@@ -1,4 +1,4 @@
-"""LLP-VAT: the proportion loss and virtual adversarial consistency (Tsai & Lin, ACML 2020; Miyato et al. 2018)."""
+"""LLP-VAT joins the proportion loss and virtual adversarial consistency (Tsai & Lin, ACML 2020; Miyato et al. 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.methods.proportion import kl_loss
 
 
 def sigmoid_ramp(step: int, ramp_steps: float) -> float:
-    """``exp(-5 (1 - t)^2)`` with t = step / ramp_steps, and 1 from `ramp_steps` on. Source: Laine & Aila 2017."""
+    """Return ``exp(-5 (1 - t)^2)``, t = step / ramp_steps, and 1 from `ramp_steps` on. Source: Laine & Aila 2017."""
     return math.exp(-5 * (1 - step / ramp_steps) ** 2) if step < ramp_steps else 1.0
 
 
@@ -40,7 +40,7 @@ def _unit(v: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) from (M, K) log-probabilities: summed over classes, the mean over instances; a scalar, in nats."""
+    """Return KL(p || q) of (M, K) log-probabilities: a sum over classes, the mean over instances; a scalar, in nats."""
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
@@ -53,9 +53,10 @@ def perturbation(
     iterations: int = 1,
     floor: float = 0.0,
 ) -> Tensor:
-    """Where `network` leaves log_p fastest: ``eps d``, d the normalised gradient of KL(p || p(x + xi d)) at a random d.
+    """Return the step on which `network` leaves log_p fastest: ``eps d``.
 
-    In float32 (or float64, if x is) even under autocast. Neither the weights' gradients nor running statistics move.
+    Here d is the normalised gradient of KL(p || p(x + xi d)) at a random d, in float32 (or float64, if x is) even under
+    autocast. Neither the weights' gradients nor running statistics move.
     Source: Miyato et al. 2018, Section 3.3. See `LLPVAT` for the parameters.
 
     Parameters
@@ -78,7 +79,7 @@ def perturbation(
 
 
 class LLPVAT(LossMethod):
-    """`kl_loss` and, ramped up, KL(p(x) || p(x + r)): no small step r should change a prediction, not even the worst.
+    """Learn by `kl_loss` and, ramped up, KL(p(x) || p(x + r)): no small step r, not even the worst, should change p.
 
     One `update` is four passes in training mode, each with its own dropout, as in the release: for the proportion loss
     (there the last); for p(x), in float32 and without gradient; for r, in float32, one for each of `iterations`; at
@@ -140,7 +141,7 @@ class LLPVAT(LossMethod):
             return divergence(log_p, self._log_p(x + r))
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One step; `consistency_loss` is before its weight."""
+        """Take one step; `consistency_loss` is before its weight."""
         self.network.train()
         proportion = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
         loss, consistency = proportion, torch.zeros_like(proportion)

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Batch:
-    """Some bags, ready to learn from: x (M, ...) on the device, offsets (B + 1,) on the host, proportions (B, K)."""
+    """Hold some bags, ready to learn from.
+
+    Attributes
+    ----------
+    x : (M, ...) inputs, on the device.
+    offsets : (B + 1,) on the host.
+    proportions : (B, K).
+    """
 
     x: Tensor
     offsets: Tensor
@@ -21,13 +28,13 @@ class Batch:
 
 
 class Method(Protocol):
-    """What the training loop needs of a method."""
+    """The training loop needs this of a method, and no more."""
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """Learn from one batch; named scalars to follow, as tensors, so that nothing waits for a device."""
+        """Learn from one batch; return named scalars to follow, as tensors, so that nothing waits for a device."""
 
     def predict(self, x: Tensor) -> Tensor:
-        """(N, ...) inputs -> (N, K) class probabilities, without learning."""
+        """Return the (N, K) class probabilities of (N, ...) inputs, without learning."""
 
     def set_learning_rate(self, rate: float) -> None: ...
 
@@ -37,7 +44,7 @@ class Method(Protocol):
 
 
 class LossMethod:
-    """A network, an optimiser and a loss over bags.
+    """Train a network by an optimiser and a loss over bags.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The proportion loss: cross-entropy between a bag's proportions and its mean prediction.
+"""The proportion loss is the cross-entropy between a bag's proportions and its mean prediction.
 
-Known as the KL loss (Dulac-Arnold et al. 2019), as DLLP (Ardehaly & Culotta 2017) and as PM.
+It is known as the KL loss (Dulac-Arnold et al. 2019), as DLLP (Ardehaly & Culotta 2017) and as PM.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from shared.bags import segment_logmeanexp
 
 
 def kl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-    """Mean over bags of ``- sum_k z_k log(mean_i p_ik)``.
+    """Return the mean over bags of ``- sum_k z_k log(mean_i p_ik)``.
 
     Source: Dulac-Arnold et al. 2019, Section 3.1, the loss l^KL, averaged as in Equation 1.
 

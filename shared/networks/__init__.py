@@ -1,4 +1,4 @@
-"""Backbones that several papers share, as plain torch modules from inputs to logits."""
+"""Collect the backbones that several papers share, as plain torch modules from inputs to logits."""
 
 from shared.networks.cnn13 import CNN13
 from shared.networks.llp_gan import Discriminator, FeatureGenerator, Generator

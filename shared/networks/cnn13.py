@@ -1,4 +1,4 @@
-"""The 13-layer network with max-pooling of PLOT (Liu et al. 2021, Section 4): Conv-Large of Miyato et al. 2018."""
+"""PLOT uses a 13-layer network with max-pooling (Liu et al. 2021, Section 4): Conv-Large of Miyato et al. 2018."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _conv(n_in: int, n_out: int, leak: float, size: int = 3, padding: int = 1) -
 
 
 class CNN13(nn.Module):
-    """(N, channels, H, W) images, sides of 12 or more -> (N, n_classes) logits; 3,121,802 weights for 10 classes.
+    """Map (N, channels, H, W) images, sides of 12 or more, to (N, n_classes) logits; 3,121,802 weights for 10 classes.
 
     Nine convolutions, each with batch normalisation and a leaky rectifier: three of 3x3, pooling, three of 3x3 twice as
     wide, pooling, one of 3x3 without a border and two of 1x1. `features` are the (N, width) averages over the last

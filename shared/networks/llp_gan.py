@@ -1,7 +1,8 @@
-"""LLP-GAN's discriminator and generator for 32x32 images (Liu et al., NeurIPS 2019), after their CIFAR-10 release.
+"""Build LLP-GAN's discriminator and generator for 32x32 images (Liu et al., NeurIPS 2019), after their release.
 
-The layers are the release's, and so are Glorot's uniform weights and zero biases to start from. A discriminator has
-`features`, (N, ...) inputs -> (N, F), and `last`, features -> logits; a generator has `noise`, the size of its input.
+The layers are those of the release for CIFAR-10, and so are Glorot's uniform weights and zero biases to start from. A
+discriminator has `features`, (N, ...) inputs -> (N, F), and `last`, features -> logits; a generator has `noise`, the
+size of its input.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _initialise(network: nn.Module) -> None:
 
 
 class Discriminator(nn.Module):
-    """(N, channels, H, W) images in [-1, 1] -> (N, n_classes) logits; 781,642 weights for 10 classes.
+    """Map (N, channels, H, W) images in [-1, 1] to (N, n_classes) logits; 781,642 weights for 10 classes.
 
     Nine convolutions with leaky rectifiers and no normalisation: 3x3 to a quarter of the side, then two of 1x1, and a
     global average, which leaves `width` features whatever the size of the image.
@@ -70,7 +71,7 @@ class Discriminator(nn.Module):
 
 
 class Generator(nn.Module):
-    """(N, noise) numbers in [-1, 1] -> (N, channels, 32, 32) images in (-1, 1); 4,933,379 trained weights.
+    """Map (N, noise) numbers in [-1, 1] to (N, channels, 32, 32) images in (-1, 1); 4,933,379 trained weights.
 
     A dense layer to 4x4, three deconvolutions of 5x5, batch normalisation before every leaky rectifier. It trains on
     batches of two or more.
@@ -98,7 +99,7 @@ class Generator(nn.Module):
 
 
 class FeatureGenerator(nn.Module):
-    """A stand-in that makes cached features for `MLP`: (N, noise) -> (N, n_outputs), of any sign and size."""
+    """This stand-in makes cached features for `MLP`: (N, noise) -> (N, n_outputs), of any sign and size."""
 
     def __init__(self, noise: int, hidden: int, n_outputs: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A perceptron with one hidden layer: the head on cached features and on small inputs."""
+"""A perceptron with one hidden layer is the head on cached features and on small inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """(N, ...) inputs, flattened to `n_inputs` numbers each -> (N, n_classes) logits.
+    """Map (N, ...) inputs, flattened to `n_inputs` numbers each, to (N, n_classes) logits.
 
     `features` are the `hidden` rectified units, `last` takes them to the logits.
     """

@@ -1,8 +1,8 @@
-"""Features that nobody trained: whitened patches against a random dictionary (after Coates, Lee & Ng 2011).
+"""Nobody trained these features: whitened patches against a random dictionary (after Coates, Lee & Ng 2011).
 
 Every 5x5 patch is normalised (mean, standard deviation), whitened, and compared with patches drawn from the
 training images; a two-sided soft threshold and average pooling over the four quadrants leave 8 numbers for each
-filter. A stand-in for a trained backbone that two CPU cores can afford, and named so wherever it is used.
+filter. It is a stand-in for a trained backbone that two CPU cores can afford, and named so wherever it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class PatchFeatures:
-    """A fitted dictionary.
+    """Compare patches with a fitted dictionary.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class PatchFeatures:
     def fit(
         cls, images: Tensor, n_filters: int = 256, patch: int = 5, n_patches: int = 20_000, seed: int = 0
     ) -> PatchFeatures:
-        """Whitening and dictionary from random patches of `images`, (N, H, W, C) uint8."""
+        """Fit whitening and dictionary to random patches of `images`, (N, H, W, C) uint8."""
         rng = torch.Generator().manual_seed(seed)
         n, height, width, channels = images.shape
         i = torch.randint(n, (n_patches,), generator=rng)
@@ -49,7 +49,7 @@ class PatchFeatures:
         return cls(filters.float().contiguous(memory_format=torch.channels_last), shift.float(), noise)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 images -> (N, 8 D) float32 features."""
+        """Return the (N, 8 D) float32 features of (N, H, W, C) uint8 images."""
         n_filters, channels, patch, _ = self.filters.shape
         n_values = channels * patch * patch
         x = images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)

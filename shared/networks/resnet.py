@@ -1,4 +1,4 @@
-"""ResNet-18 (He et al. 2016) with no biases but the last (Dulac-Arnold 2019, 4.1), for small and for large images."""
+"""Build ResNet-18 (He et al. 2016), no biases but the last (Dulac-Arnold 2019, 4.1), for small and for large images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """(N, channels, H, W) images -> (N, n_classes) logits; 11.2 million weights at `width` 64.
+    """Map (N, channels, H, W) images to (N, n_classes) logits; 11.2 million weights at `width` 64.
 
     `features` are the (N, 8 width) averages over the last maps, `last` takes them to the logits.
     On a CPU keep `width` at 16 or more: below it oneDNN's strided 1x1 convolutions are known to crash.

@@ -1,4 +1,4 @@
-"""One style for every figure, and saving it: svg and png, byte-equal when the numbers are."""
+"""Give every figure one style, and save it as svg and png, byte-equal when the numbers are."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def use_style() -> None:
 
 
 def sequential(n: int) -> list:
-    """n colours from dark to light, for an ordered quantity such as bag size."""
+    """Return n colours from dark to light, for an ordered quantity such as bag size."""
     return seaborn.color_palette("viridis", n)
 
 
 def note(figure, text: str) -> None:
-    """A line under the figure: stand-ins, what was not run."""
+    """Write a line under the figure: stand-ins, what was not run."""
     figure.supxlabel(text, fontsize=7, color="0.35", wrap=True)
 
 

@@ -1,1 +1,1 @@
-"""Points in images: matching detections with objects."""
+"""Match points in images: detections with objects."""

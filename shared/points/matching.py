@@ -1,4 +1,4 @@
-"""One-to-one matching of what was found with what is there: as many pairs within a limit as can be, the closest such.
+"""Match one to one what was found with what is there: as many pairs within a limit as can be, the closest such.
 
 Candidate pairs come as sparse triples (rows, columns, cost). They fall apart into connected components, most of them of
 a single detection or a single object; only the others need the Hungarian algorithm, so hundreds of thousands of points
@@ -23,7 +23,7 @@ def pairs_within(
     size: int | None = None,
     images: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of a point of `found` (F, 2) and one of `true` (T, 2) of the same image, at most `radius` apart.
+    """Return all pairs of a point of `found` (F, 2) and one of `true` (T, 2) of one image, at most `radius` apart.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def pairs_within(
 
 
 def assign(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, n_rows: int) -> np.ndarray:
-    """As many of the candidate pairs as can be, no row and no column twice, of the least total cost among such.
+    """Choose as many candidate pairs as can be, no row and no column twice, of the least total cost among such.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def _places(component: np.ndarray, n_components: int) -> tuple[np.ndarray, np.nd
 
 
 def match(found: np.ndarray, true: np.ndarray, radius: float, size: int | None = None) -> np.ndarray:
-    """The point of `true` (T, 2) of each of `found` (F, 2), one to one: as many pairs as can be, the closest such.
+    """Return the point of `true` (T, 2) of each of `found` (F, 2), one to one: as many pairs as can be, the closest.
 
     Returns
     -------
@@ -130,14 +130,15 @@ def match(found: np.ndarray, true: np.ndarray, radius: float, size: int | None =
 
 
 def gains(rows: np.ndarray, columns: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Which rows make the largest matching larger by one as they are added in `order`, (n,) bool by place in `order`.
+    """Tell which rows enlarge the largest matching by one as they are added in `order`, (n,) bool by place in `order`.
 
     The cumulative sum is the number of pairs that `assign` makes of the first k rows, for all k at once: rows that can
     be matched together are a matroid, in which no row ever has to be taken back.
 
     Parameters
     ----------
-    rows, columns : (P,) of the candidate pairs. order : (n,) all rows, each once.
+    rows, columns : (P,) of the candidate pairs.
+    order : (n,) all rows, each once.
     """
     by_row = np.argsort(rows, kind="stable")
     ends = np.searchsorted(rows[by_row], np.arange(len(order) + 1))

@@ -1,4 +1,4 @@
-"""The record of a run and its store on disk, nothing else."""
+"""Hold the record of a run and its store on disk, nothing else."""
 
 from shared.records.store import (
     OldRecord,

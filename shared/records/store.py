@@ -1,4 +1,4 @@
-"""Records on disk: one JSON file a run, written once, whole or not at all, and read back."""
+"""Keep records on disk: one JSON file a run, written once, whole or not at all, and read back."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ INDEX = "index.csv"
 
 
 class OldRecord(ConfigError):
-    """A record of an earlier schema."""
+    """The record is of an earlier schema."""
 
 
 def record_path(folder: Path, run_id: str) -> Path:
-    """Where the record of run ``paper/a/b/seed0`` lies in its paper's `runs` folder: ``<folder>/a/b/seed0.json``."""
+    """Return where the record of run ``paper/a/b/seed0`` lies in its paper's `runs`: ``<folder>/a/b/seed0.json``."""
     return folder.joinpath(*run_id.split("/")[1:-1], run_id.split("/")[-1] + ".json")
 
 
@@ -46,7 +46,7 @@ def write_record(folder: Path, record: dict) -> Path:
 
 
 def load_record(path: Path) -> dict:
-    """One record; an error that names the file where it is none."""
+    """Return one record; an error names the file where it is none."""
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -60,7 +60,7 @@ def load_record(path: Path) -> dict:
 
 
 def read_records(folder: Path) -> list[dict]:
-    """The records of a `runs` folder: those its index names and does not call outdated, or all where it has none."""
+    """Return the records of a `runs` folder: those its index names as not outdated, or all where it has none."""
     listed = read_index(folder)
     if listed is None:
         paths = sorted(folder.rglob("*.json"))
@@ -71,7 +71,7 @@ def read_records(folder: Path) -> list[dict]:
 
 
 def read_index(folder: Path) -> dict[str, dict] | None:
-    """{run id: {"status", "sha256", "why"}} of every run the plan asked for, or None where there is no index."""
+    """Return {run id: {"status", "sha256", "why"}} of every run the plan asked for, or None where there is no index."""
     try:
         with open(folder / INDEX, newline="", encoding="utf-8") as stream:
             return {row["id"]: {**row, "why": row.get("why") or ""} for row in csv.DictReader(stream)}
@@ -82,12 +82,17 @@ def read_index(folder: Path) -> dict[str, dict] | None:
 def write_index(
     folder: Path, run_ids: Iterable[str], outdated: Collection[str] = (), tried: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Write ``index.csv`` (id, status, sha256, why), one row a planned run; returns {id: status}.
+    """Write ``index.csv`` (id, status, sha256, why), one row a planned run; `why` says why a run cannot be made here.
 
-    status : done (there is a record), failed (there is a log), missing, or outdated: the record answers another spec,
-    and `read_records` leaves it out.
-    why : why a missing or outdated run cannot be made here; from `tried`, {id: reason or nothing}, the runs that were
-    tried now, else as the index had it.
+    Parameters
+    ----------
+    tried : {id: reason or nothing}, the runs that were tried now; `why`, of a missing or outdated run, comes from it,
+        else it is as the index had it.
+
+    Returns
+    -------
+    {id: status}. A status is done (there is a record), failed (there is a log), missing, or outdated: the record
+    answers another spec, and `read_records` leaves it out.
     """
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")

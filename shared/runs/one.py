@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import os
 import re
-import signal
 import sys
 import time
 from pathlib import Path
@@ -40,8 +39,6 @@ def main(paper: str, argv: list[str] | None = None) -> int:
     parser.add_argument("--save", type=Path, metavar="FILE", help="with --here: keep the weights in FILE")
     add_options(parser)
     args = parser.parse_args(argv)
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it quietly
     if args.here and not args.id:
         parser.error("--here needs the ID of a run; --list names them")
     if not args.here and (args.set or args.save):
@@ -64,9 +61,13 @@ def _command(paper: str, args: argparse.Namespace) -> int:
 def _list(paper: str, args: argparse.Namespace) -> int:
     load_tier(args.tier)
     index = store.read_index(args.records or runs_folder(paper, args.tier)) or {}
-    for run in plan(paper, args.tier):
-        if not args.only or re.search(args.only, run.id):
-            print(f"{run.id}  {index.get(run.id, {}).get('status', 'missing')}")
+    try:
+        for run in plan(paper, args.tier):
+            if not args.only or re.search(args.only, run.id):
+                print(f"{run.id}  {index.get(run.id, {}).get('status', 'missing')}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; a sweep needs this error to notice a dead worker
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -7,7 +7,6 @@ import importlib.metadata
 import platform
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from shared.config.files import repository

@@ -42,7 +42,7 @@ MACHINE = (
     "threads",
     "device",
 )  # what last digits depend on
-STARTUP = 4.0  # seconds a paper's workers need to import torch
+STARTUP = 8.0  # seconds the first run of a worker takes more: imports, compiled code
 ABSENT = "(absent)"
 
 
@@ -169,6 +169,11 @@ def _wall(record: dict) -> float:
     return float(record["cost"]["wall_s"])
 
 
+def _seconds(records: dict[str, dict], at_once: int) -> dict[str, float]:
+    """How long each record of a paper took, with the start of a worker before the first few."""
+    return {run_id: _wall(r) + (STARTUP if i < at_once else 0.0) for i, (run_id, r) in enumerate(records.items())}
+
+
 def rerun(
     names: list[str],
     tier: Tier,
@@ -192,12 +197,11 @@ def rerun(
     if not any(found.runs for found in looked):
         raise ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}")
     todo = {f.paper: (f, f.current if n_sample is None else sample(f, n_sample)) for f in looked}
-    seconds = [_wall(record) for _, records in todo.values() for record in records.values()]
-    progress = Progress(len(seconds), seconds)
-    started = STARTUP * sum(bool(records) for _, records in todo.values())
+    seconds = {run_id: s for _, records in todo.values() for run_id, s in _seconds(records, hand.at_once).items()}
+    progress = Progress(len(seconds), list(seconds.values()))
     say(
         f"tier {tier.tier}: {len(seconds)} of {sum(len(found.current) for found in looked)} records to train "
-        f"again, {hand}, about {duration(progress.left([], hand.at_once) + started)}{caveat(tier, hand)}"
+        f"again, {hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
     )
     for found, records in todo.values():
         # In a sample, what cannot be compared for want of a record was not chosen.
@@ -238,7 +242,7 @@ def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progres
     work = out / CHECKPOINTS / tier / found.paper
     with Pool(found.paper, hand, code, folder, work, None) as pool:
         runs = [found.runs[run_id] for run_id in records]
-        drive(pool, runs, {run_id: _wall(r) for run_id, r in records.items()}, progress, None, say, ended)
+        drive(pool, runs, _seconds(records, hand.at_once), progress, None, say, ended)
     for what, changes in apart.items():
         for change, n in changes.items():
             say(f"{found.paper}: {n} runs had other {what}: {change}")

@@ -1,4 +1,4 @@
-"""Training: seeds by named axis, inputs on one device, checkpoints, the loop, evaluation."""
+"""Train and evaluate: seeds by named axis, inputs on one device, checkpoints, the loop."""
 
 from shared.training.augmentation import Augmentation
 from shared.training.device import peak_memory_mb, prepare_device

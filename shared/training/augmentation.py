@@ -1,4 +1,4 @@
-"""Augmentation of images, drawn on the host so that every device sees the same."""
+"""Augment images by draws on the host, so that every device sees the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to an image in a batch; the defaults change nothing.
+    """Say what may happen to an image in a batch; the defaults change nothing.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Augmentation:
     colour: float = 0.0
 
     def places(self, n: int, height: int, width: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows (n, height) and columns (n, width) to read from images with a border of `shift` pixels."""
+        """Draw rows (n, height) and columns (n, width) to read from images with a border of `shift` pixels."""
         rows = torch.arange(self.shift, self.shift + height).expand(n, height)
         columns = torch.arange(self.shift, self.shift + width).expand(n, width)
         if self.shift:
@@ -38,7 +38,7 @@ class Augmentation:
         return rows, columns + moves[1] if self.shift else columns
 
     def pixels(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """(n, C, H, W) float images in 0..255, blurred and coloured."""
+        """Blur and colour (n, C, H, W) float images in 0..255."""
         n = len(x)
         if self.colour:
             factors = 1 + self.colour * (2 * torch.rand(3, n, 1, 1, 1, generator=rng) - 1)

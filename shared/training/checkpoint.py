@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without executing anything, valid for one configuration."""
+"""Checkpoints are written whole or not at all, read without executing anything, valid for one configuration."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def resume(path: Path, key: str) -> dict | None:
 def common(folder: str, part: dict, session: dict) -> Path | None:
     """Return where runs whose specs agree in `part`, and whose code agrees, keep what one of them trained for all.
 
-    Beside the session's checkpoints, in their `folder`; the name says what it depends on and is its key. None where the
-    session (see `fit`) keeps no checkpoint.
+    It lies beside the session's checkpoints, in their `folder`; the name says what it depends on and is its key. It is
+    None where the session (see `fit`) keeps no checkpoint.
     """
     if not session.get("checkpoint"):
         return None

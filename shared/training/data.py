@@ -1,4 +1,4 @@
-"""A prepared dataset as a network reads it: its inputs on a device, its labels, the checksums a record keeps."""
+"""Give a prepared dataset as a network reads it: its inputs on a device, its labels, the checksums a record keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SYMMETRIC = "symmetric"  # pixels from -1 to 1, the range of LLP-GAN's generator
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A dataset on a device.
+    """Hold a dataset on a device.
 
     Attributes
     ----------

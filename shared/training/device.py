@@ -1,4 +1,4 @@
-"""The device a run uses, and what it took of its memory."""
+"""Set up the device a run uses, and tell what it took of its memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def prepare_device(name: str = "auto", threads: int | None = None) -> torch.device:
-    """The device called `name` ("auto": CUDA where visible, else the CPU), set up for training."""
+    """Return the device called `name` ("auto": CUDA where visible, else the CPU), set up for training."""
     if threads:
         torch.set_num_threads(threads)
     if name == "auto":
@@ -23,7 +23,7 @@ def prepare_device(name: str = "auto", threads: int | None = None) -> torch.devi
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Megabytes at most: allocated on a CUDA device since `prepare_device`, else resident in this process so far."""
+    """Return the peak in MB: allocated on a CUDA device since `prepare_device`, else resident in the process so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,4 +1,4 @@
-"""Evaluation: instance accuracy, loss on held-out bags, and the three rules that select an epoch."""
+"""Evaluate by instance accuracy and loss on held-out bags, and select an epoch by three rules."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from shared.training.inputs import Inputs
 
 
 def predictions(method: Method, inputs: Inputs, indices: np.ndarray, batch: int = 500) -> torch.Tensor:
-    """(N, K) class probabilities of the inputs numbered `indices`, (N,), `batch` at a time."""
+    """Return the (N, K) class probabilities of the inputs numbered `indices`, (N,), `batch` at a time."""
     parts = [method.predict(inputs.batch(indices[i : i + batch])) for i in range(0, len(indices), batch)]
     return torch.cat(parts)
 
 
 def accuracy(method: Method, inputs: Inputs, labels: np.ndarray, indices=None, batch: int = 500) -> float:
-    """Share of the inputs (those numbered `indices`, if given) whose most probable class is their label, in percent."""
+    """Return in percent of how many inputs (those numbered `indices`, if given) the likeliest class is their label."""
     indices = np.arange(len(inputs)) if indices is None else indices
     p = predictions(method, inputs, indices, batch)
     return 100 * float((p.argmax(1).cpu() == torch.from_numpy(np.asarray(labels)[indices])).double().mean())
 
 
 def bag_loss(method: Method, inputs: Inputs, bags: Bags, batch: int = 500) -> float:
-    """The proportion loss (`kl_loss`) of whole bags, in nats: what can be validated without instance labels."""
+    """Return the proportion loss (`kl_loss`) of whole bags, in nats: what can be validated without instance labels."""
     p = predictions(method, inputs, bags.indices, batch)
     log_p = p.clamp_min(1e-30).log()
     target = torch.from_numpy(bags.proportions).to(log_p)
@@ -32,9 +32,12 @@ def bag_loss(method: Method, inputs: Inputs, bags: Bags, batch: int = 500) -> fl
 
 
 def select(curves: dict, metric: str = "test_accuracy", name: str = "accuracy") -> dict:
-    """The metric under each selection rule: {rule: {name: value, "epoch": epoch}}.
+    """Return the metric under each selection rule: {rule: {name: value, "epoch": epoch}}.
 
-    last : the last epoch. bag-validation : the epoch of least loss on held-out bags, where there are any.
+    Returns
+    -------
+    last : the last epoch.
+    bag-validation : the epoch of least loss on held-out bags, where there are any.
     oracle : the best epoch on the test set, an upper bound that no practitioner has.
     """
     values = curves[metric]

@@ -1,4 +1,4 @@
-"""Cached features of a dataset's images, standardised float16: ``python -m shared.training.features cifar10``."""
+"""Cache features of a dataset's images, as standardised float16: ``python -m shared.training.features cifar10``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ CHUNK = 4  # images; their responses stay in a core's cache
 
 @dataclass(frozen=True)
 class Features:
-    """train (N, F) and test (N', F) float16 memory maps, standardised by the training set; sha256 of both."""
+    """Hold cached features, standardised by the training set.
+
+    Attributes
+    ----------
+    train, test : (N, F) and (N', F) float16 memory maps.
+    sha256 : of both.
+    """
 
     train: np.ndarray
     test: np.ndarray
@@ -40,12 +46,12 @@ class Features:
 
 
 def folder(name: str, root: Path | None = None) -> Path:
-    """Where the cached features of dataset `name` lie."""
+    """Return where the cached features of dataset `name` lie."""
     return (root or datasets.data_root()) / "features" / name
 
 
 def load_features(name: str, root: Path | None = None) -> Features:
-    """The cached features of dataset `name`; an error that says how to make them if they are not there."""
+    """Open the cached features of dataset `name`; an error says how to make them if they are not there."""
     where = folder(name, root)
     try:
         manifest = json.loads((where / "manifest.json").read_text())
@@ -56,7 +62,7 @@ def load_features(name: str, root: Path | None = None) -> Features:
 
 
 def build(name: str, root: Path | None = None, threads: int | None = None) -> bool:
-    """Compute and cache the features of dataset `name`; False if they were there already."""
+    """Compute and cache the features of dataset `name`; return False if they were there already."""
     dataset = datasets.load(name, root)
     where = folder(name, root)
     wanted = {"dataset": dataset.sha256, "recipe": RECIPE}

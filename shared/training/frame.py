@@ -1,4 +1,4 @@
-"""The frame around every training run: its spec checked, its device ready, what a record keeps of it in one shape."""
+"""Frame every training run: its spec checked, its device ready, what a record keeps of it in one shape."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.training.device import peak_memory_mb, prepare_device
 
 @dataclass
 class Result:
-    """What a training run found.
+    """Hold what a training run found.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Inputs: what a network reads, kept on one device; images as uint8, augmented where they lie."""
+"""Keep what a network reads on one device; images as uint8, augmented where they lie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.training.augmentation import Augmentation
 
 
 class Inputs:
-    """N inputs on one device.
+    """Hold N inputs on one device.
 
     Images, (N, H, W, C) uint8, become standardised (n, C, H, W) float32 in channels-last memory; anything else is
     cast to float32 as it is.
@@ -39,7 +39,7 @@ class Inputs:
         return len(self.array)
 
     def batch(self, indices: np.ndarray, seed: int | None = None) -> Tensor:
-        """The inputs numbered `indices`; augmented, where that is on, when a `seed` is given."""
+        """Return the inputs numbered `indices`; augmented, where that is on, when a `seed` is given."""
         index = torch.from_numpy(np.ascontiguousarray(indices))
         if not self.images:
             return self.array.index_select(0, index.to(self.device)).float()
@@ -67,9 +67,9 @@ def _as_tensor(array: np.ndarray) -> Tensor:
 
 
 def channel_statistics(images) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, in pixel units.
+    """Return the mean and standard deviation of each channel of (N, H, W, C) uint8 images, in pixel units.
 
-    From the histogram of the values: exact, and without a float copy of the images.
+    They come from the histogram of the values: exact, and without a float copy of the images.
     """
     images = _as_tensor(images) if isinstance(images, np.ndarray) else images
     values = torch.arange(256, dtype=torch.float64)

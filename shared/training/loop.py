@@ -1,4 +1,4 @@
-"""The training loop over bags: it can stop at any step and go on to the same numbers.
+"""Train over bags in a loop that can stop at any step and go on to the same numbers.
 
 All randomness of a step is drawn from (seed, axis, epoch, step), so a checkpoint needs no generator's state.
 """
@@ -24,11 +24,13 @@ from shared.training.seeds import axis_seed, seed_torch
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate over training time t in [0, 1).
+    """Set the learning rate over training time t in [0, 1).
 
+    Attributes
+    ----------
     kind : "halfway" divides the rate by 10 from t = 1/2 on (Dulac-Arnold et al. 2019, Section 4.1); "quarters" halves
-    it after every quarter (every 100 of 400 epochs: Liu et al. 2021, Section 5.2); "cosine" warms up over the first
-    tenth and falls to 0 along a cosine; "constant".
+        it after every quarter (every 100 of 400 epochs: Liu et al. 2021, Section 5.2); "cosine" warms up over the first
+        tenth and falls to 0 along a cosine; "constant".
     """
 
     kind: str

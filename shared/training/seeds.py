@@ -1,4 +1,4 @@
-"""Seeds by named axis: data split, bags, initialisation and batch order are drawn apart from one integer."""
+"""Draw data split, bags, initialisation and batch order apart from one integer, by named axis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def axis_seed(seed: int, *axis: str | int) -> int:
-    """The seed of one axis of randomness, in 0..2**63 - 1; e.g. ``axis_seed(0, "order", epoch)``.
+    """Return the seed of one axis of randomness, in 0..2**63 - 1; e.g. ``axis_seed(0, "order", epoch)``.
 
     Adding an axis, or drawing more from one, moves no other.
     """
@@ -19,8 +19,8 @@ def axis_seed(seed: int, *axis: str | int) -> int:
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed the global generators of the host and of `device`.
 
-    Not `torch.manual_seed`: without CUDA it keeps a stack trace of every call for later, which costs a tenth of a
-    small step.
+    It does without `torch.manual_seed`, which without CUDA keeps a stack trace of every call for later, which costs a
+    tenth of a small step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Transport between the instances of ragged bags and the classes, batched, on any device.
+"""Transport mass between the instances of ragged bags and the classes, batched, on any device.
 
 M instances in B bags, K classes. A problem is a cost (M, K), offsets (B + 1,) that cut the instances into
 bags, and proportions (B, K). Every instance has mass 1 and class k of a bag of n has mass n z_k;

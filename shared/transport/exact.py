@@ -1,4 +1,4 @@
-"""Exact transport: the linear program of Dulac-Arnold et al. 2019, Equation 5, for all bags at once."""
+"""Transport exactly: the linear program of Dulac-Arnold et al. 2019, Equation 5, for all bags at once."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +74,10 @@ def solve(cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray) -> tup
 
     Returns
     -------
-    plan (M, K), value (B,), duals u (M,) and v (B, K) like the cost; gap (B,) and violation (B,) in float64
+    plan : (M, K), like the cost
+    value : (B,), like the cost
+    u, v : duals (M,) and (B, K), like the cost
+    gap, violation : (B,) in float64
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Algorithm 1 of Dulac-Arnold et al. 2019 on plain numbers, and its derivative, in as few operations as there are.
+"""Run Algorithm 1 of Dulac-Arnold et al. 2019 on plain numbers, and its derivative, in as few operations as there are.
 
 With a kernel (B, K, N) and weights w (B, K, 1), at every step
 
@@ -16,7 +16,7 @@ SMALL_TABLE = 400  # numbers; below it torch multiplies matrices by a loop slowe
 
 
 class PlainSteps(torch.autograd.Function):
-    """``PlainSteps.apply(kernel, weight, v, absent, missing, tau, steps) -> u (B, K, 1), v (B, 1, N)``.
+    """Make ``PlainSteps.apply(kernel, weight, v, absent, missing, tau, steps) -> u (B, K, 1), v (B, 1, N)``.
 
     `absent` (B, K, 1) and `missing` (B, 1, N) are 1 where a column or a row of the kernel is empty, else 0, or None:
     added to c and r they keep the scalings of empty columns and rows at 1 (with weight 1).

@@ -1,4 +1,4 @@
-"""Ragged bags as padded tables: one flat array of instances and offsets, (M, ...) <-> (B, longest, ...)."""
+"""Lay ragged bags out as padded tables: one flat array of instances and offsets, (M, ...) <-> (B, longest, ...)."""
 
 from dataclasses import dataclass
 
@@ -95,7 +95,7 @@ def check_offsets(offsets: Tensor, instances: int) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the instances lie in the table; `slots` is None when bags of one size make it a plain reshape."""
+    """Tell where the instances lie in the table; `slots` is None when bags of one size make it a plain reshape."""
 
     sizes: Tensor  # (B,)
     longest: int
@@ -116,5 +116,5 @@ class Layout:
         return torch.arange(self.longest, device=self.sizes.device) < self.sizes[:, None]
 
     def bag_sum(self, values: Tensor) -> Tensor:
-        """(M,) -> (B,)."""
+        """Sum over each bag, (M,) -> (B,)."""
         return self.pad(values).sum(1)

@@ -1,4 +1,4 @@
-"""What every solver of this package returns: plan, value, potentials and the evidence that they are right."""
+"""Every solver of this package returns the same: plan, value, potentials and the evidence that they are right."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Transport:
-    """Solution of one transport problem per bag; M instances, B bags, K classes.
+    """Hold the solution of one transport problem per bag; M instances, B bags, K classes.
 
     Attributes
     ----------

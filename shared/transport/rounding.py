@@ -1,4 +1,4 @@
-"""From proportions to counts (largest remainder) and from plans to labels (the best labelling with these counts)."""
+"""Round proportions to counts (largest remainder) and plans to labels (the best labelling with these counts)."""
 
 import numpy as np
 import torch

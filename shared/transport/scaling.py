@@ -1,6 +1,6 @@
-"""The iteration under both entropic solvers: Dulac-Arnold et al. 2019, Algorithm 1, without overflow.
+"""Iterate under both entropic solvers: Dulac-Arnold et al. 2019, Algorithm 1, without overflow.
 
-Written on log K = -C / epsilon, laid out (B, K, longest) so that both sums of an iteration run over long
+It is written on log K = -C / epsilon, laid out (B, K, longest) so that both sums of an iteration run over long
 rows:
 
     a <- (n z / (K b))^tau        b <- 1 / (K^T a)
@@ -28,7 +28,7 @@ NOTHING = -1e30
 
 @dataclass(frozen=True)
 class Problem:
-    """Bags as padded tables. Classes of proportion 0 get mass 1 and an empty kernel, so their scaling stays 1."""
+    """Hold bags as padded tables. Classes of proportion 0 get mass 1 and an empty kernel, so their scaling stays 1."""
 
     layout: Layout
     epsilon: float
@@ -42,7 +42,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The scalings after some iterations, a = a0 u and b = b0 v."""
+    """Hold the scalings after some iterations, a = a0 u and b = b0 v."""
 
     log_a0: Tensor  # (B, K, 1)
     log_b0: Tensor  # (B, 1, longest)
@@ -52,11 +52,11 @@ class Scaling:
     v: Tensor  # (B, 1, longest)
 
     def plan(self) -> Tensor:
-        """diag(a) K diag(b), (B, K, longest)."""
+        """Return diag(a) K diag(b), (B, K, longest)."""
         return self.kernel * self.u * self.v
 
     def column_sums(self) -> Tensor:
-        """Column sums of the plan over u, (B, K, 1)."""
+        """Return the column sums of the plan over u, (B, K, 1)."""
         return (self.kernel * self.v).sum(2, keepdim=True)
 
 
@@ -138,7 +138,7 @@ def _is_safe(scaling: Scaling) -> bool:
 
 
 def track(gradient: str, *tensors: Tensor) -> torch.set_grad_enabled:
-    """Context of the iterations: ``gradient`` is "unrolled" (autograd sees them) or "none"."""
+    """Return the context of the iterations: ``gradient`` is "unrolled" (autograd sees them) or "none"."""
     if gradient not in ("unrolled", "none"):
         raise ValueError(f'gradient must be "unrolled" or "none", got {gradient!r}')
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
@@ -147,14 +147,14 @@ def track(gradient: str, *tensors: Tensor) -> torch.set_grad_enabled:
 
 @torch.no_grad()
 def row_violation(problem: Problem, scaling: Scaling) -> Tensor:
-    """max |row sum - 1| of each bag, (B,)."""
+    """Return max |row sum - 1| of each bag, (B,)."""
     off = (scaling.plan().sum(1) - 1).abs()
     return (off if problem.real is None else off.where(problem.real.squeeze(1), 0)).amax(1)
 
 
 @torch.no_grad()
 def column_violation(problem: Problem, scaling: Scaling) -> Tensor:
-    """max |column sum - n z| / n of each bag, (B,)."""
+    """Return max |column sum - n z| / n of each bag, (B,)."""
     off = (scaling.u * scaling.column_sums() - problem.mass).abs().where(problem.present, 0)
     return off.squeeze(2).amax(1) / problem.layout.sizes
 
@@ -162,7 +162,7 @@ def column_violation(problem: Problem, scaling: Scaling) -> Tensor:
 def solution(
     problem: Problem, cost: Tensor, scaling: Scaling, regularised: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Plan (M, K), value (B,), instance potential (M,) and class potential (B, K) of the scalings.
+    """Return plan (M, K), value (B,), instance potential (M,) and class potential (B, K) of the scalings.
 
     The value is <C, P>, or <C, P> + epsilon sum P (log P - 1). Where the iterations were not tracked, P and
     log P are constants and the gradient of either value with respect to the cost is P.

@@ -1,4 +1,4 @@
-"""Balanced entropic transport: Sinkhorn's iterations (Cuturi 2013; Peyré & Cuturi 2019, Section 4.2)."""
+"""Solve balanced entropic transport by Sinkhorn's iterations (Cuturi 2013; Peyré & Cuturi 2019, Section 4.2)."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Exact transport from n instances to K classes on the K class nodes: successive shortest paths, compiled.
+"""Transport n instances to K classes exactly, on the K class nodes: successive shortest paths, compiled.
 
 Any class potentials phi make the assignment of every instance to its cheapest class, ``argmin_k c_ik - phi_k``, optimal
 for the counts it happens to have. What is wrong with the counts is then sent from classes with too many to classes with
@@ -37,9 +37,10 @@ def solve_bags(first, last, cost, offsets, proportions, plan, value, u, v, gap, 
     cost, plan : (M, K) arrays, float32 or float64
     offsets : (B + 1,) int64 array
     proportions : (B, K) float64 array
-    value, u, v : <C, P> (B,) and the duals (M,) and (B, K), like the cost
-    gap, violation, certified : (B,) arrays, float64 and bool: primal minus dual, worst error of the marginals, and
-        whether both are as good as 0
+    value : (B,) <C, P>, like the cost
+    u, v : duals (M,) and (B, K), like the cost
+    gap, violation : (B,) float64 arrays: primal minus dual, worst error of the marginals
+    certified : (B,) bool array: whether both are as good as 0
     """
     n_classes, longest = cost.shape[1], 0
     for bag in range(first, last):
@@ -77,7 +78,7 @@ def solve_bags(first, last, cost, offsets, proportions, plan, value, u, v, gap, 
 
 @compiled
 def largest(values):
-    """The largest modulus. As integers they have the same order and a maximum without branches."""
+    """Return the largest modulus. As integers they have the same order and a maximum without branches."""
     top = 0
     for bits in values.view(np.int64):
         top = max(top, bits & FAR)
@@ -86,7 +87,7 @@ def largest(values):
 
 @compiled
 def to_masses(proportions, n):
-    """Masses that sum to n; whole numbers where all are within `WHOLE` n, and `NEAR`, of them."""
+    """Return masses that sum to n; whole numbers where all are within `WHOLE` n, and `NEAR`, of them."""
     masses = n * proportions / proportions.sum()
     counts = np.rint(masses)
     near = counts.sum() == n
@@ -97,7 +98,7 @@ def to_masses(proportions, n):
 
 @compiled
 def to_grid(masses, n):
-    """Multiples of a power of two that sum to n exactly; the largest takes what rounding leaves."""
+    """Return multiples of a power of two that sum to n exactly; the largest takes what rounding leaves."""
     quantum = 2.0 ** (np.ceil(np.log2(n + 1)) - MASS_BITS)
     rounded = np.rint(masses / quantum) * quantum
     rounded[rounded.argmax()] += n - rounded.sum()
@@ -106,7 +107,7 @@ def to_grid(masses, n):
 
 @vectorised
 def warm_start(c, mass):
-    """Class potentials of the entropic problem at falling temperatures, on a sample of the rows, in float32.
+    """Return class potentials of the entropic problem at falling temperatures, on a sample of the rows, in float32.
 
     Costs lose their row and column means first: those change the potentials and not the plan.
     """
@@ -182,7 +183,7 @@ def warm_start(c, mass):
 
 @compiled
 def by_paths(c, mass, phi, near, w, members, size):
-    """Optimal weights w of costs c, both (K, n); the potentials change in place.
+    """Return optimal weights w of costs c, both (K, n); the potentials change in place.
 
     Reduced costs within `near` of the least are taken for ties. The first ``size[k]`` of ``members[k]`` become the
     instances of class k.
@@ -241,7 +242,7 @@ def by_paths(c, mass, phi, near, w, members, size):
 
 @vectorised
 def cheapest(c, phi, least, second, label):
-    """The two least reduced costs of every instance, and the class of the first."""
+    """Find the two least reduced costs of every instance, and the class of the first."""
     least[:] = c[0] - phi[0]
     second[:], label[:] = np.inf, 0
     for k in range(1, len(phi)):
@@ -254,9 +255,9 @@ def cheapest(c, phi, least, second, label):
 
 @compiled
 def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, parents, settled):
-    """Dijkstra from all classes with too many to all with too few; moves the potentials, returns how many too few.
+    """Run Dijkstra from all classes with too many to all with too few; move the potentials, return how many too few.
 
-    Returns 0 also where there is no way, as with costs that are not numbers; the certificate then tells.
+    It returns 0 also where there is no way, as with costs that are not numbers; the certificate then tells.
     """
     n_classes = len(phi)
     bits = distances.view(np.int64)  # in the same order, as none is negative; their minimum is faster
@@ -299,7 +300,7 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, p
 
 @compiled
 def enter(c, i, a, members, size, arc, by):
-    """Instance i is now in class a."""
+    """Put instance i into class a."""
     members[a, size[a]] = i
     size[a] += 1
     for k in range(len(size)):
@@ -310,7 +311,7 @@ def enter(c, i, a, members, size, arc, by):
 
 @compiled
 def leave(i, a, members, size, by):
-    """Instance i is no longer in class a; its arcs wait for `renew`."""
+    """Take instance i out of class a; its arcs wait for `renew`."""
     place = 0
     while members[a, place] != i:
         place += 1
@@ -342,7 +343,7 @@ def renew(c, members, size, arc, by, stale):
 
 @compiled
 def certify(c, wanted, phi, w, members, size, u):
-    """Value, duality gap and marginal violation of weights w (K, n); writes the instances' duals into u.
+    """Return value, duality gap and marginal violation of weights w (K, n); write the instances' duals into u.
 
     The duals are feasible by construction. The gap is primal minus dual, summed as slack and errors of the marginals,
     which are all about 0, and not as the difference of two large numbers.
@@ -368,7 +369,7 @@ def certify(c, wanted, phi, w, members, size, u):
 
 @vectorised
 def lowest(c, phi, u):
-    """The least reduced cost of every instance, into u (n,)."""
+    """Write the least reduced cost of every instance into u (n,)."""
     u[:] = c[0] - phi[0]
     for k in range(1, len(phi)):
         for i in range(len(u)):

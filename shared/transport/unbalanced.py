@@ -1,4 +1,4 @@
-"""Entropic transport with a soft class marginal: Dulac-Arnold et al. 2019, Equation 6 by Algorithm 1."""
+"""Transport with an entropic term and a soft class marginal: Dulac-Arnold et al. 2019, Equation 6 by Algorithm 1."""
 
 import torch
 from torch import Tensor

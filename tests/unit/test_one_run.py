@@ -102,7 +102,7 @@ def test_here_it_trains_in_this_process_and_writes_no_file(call, data_root, tmp_
         "accuracy": f"{straight.metrics['last']['accuracy']:.4g}",
         "epoch": "3",
     }
-    assert {line.split()[0] for line in out} == {"last", "oracle", "bag-validation"}
+    assert {line.split()[0] for line in out} == {"last", "oracle", "bag-validation", "cost"}
     assert err[0] == f"{KL} on cpu"
     epochs = err[1:-1]
     for number, line in enumerate(epochs, 1):
@@ -183,6 +183,19 @@ def test_the_list_names_the_runs_of_the_tier_in_order_with_their_state(call, tmp
     assert call("--list")[1][:3] == [f"{ids[0]}  missing", f"{ids[1]}  done", f"{ids[2]}  missing"]
     assert call("--list", "--only", r"alpha0\.1")[1] == [f"{i}  missing" for i in ids if "alpha0.1" in i]
     assert one.main("rot", ["--list", "--tier", "huge"]) == 2
+
+
+def test_a_list_that_nobody_reads_to_its_end_ends_quietly(tmp_path):
+    """And by no signal of the whole process: a sweep notices a dead worker by its broken pipe."""
+    script = "import signal, sys; from shared.runs.one import main; status = main('ece', ['--list', '--tier', 'gpu']); "
+    script += "sys.exit(status or signal.getsignal(signal.SIGPIPE) != signal.SIG_IGN)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=repository(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(60) == 0
+    process.stderr.close()
 
 
 def test_the_usage_names_its_own_program(capsys):

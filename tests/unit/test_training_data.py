@@ -64,11 +64,6 @@ def test_symmetric_pixels_lie_between_minus_one_and_one():
     assert data.scaling(IMAGES.x_train, data.SYMMETRIC) == ([127.5] * 3, [127.5] * 3)
 
 
-def test_another_scale_is_refused_by_name():
-    with pytest.raises(ValueError, match="scale 'symetric' is not one of standard, symmetric"):
-        data.data_of("images", CPU, scale="symetric")
-
-
 def test_only_the_training_images_move():
     found = data.data_of("images", CPU, augment=MOVES)
     assert not torch.equal(found.train.batch(ALL, seed=1), found.train.batch(ALL))

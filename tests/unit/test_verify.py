@@ -162,7 +162,7 @@ def test_all_same(house, capsys):
     runs = [toy("fine", seed) for seed in range(3)]
     assert house(runs, map(trained, runs)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "tier tiny: 3 of 3 records to train again, 2 at once on cpu, about 7 s"
+    assert lines[0] == "tier tiny: 3 of 3 records to train again, 2 at once on cpu, about 11 s"
     assert lines[1] == "[1/3] same      toy/none/fine/seed0  1.0 s  ~1 s left"
     assert lines[-1] == "3 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 0 missing" and len(lines) == 5
     assert not house.temporary.exists()

@@ -1,1 +1,1 @@
-"""Sparse-shot detection: a network of ultralytics (AGPL-3.0), which nothing outside this package imports."""
+"""Detect from sparse shots by a network of ultralytics (AGPL-3.0), which nothing outside this package imports."""

@@ -1,4 +1,4 @@
-"""Exclusive cross-entropy over anchors, where ultralytics' loss has binary cross-entropy (Equations 7 and 8)."""
+"""Put exclusive cross-entropy over anchors where ultralytics' loss has binary cross-entropy (Equations 7 and 8)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from papers.ece.criteria import Criterion
 
 
 class AnchorTerms(nn.Module):
-    """A `Criterion` as the `bce` module of ultralytics' detection loss.
+    """Offer a `Criterion` as the `bce` module of ultralytics' detection loss.
 
     Annotated is an anchor with a target score, the overlap with the object it is assigned to; every other anchor is
     unannotated: background, or an object that nobody marked.

@@ -1,4 +1,4 @@
-"""What this package takes of ultralytics, imported so that nothing else of the process changes."""
+"""Import what this package takes of ultralytics, so that nothing else of the process changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector as a method of `shared.training.fit`: learning from crops, finding in whole images."""
+"""Make the detector a method of `shared.training.fit`: learning from crops, finding in whole images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def standardised(image: np.ndarray) -> Tensor:
 
 
 class Detector:
-    """`Network` learning from crops with flips; a bag is one image, by its place in `images`, proportions are not read.
+    """Train a `Network` on crops with flips; a bag is one image, by its place in `images`, proportions are not read.
 
     Gradients are clipped to norm 10, as ultralytics' trainer does.
 

@@ -1,4 +1,4 @@
-"""The detection network (Section 4.1): ours in ultralytics' terms, for many small objects, trained from scratch.
+"""Build the detection network (Section 4.1): ours in ultralytics' terms, for many small objects, trained from scratch.
 
 It stands in for YOLLO (van Rijthoven et al. 2018), whose layers are not public.
 """
@@ -49,7 +49,7 @@ DETECTORS = {"yollo_stand_in": yollo_stand_in}
 
 
 class Network(DetectionModel):
-    """Images (B, 3, H, W) -> boxes and scores of H/4 x W/4 anchors; weights from torch's global generator.
+    """Map images (B, 3, H, W) to boxes and scores of H/4 x W/4 anchors; weights from torch's global generator.
 
     Parameters
     ----------

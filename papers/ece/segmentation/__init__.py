@@ -1,1 +1,1 @@
-"""Segmentation: the network and the method that trains it on crops."""
+"""Segment by a network and a method that trains it on crops."""

@@ -1,4 +1,4 @@
-"""Training a segmentation network on random crops of images whose annotation is sparse, and reading it out."""
+"""Train a segmentation network on random crops of images whose annotation is sparse, and read it out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.methods import Batch
 
 
 class Segmenter:
-    """A network, an optimiser and a criterion as a method of `shared.training.fit`: a bag is the number of one image.
+    """Join network, optimiser and criterion as a method of `shared.training.fit`: a bag is the number of one image.
 
     Each number in a batch becomes a random crop with flips; images are scaled to [-1, 1] by their own least and largest
     value, as in the authors' example, which has neither crops nor flips nor an order by chance.
@@ -51,7 +51,10 @@ class Segmenter:
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on crops of the images numbered ``batch.x`` (B, 1).
 
-        `loss`, and `kept`, the share of the unannotated pixels whose terms were kept.
+        Returns
+        -------
+        loss
+        kept : the share of the unannotated pixels whose terms were kept.
         """
         self.network.train()
         numbers = batch.x[:, 0].long().tolist()

@@ -1,4 +1,4 @@
-"""The Unet of segmentation-models-pytorch, never pre-trained; its import takes seconds, so import this where needed."""
+"""Take the Unet of segmentation-models-pytorch, never pre-trained; its import takes seconds, so import where needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class PlainEncoder(nn.Module, EncoderMixin):
-    """The contracting path of Ronneberger et al. 2015: two 3 x 3 convolutions a level, 2 x 2 max-pooling between.
+    """Build the contracting path of Ronneberger et al. 2015: two 3 x 3 convolutions a level, 2 x 2 max-pooling between.
 
     Batch normalisation and padding as in the network of the authors' example, so that maps keep the image's size.
     It hands over one map more than smp's encoders do, that of full resolution: `smp.Unet` then joins it as its last

@@ -1,1 +1,1 @@
-"""Finding cells: the Deep Sparse Detector, its baselines, matching, CSC."""
+"""Find cells: the Deep Sparse Detector, its baselines, matching, CSC."""

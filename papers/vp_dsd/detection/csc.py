@@ -1,4 +1,4 @@
-"""Convolutional sparse coding with proportion priors (Yellin, Haeffele, Roth & Vidal, CVPR 2018), in compact form.
+"""Find cells by compact convolutional sparse coding with proportion priors (Yellin, Haeffele, Roth & Vidal, CVPR 2018).
 
 An image I = T(H) is a sum of cells, each a real combination of a few atoms of its class at its place, and noise. Cells
 are found one by one, each time the one that raises the posterior most, jointly in place and class. What is compact
@@ -27,7 +27,7 @@ CORRELATED = 8  # pixels that count as one: what a few atoms leave of a cell is 
 
 @dataclass(frozen=True)
 class Dictionary:
-    """What the purified images say of a cell of each class; made by `learn`.
+    """Hold what the purified images say of a cell of each class; made by `learn`.
 
     Attributes
     ----------

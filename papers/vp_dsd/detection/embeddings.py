@@ -1,4 +1,4 @@
-"""What the detector finds in holograms: it is trained once a dataset and seed, and read by all runs that need it."""
+"""Keep what the detector finds in holograms: it is trained once a dataset and seed, read by all runs that need it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALIBRATED_ON = 32  # training images that set the initial scale
 
 @dataclass(frozen=True)
 class Embedding:
-    """A trained detector and what it found in all images of a dataset.
+    """Hold a trained detector and what it found in all images of a dataset.
 
     Attributes
     ----------

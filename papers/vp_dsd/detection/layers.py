@@ -1,4 +1,4 @@
-"""Complex-valued convolutions on periodic images, and the local softmax (Section 2.2).
+"""Convolve periodic images in complex numbers, and take the local softmax (Section 2.2).
 
 A complex (N, C, H, W) image travels as a real (N, 2 C, H, W) one: the C real parts, then the C imaginary parts.
 """
@@ -54,7 +54,7 @@ def wrap(x: Tensor, border: int) -> Tensor:
 
 
 class ComplexConv(nn.Module):
-    """Complex convolution as a real one with blocks [[Re, -Im], [Im, Re]]; without padding, so the image shrinks.
+    """Convolve complex images by a real convolution with blocks [[Re, -Im], [Im, Re]]; without padding, so they shrink.
 
     Weights start complex Gaussian, of mean square 1.4^2 / (inputs x size^2), under a Gaussian window: an encoding
     then sits where the cell is. Location is defined only up to a shift that the reconstruction can undo.
@@ -82,7 +82,7 @@ class ComplexConv(nn.Module):
 
 
 class SparseComplexConv(ComplexConv):
-    """The same convolution, periodic and without bias, of an image that is zero but at M sites: it visits these alone.
+    """Convolve as `ComplexConv`, periodic and without bias, an image zero but at M sites: it visits these alone.
 
     Each site adds its copy of the filters to what lies around it.
     """
@@ -107,7 +107,7 @@ class SparseComplexConv(ComplexConv):
 
 
 class ComplexConvs(nn.Module):
-    """Complex convolutions with a split ReLU (on real and imaginary parts apart) between them, none after the last.
+    """Chain complex convolutions with a split ReLU (real and imaginary parts apart) between them, none after the last.
 
     ``net(x)`` takes the image as periodic and keeps its size; ``net.valid(x)`` shrinks it by `border` on each side,
     so that a crop of ``2 border + 1`` pixels gives the one value that the whole image has at the crop's centre.

@@ -1,4 +1,4 @@
-"""Which detection is which cell: one-to-one matching, detection scores, and thresholds chosen on validation images."""
+"""Tell which detection is which cell: one-to-one matching, scores, and thresholds chosen on validation images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells as points with encodings: training the Deep Sparse Detector, reading it out, and its baselines (Section 3)."""
+"""Find cells as points with encodings: train the Deep Sparse Detector, read it out, and its baselines (Section 3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.methods import Batch
 
 @dataclass(frozen=True)
 class Detections:
-    """M points in n images, image after image, on the host.
+    """Hold M points in n images, image after image, on the host.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Detections:
 
 
 class Detector:
-    """`DeepSparseDetector` as a method of `shared.training.fit`: a bag is one image, its proportions are not read.
+    """Train `DeepSparseDetector` by `shared.training.fit`: a bag is one image, its proportions are not read.
 
     Gradients are clipped to norm 1. The threshold of the mask rises linearly over the first `ramp` updates: with the
     final one from the start, nothing may be detected and nothing learned.
@@ -62,7 +62,7 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """The threshold of the next update."""
+        """Return the threshold of the next update."""
         first, final = self.thresholds
         return first + (final - first) * min(1.0, self.step / max(self.ramp, 1))
 

@@ -1,4 +1,4 @@
-"""The Deep Sparse Detector: a sparse encoding volume from which a small head rebuilds the hologram (Section 2.2)."""
+"""The Deep Sparse Detector rebuilds the hologram by a small head from a sparse encoding volume (Section 2.2)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOMENTUM = 0.1  # of the running mean of ||A||^2
 
 @dataclass(frozen=True)
 class Sites:
-    """Where a batch's M detections are, image after image.
+    """Say where a batch's M detections are, image after image.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def object_images(holograms: Tensor, optics: Optics, unit: float | Tensor) -> Te
 
 
 class DeepSparseDetector(nn.Module):
-    """Encoder, LocalSoftMax, threshold and NMS, reconstruction head; T first and T^-1 last.
+    """Chain encoder, LocalSoftMax, threshold and NMS, reconstruction head; T first and T^-1 last.
 
     Images are taken as periodic, as the propagation is. The head has no bias: no cell, no light.
 

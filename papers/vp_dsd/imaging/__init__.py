@@ -1,1 +1,1 @@
-"""Holograms: the physics, the simulated set, recorded sets."""
+"""Make and read holograms: the physics, the simulated set, recorded sets."""

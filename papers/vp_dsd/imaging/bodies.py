@@ -1,4 +1,4 @@
-"""Cells and debris as ellipsoids, and the light behind them.
+"""Draw cells and debris as ellipsoids, and compute the light behind them.
 
 Bodies are rows of a structured array, `BODY`: the centre (row, column) in pixels; two semi-axes in the image plane, the
 first at `angle` from the rows, and the chord along the light through the centre, in micrometres; the refractive index
@@ -32,11 +32,16 @@ TURN = 0.05 * math.pi  # standard deviation of its angle
 
 @dataclass(frozen=True)
 class Shape:
-    """Size and optical density of one kind of body; a pair is (mean, standard deviation) of a normal distribution.
+    """Give size and optical density of one kind of body; a pair is (mean, standard deviation) of a normal distribution.
 
-    diameter : in the image plane, micrometres. axial : the diameter along the light, over `diameter`.
-    index : of refraction, over the medium's. absorption : of amplitude, per micrometre.
-    nuclei : 0, 1 (an ellipsoid like the cell) or 4 (spheres). nucleus_size : its diameter over the cell's.
+    Parameters
+    ----------
+    diameter : in the image plane, micrometres.
+    axial : the diameter along the light, over `diameter`.
+    index : of refraction, over the medium's.
+    absorption : of amplitude, per micrometre.
+    nuclei : 0, 1 (an ellipsoid like the cell) or 4 (spheres).
+    nucleus_size : its diameter over the cell's.
     nucleus_index : of refraction, over the medium's; a nucleus takes the place of cytoplasm.
 
     Raises

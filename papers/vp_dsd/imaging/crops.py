@@ -1,4 +1,4 @@
-"""Crops of periodic images around cells."""
+"""Crop periodic images around cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets of holograms of blood, simulated or recorded, with the proportions of white cells of each subject.
+"""Read sets of holograms of blood, simulated or recorded, with the proportions of white cells of each subject.
 
 A recorded set is a folder in a mirror, `wbc_holograms` (33 donors) or `wbc_holograms_synthetic` (the authors' own):
 
@@ -36,10 +36,13 @@ PIXELS = 2**24  # that an image may have
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of n images, image after image.
+    """Hold the cells of n images, image after image.
 
-    offsets : (n + 1,) int64, rising from 0 to M. centres : (M, 2) float32, row and column in pixels, (0, 0) the centre
-    of the first pixel. labels : (M,) int64, places in `CLASSES`.
+    Attributes
+    ----------
+    offsets : (n + 1,) int64, rising from 0 to M.
+    centres : (M, 2) float32, row and column in pixels, (0, 0) the centre of the first pixel.
+    labels : (M,) int64, places in `CLASSES`.
     """
 
     offsets: np.ndarray
@@ -49,10 +52,14 @@ class Cells:
 
 @dataclass(frozen=True)
 class Holograms:
-    """Holograms of subjects with known proportions of cells.
+    """Hold holograms of subjects with known proportions of cells.
 
-    images : (n, L, L) float32, as of `normalised`. subjects : (n,) int64, whose image it is.
-    proportions : (S, K) float64, rows sum to 1. splits : (S,) int64, places in `SPLITS`.
+    Attributes
+    ----------
+    images : (n, L, L) float32, as of `normalised`.
+    subjects : (n,) int64, whose image it is.
+    proportions : (S, K) float64, rows sum to 1.
+    splits : (S,) int64, places in `SPLITS`.
     """
 
     images: np.ndarray
@@ -153,8 +160,10 @@ def check(
 
     Parameters
     ----------
-    images : (L, L) each. optics, size : what T and the detector expect; `size` in pixels a side.
-    recorded : the optics each image was recorded with. names : of the images, for the message.
+    images : (L, L) each.
+    optics, size : what T and the detector expect; `size` in pixels a side.
+    recorded : the optics each image was recorded with.
+    names : of the images, for the message.
 
     Raises
     ------

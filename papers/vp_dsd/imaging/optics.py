@@ -1,4 +1,4 @@
-"""Propagation of light between the plane of the cells and the sensor: the transformation T of Section 2.2.
+"""Propagate light between the plane of the cells and the sensor: the transformation T of Section 2.2.
 
 The angular spectrum of plane waves (Goodman, Introduction to Fourier Optics, Section 3.10) on a periodic domain, where
 it is exact, without the carrier exp(2 pi i z / wavelength). All lengths are in micrometres.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Optics:
-    """A lensless set-up: vacuum wavelength, pixel pitch and distance from the cells to the sensor, in micrometres.
+    """Hold a lensless set-up: vacuum wavelength, pixel pitch and distance from cells to sensor, in micrometres.
 
     Raises
     ------

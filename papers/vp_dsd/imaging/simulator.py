@@ -1,4 +1,4 @@
-"""Simulated holograms of white blood cells, after the description of the authors' synthetic set (Section 3).
+"""Simulate holograms of white blood cells, after the description of the authors' synthetic set (Section 3).
 
 A cell is an ellipsoid with one ellipsoidal nucleus or, in granulocytes, four spherical ones. Light gains phase and
 loses amplitude along each chord and travels on to the sensor, which records its intensity with noise. The shapes are
@@ -28,13 +28,18 @@ PARTICLE = Shape((3.5, 0.7), (1.0, 0.1), (0.028, 0.004), (0.004, 0.001))
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a simulated data set depends on but its seed; lengths in micrometres unless said otherwise.
+    """Hold everything a simulated data set depends on but its seed; lengths in micrometres unless said otherwise.
 
-    size : pixels a side. distance : from cells to sensor, the one T uses; distance_spread : standard deviation of an
-    image's true distance around it. cells_least, cells_most : cells an image, uniform between them, both included.
-    mean_proportions, concentration : of the Dirichlet distribution of subjects' proportions, in the order of `CLASSES`;
-    subjects with a share of monocytes of monocyte_limit or more are drawn again. noise : standard deviation of the
-    multiplicative noise of intensities. spread : factor on the standard deviations of all shapes.
+    Parameters
+    ----------
+    size : pixels a side.
+    distance : from cells to sensor, the one T uses.
+    distance_spread : standard deviation of an image's true distance around it.
+    cells_least, cells_most : cells an image, uniform between them, both included.
+    mean_proportions, concentration : of the Dirichlet distribution of subjects' proportions, in the order of `CLASSES`.
+    monocyte_limit : subjects with such a share of monocytes or more are drawn again.
+    noise : standard deviation of the multiplicative noise of intensities.
+    spread : factor on the standard deviations of all shapes.
     debris : mean number of particles an image (Poisson), anywhere, also over and under cells.
 
     Raises

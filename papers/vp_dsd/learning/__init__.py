@@ -1,1 +1,1 @@
-"""Learning from proportions: the classifier, the rivals of the VP loss, donors of real cells."""
+"""Learn from proportions: the classifier, the rivals of the VP loss, donors of real cells."""

@@ -1,4 +1,4 @@
-"""The classification head (Section 2.2): real features of complex encodings, whitened, under a small perceptron."""
+"""Classify (Section 2.2): real features of complex encodings, whitened, under a small perceptron."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOOR = 1e-3  # of the mean eigenvalue: directions of next to no variance are no
 
 @dataclass(frozen=True)
 class Whitening:
-    """(M, d) complex encodings -> (M, 3 d) float32 features, made by `whitening`."""
+    """Map (M, d) complex encodings to (M, 3 d) float32 features; made by `whitening`."""
 
     mean: Tensor
     matrix: Tensor
@@ -70,7 +70,7 @@ def _real(encodings: Tensor) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """(N, n_inputs) features -> (N, n_classes) logits through two hidden layers with ReLU.
+    """Map (N, n_inputs) features to (N, n_classes) logits through two hidden layers with ReLU.
 
     `features` are the units of the second, `last` takes them to the logits. "Fully connected layers followed by ReLU"
     (Section 2.2); number and width are ours.

@@ -1,4 +1,4 @@
-"""Real cells of simulated donors: bags drawn from stained crops by a donor's proportions, labelled by a noisy count.
+"""Simulate donors of real cells: bags drawn from stained crops by a donor's proportions, labelled by a noisy count.
 
 The 33 donors of Section 3 are private. Here the cells are real, the donors are not: their proportions are drawn as the
 simulator draws its subjects', and their labels as a laboratory would report them, from a count of few cells.
@@ -24,7 +24,7 @@ SUBTYPES = {"neutrophil": "granulocyte", "eosinophil": "granulocyte", "basophil"
 
 @dataclass(frozen=True)
 class Donors:
-    """The donors of one split, S of them: one bag a donor.
+    """Hold the donors of one split, S of them: one bag a donor.
 
     Attributes
     ----------

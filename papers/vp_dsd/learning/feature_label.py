@@ -1,4 +1,4 @@
-"""Feature-label matching, FLM (Yang, Zhang & Lam, ACML 2021), on fixed embeddings.
+"""Learn by feature-label matching, FLM (Yang, Zhang & Lam, ACML 2021), on fixed embeddings.
 
 The paper says that labels are assigned to instances of the bag of which the classifier is confident. The authors'
 public code, which is incomplete, teaches these instances *every* frequent class of the bag. The first sharpens the

@@ -1,4 +1,4 @@
-"""Prototypical contrastive clustering, PC: LLP-Co (La Rosa & Oliveira, AAAI 2022) on fixed embeddings."""
+"""Learn by prototypical contrastive clustering, PC: LLP-Co (La Rosa & Oliveira, AAAI 2022) on fixed embeddings."""
 
 from __future__ import annotations
 

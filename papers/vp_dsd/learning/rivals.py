@@ -1,4 +1,4 @@
-"""The methods of Tables 1 and 2 behind one call: same network, optimiser, learning rate and number of updates."""
+"""Build the methods of Tables 1 and 2 by one call: same network, optimiser, learning rate and number of updates."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Proportions predicted from images and from oracle detections: Table 3."""
+"""Predict proportions from images and from oracle detections: Table 3."""

@@ -1,4 +1,4 @@
-"""The predictors of proportions of Table 3: direct regression, regression of density maps, cells at oracle centres.
+"""Predict the proportions of Table 3: direct regression, regression of density maps, cells at oracle centres.
 
 Every network reads I = T(H) as two channels, real and imaginary part. The regressors take whole images and return
 logits whose softmax is the proportions: the KL loss on bags of one image, labelled by the subject's proportions, trains
@@ -49,10 +49,10 @@ def shares(maps: Tensor) -> Tensor:
 
 
 class CFCRN(nn.Module):
-    """The concatenated fully convolutional regression network of He et al. 2021, in compact form; 32 is their width.
+    """Regress as the concatenated fully convolutional network of He et al. 2021, in compact form; 32 is their width.
 
-    (N, 2, H, W) images, H and W multiples of 8 -> (N, n_classes) logits: three halvings, three doublings, each with
-    the maps of its size concatenated, then one density map a class. Left out: the auxiliary networks of the deep
+    It maps (N, 2, H, W) images, H and W multiples of 8, to (N, n_classes) logits: three halvings, three doublings, each
+    with the maps of its size concatenated, then one density map a class. Left out: the auxiliary networks of the deep
     supervision, which learn from true density maps. Added: more than one class.
     """
 
@@ -85,7 +85,7 @@ class CFCRN(nn.Module):
 
 
 class LeNet(nn.Module):
-    """(M, channels, size, size) -> (M, n_classes) logits by LeNet-5, which Habibzadeh et al. 2013 apply to white cells.
+    """Map (M, channels, size, size) to (M, n_classes) logits by LeNet-5, as Habibzadeh et al. 2013 do for white cells.
 
     Rectified units and maximum pooling stand for its sigmoids and subsampling. 32 pixels are its size; 16 the least.
     """
@@ -105,7 +105,7 @@ class LeNet(nn.Module):
 
 
 class Encoded(nn.Module):
-    """A copy of the detector's encoder, the encodings' whitening and a head, all learned jointly.
+    """Learn jointly a copy of the detector's encoder, the encodings' whitening and a head.
 
     An encoding's features are its real parts, imaginary parts and moduli; `start` sets their whitening, a linear
     layer that learns on. Here the encoder sees crops as large as its receptive field, `size`: their one encoding is
@@ -147,7 +147,7 @@ def with_moduli(volume: Tensor) -> Tensor:
 
 
 class EncodedMaps(Encoded):
-    """Density maps by the detector's encoder: a linear layer on the whitened features of each pixel."""
+    """Make density maps by the detector's encoder: a linear layer on the whitened features of each pixel."""
 
     def encodings(self, x: Tensor) -> Tensor:
         """Encode (N, 2, L, L) images as (N, L, L, 3 d)."""
@@ -162,7 +162,7 @@ class EncodedMaps(Encoded):
 
 
 class EncodedImage(EncodedMaps):
-    """Direct regression by the detector's encoder: the mean of all pixels' features, then the classifier."""
+    """Regress directly by the detector's encoder: the mean of all pixels' features, then the classifier."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.whitening(self.encodings(x).mean((1, 2))))
@@ -173,8 +173,9 @@ def network_of(spec: Spec, n_classes: int, encoder: ComplexConvs | None) -> nn.M
 
     Parameters
     ----------
-    spec : predictor ("direct", "heatmap", "oracle"), network ("encoder"; "resnet18" to "resnet152", "c_fcrn", "lenet"),
-        width (of the residual networks and C-FCRN), crop (pixels, of LeNet), hidden (of the encoder's classifier).
+    spec : its predictor ("direct", "heatmap", "oracle"), network ("encoder"; "resnet18" to "resnet152", "c_fcrn",
+        "lenet"), width (of the residual networks and C-FCRN), crop (pixels, of LeNet), hidden (of the encoder's
+        classifier).
     encoder : a new one, or a trained detector's; what "encoder" starts from, None for other networks. `Encoded.start`
         is still to be called.
 

@@ -1,1 +1,1 @@
-"""Images whose objects are localised: official releases, one prepared layout, splits and annotation subsets."""
+"""Read images whose objects are localised: official releases, one prepared layout, splits and annotation subsets."""

@@ -1,4 +1,4 @@
-"""Reading the files of releases: images of a bounded size, label images, .mat, ImageScope XML, masks in plain text."""
+"""Read the files of releases: images of a bounded size, label images, .mat, ImageScope XML, masks in plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images whose objects are localised by a label image, or by their centres alone.
+"""Hold images whose objects are localised by a label image, or by their centres alone.
 
 All geometry is in pixels with (0, 0) the upper left corner of the first pixel, whose middle is (.5, .5).
 """
@@ -21,17 +21,23 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Localised:
-    """n images with M objects.
+    """Hold n images with M objects.
 
-    name : of the set. names : of the images. groups : slide or patient of each image; no group is in two splits.
+    Attributes
+    ----------
+    name : of the set.
+    names : of the images.
+    groups : slide or patient of each image; no group is in two splits.
     official : "train", "validation" or "test" of each image where the release says so, else None.
     images : (H, W, 3) uint8 each; sizes may differ.
     labels : (H, W) int32 each, the number of the object at a pixel, from 1 within the image, 0 = none; None where
         only centres or boxes are known.
     offsets : (n + 1,) int64; the objects of image i are rows offsets[i]:offsets[i + 1] of what follows.
-    numbers : (M,) int64, the object's number in its label image. centres : (M, 2) float32, row and column.
+    numbers : (M,) int64, the object's number in its label image.
+    centres : (M, 2) float32, row and column.
     boxes : (M, 4) float32, top, left, bottom and right (half-open) within the image; of no area where unknown.
-    classes : (M,) int64, places in class_names. simulated : stands in for real images.
+    classes : (M,) int64, places in class_names.
+    simulated : stands in for real images.
     """
 
     name: str

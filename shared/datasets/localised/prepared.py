@@ -1,4 +1,4 @@
-"""Prepared sets on disk, one folder each, made once from what the mirror folder ``LLP_MIRROR`` holds.
+"""Keep prepared sets on disk, one folder each, made once from what the mirror folder ``LLP_MIRROR`` holds.
 
 ``<LLP_DATA>/<name>/`` holds:
 
@@ -57,7 +57,7 @@ def open(name: str) -> Localised:
 
 
 def prepare(name: str) -> Path:
-    """Make a set from the mirror unless it is there; returns its folder."""
+    """Make a set from the mirror unless it is there; return its folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise DatasetError(f"{name!r} is no name of a set; the known ones are {', '.join(RELEASES)}")
     root = data_root()

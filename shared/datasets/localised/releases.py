@@ -1,4 +1,4 @@
-"""The official releases of public sets with localised objects (ECE, Section 4.1), unpacked into the mirror folder.
+"""Read the official releases of public sets with localised objects (ECE, Section 4.1), unpacked into the mirror folder.
 
 Layouts verified on copies of the files or of the authors' notes: TNBC, MoNuSeg's regions, the masks of CPM15, the
 points of CRCHisto, the arrays of CoNSeP. Not verified on the releases themselves: CPM17, WBC-NuClick (folders as in
@@ -46,10 +46,13 @@ Found = tuple[str, str, np.ndarray, np.ndarray]  # name, official split, image, 
 
 @dataclass(frozen=True)
 class Release:
-    """A set: what its objects are, and how a folder of the mirror is read; data/sources.csv says where to get it.
+    """Describe a set: what its objects are, how a folder of the mirror is read; data/sources.csv says where to get it.
 
-    group : the slide or patient of an image, from its name. read : reads the official release from (folder, name of the
-    set, this). finish : is applied to either layout.
+    Attributes
+    ----------
+    group : the slide or patient of an image, from its name.
+    read : reads the official release from (folder, name of the set, this).
+    finish : is applied to either layout.
     """
 
     what: str = "object"
