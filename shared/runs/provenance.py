@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from shared.config.files import repository
@@ -63,9 +64,13 @@ def processor() -> str:
 
 
 def numerics() -> dict:
-    """Return what decides on the last digits beside versions: vector instructions, threads, and use of TF32."""
-    import torch
+    """Return what decides on the last digits beside versions: vector instructions, threads, and use of TF32.
 
+    It is empty where nothing has imported torch.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
     return {
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
