@@ -15,7 +15,7 @@ from shared.datasets.recipes import RECIPES
 from shared.records.store import write_text
 from shared.runs.code import sources
 from shared.runs.status import status
-from shared.runs.sweep import missing_records, runs_folder, runs_to_try_again
+from shared.runs.sweep import missing_records, runs_folder, runs_to_try_again, train_again
 
 try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
@@ -27,14 +27,14 @@ try:
     PAPERS = papers_of(TIER.tier)
     LEFT_OUT = [paper for paper in papers() if paper not in PAPERS]
     OUTPUTS = {paper: read_outputs(paper) for paper in PAPERS}
-    AGAIN = bool(config.get("again"))
+    AGAIN = str(config.get("again", "")).lower() == "true"
     BEFORE = status(TIER, AGAIN) if workflow.is_main_process else None
 except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = f"results/{TIER.tier}"
 if AGAIN:
-    os.environ["LLP_AGAIN"] = "1"  # heard by sweeps; as a parameter of the rule it would train once more without it
+    train_again()
 
 
 def code(*modules):

@@ -10,7 +10,7 @@ import pandas
 from matplotlib.figure import Figure
 
 from shared import plotting
-from shared.tables.make import Drawn
+from shared.tables.draw import Drawn
 
 METHODS = {  # in words, and first in this order; others go by their name
     "ce": "cross-entropy",
@@ -145,6 +145,7 @@ def _array(table: pandas.DataFrame, panel: str) -> np.ndarray:
 if __name__ == "__main__":
     import sys
 
-    from shared.tables.make import main, make_figures
+    from shared.tables.draw import make_figures
+    from shared.tables.make import main
 
     sys.exit(main("ece", make_figures))

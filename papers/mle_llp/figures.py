@@ -9,7 +9,7 @@ import pandas
 from matplotlib.figure import Figure
 
 from shared import plotting
-from shared.tables.make import Drawn
+from shared.tables.draw import Drawn
 
 METHODS = {  # in words, and first in this order; others go by their name
     "supervised": "supervised",
@@ -127,6 +127,7 @@ def _finished(figure: Figure, axes: dict) -> Figure:
 if __name__ == "__main__":
     import sys
 
-    from shared.tables.make import main, make_figures
+    from shared.tables.draw import make_figures
+    from shared.tables.make import main
 
     sys.exit(main("mle_llp", make_figures))

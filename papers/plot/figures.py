@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from papers.plot.tables import CURVES, PLOT, TOY
 from shared import datasets, plotting
 from shared.records import store
-from shared.tables.make import Drawn
+from shared.tables.draw import Drawn
 
 # In words and in this order; what these do not name comes after, under its own name.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits (8x8)"}
@@ -129,6 +129,7 @@ def _finish(figure: Figure, panels: dict[str, plt.Axes], label: str) -> Figure:
 if __name__ == "__main__":
     import sys
 
-    from shared.tables.make import main, make_figures
+    from shared.tables.draw import make_figures
+    from shared.tables.make import main
 
     sys.exit(main("plot", make_figures))

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from shared import plotting
-from shared.tables.make import Drawn
+from shared.tables.draw import Drawn
 
 METHODS = {"avgkl": "AvgKL", "kl": "KL", "rot": "ROT"}  # in words, and first in this order; others go by their name
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits (8x8)"}
@@ -62,6 +62,7 @@ def fig2(drawn: Drawn) -> Figure:
 if __name__ == "__main__":
     import sys
 
-    from shared.tables.make import main, make_figures
+    from shared.tables.draw import make_figures
+    from shared.tables.make import main
 
     sys.exit(main("rot", make_figures))

@@ -13,7 +13,7 @@ from papers.vp_dsd.names import CLASSES
 from papers.vp_dsd.tables import OURS
 from shared import plotting
 from shared.config import Run
-from shared.tables.make import Drawn
+from shared.tables.draw import Drawn
 
 # Losses in words, and first in this order; others go by their name.
 WORDS = {"kl": "KL", "vp_l2": "VP-L2", "vp_ce": "VP-CE", "plot": "LLP-PLOT", "mse": "MSE", "flm": "FLM", "pc": "PC"}
@@ -138,6 +138,7 @@ def diversity(drawn: Drawn) -> Figure:
 if __name__ == "__main__":
     import sys
 
-    from shared.tables.make import main, make_figures
+    from shared.tables.draw import make_figures
+    from shared.tables.make import main
 
     sys.exit(main("vp_dsd", make_figures))

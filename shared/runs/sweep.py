@@ -256,6 +256,11 @@ def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:
         say(f"{len(orphans)} records are not in the plan and left out of tables, e.g. {orphans[0]}")
 
 
+def train_again() -> None:
+    """Let the sweeps that this process starts train all anew; a rule's parameter would train once more without it."""
+    os.environ["LLP_AGAIN"] = "1"
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a sweep to a parser."""
     parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")

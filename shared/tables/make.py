@@ -1,9 +1,8 @@
-"""Make what a paper's outputs.yaml names: ``python -m papers.rot.tables --tier quick``, and figures likewise."""
+"""Make the tables that a paper's outputs.yaml names: ``python -m papers.rot.tables --tier quick``."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import json
 import sys
@@ -13,13 +12,12 @@ from pathlib import Path
 
 import pandas
 
-from shared.config import ConfigError, Run, default_tier, plan, tiers
+from shared.config import ConfigError, Run, default_tier, tiers
 from shared.config.outputs import Outputs, read_outputs
 from shared.records.store import write_text
 from shared.tables.evidence import Evidence, gather
 from shared.tables.numbers import empty_cells, reasons, stand_ins, write_csv, write_markdown
 
-TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
 NOTES = "notes.json"  # what stands under each table, which figures repeat
 
 
@@ -92,45 +90,6 @@ def _where(table: pandas.DataFrame, wanted: dict) -> pandas.DataFrame:
     for key, value in wanted.items():
         table = table[table[key].isin(value if isinstance(value, list) else [value])]
     return table
-
-
-class Drawn:
-    """What a figure's function draws: the tables of a paper's tier, read from their csv files.
-
-    Attributes
-    ----------
-    paper, tier : their names.
-    folder : ``results/<tier>/<paper>``.
-    """
-
-    def __init__(self, paper: str, tier: str, folder: Path):
-        self.paper, self.tier, self.folder = paper, tier, folder
-
-    def __getitem__(self, name: str) -> pandas.DataFrame:
-        """Return a table; an empty name is a name, an empty number is missing."""
-        table = pandas.read_csv(self.folder / f"{name}.csv")
-        named = [column for column in table if column in TEXTS and not pandas.api.types.is_numeric_dtype(table[column])]
-        return table.assign(**{column: table[column].fillna("") for column in named})
-
-    @functools.cached_property
-    def runs(self) -> list[Run]:
-        """The planned runs."""
-        return plan(self.paper, self.tier)
-
-
-def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
-    """Draw every figure of a paper's tier from its tables; returns the folder."""
-    from shared import plotting
-
-    folder = (results or Path("results")) / tier / paper
-    module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
-    notes = json.loads((folder / NOTES).read_text())
-    plotting.use_style()
-    for output in read_outputs(paper).figures:
-        figure = getattr(module, output.name)(drawn)
-        plotting.note(figure, " ".join(dict.fromkeys(notes[name] for name in output.drawn_from)))
-        plotting.save_figure(figure, folder / output.name)
-    return folder
 
 
 def main(paper: str, make: Callable[[str, str, Path | None], Path], argv: list[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from papers.ece.names import method
 from shared.comparison import reported
 from shared.config import SpecError, plan
 from shared.records import store
+from shared.tables import draw, make
 from shared.tables import evidence as evidences
-from shared.tables import make
 from shared.tables.evidence import Evidence
 from tests.reading import markdown
 
@@ -59,7 +59,7 @@ def made(tmp_path_factory):
             store.write_record(runs, record(run))
     store.write_index(runs, [run.id for run in SMOKE])
     make.make_tables("ece", "smoke", root)
-    make.make_figures("ece", "smoke", root)
+    draw.make_figures("ece", "smoke", root)
     return root / "smoke/ece"
 
 
@@ -173,7 +173,7 @@ def test_a_new_loss_has_its_rows_and_its_lines(tmp_path, monkeypatch):
     for run in (*SMOKE, *new):
         store.write_record(tmp_path / "smoke/ece/runs", record(run))
     make.make_tables("ece", "smoke", tmp_path)
-    make.make_figures("ece", "smoke", tmp_path)
+    draw.make_figures("ece", "smoke", tmp_path)
     folder = tmp_path / "smoke/ece"
     for name in ("segmentation", "detection", "table1", "table3", "matching"):
         assert "novel" in set(pandas.read_csv(folder / f"{name}.csv").method), name
@@ -187,7 +187,7 @@ def test_figures_are_drawn_with_and_without_records(made, tmp_path):
         assert (made / f"{name}.svg").stat().st_size > 1000
     (tmp_path / "smoke/ece/runs").mkdir(parents=True)
     make.make_tables("ece", "smoke", tmp_path)
-    make.make_figures("ece", "smoke", tmp_path)
+    draw.make_figures("ece", "smoke", tmp_path)
     for name in ("fig3", "fig4", "fig5"):
         assert "NOT RUN" in (tmp_path / f"smoke/ece/{name}.svg").read_text(), name
 

@@ -21,8 +21,9 @@ from papers.mle_llp.task_learning import STOP_CHANGE, convergence, scores
 from shared.config import Run, plan
 from shared.config.outputs import read_outputs
 from shared.records import store
+from shared.tables.draw import Drawn, make_figures
 from shared.tables.evidence import gather
-from shared.tables.make import NOTES, Drawn, make_figures, make_tables
+from shared.tables.make import NOTES, make_tables
 from shared.training import Inputs
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from torch import nn
 
 from shared import datasets
 from shared.networks import MLP, PatchFeatures, ResNet18
-from shared.training.features import RECIPE, build, folder, load
+from shared.training.features import RECIPE, build, folder, load_features
 
 
 def trainable(network):
@@ -147,7 +147,7 @@ def test_features_are_made_once_and_known_again_without_their_manifest(tmp_path)
     before = manifest.read_bytes()
     manifest.unlink()
     assert not build("simulated_images", tmp_path) and manifest.read_bytes() == before
-    assert load("simulated_images", tmp_path).train.shape == (2000, 8 * RECIPE["n_filters"])
+    assert load_features("simulated_images", tmp_path).train.shape == (2000, 8 * RECIPE["n_filters"])
 
 
 def test_resnet18_for_large_images_has_no_biases_without_normalisation():

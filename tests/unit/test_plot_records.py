@@ -10,7 +10,8 @@ from papers.plot import figures, names, tables
 from shared.config import plan, repository
 from shared.records import store
 from shared.tables import evidence, make
-from shared.tables.make import Drawn, make_figures, make_tables
+from shared.tables.draw import Drawn, make_figures
+from shared.tables.make import make_tables
 from tests.reading import markdown
 
 SMOKE = plan("plot", "smoke")

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from papers.rot import equations
+from papers.rot import checks
 from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss, rot_tau
 from shared.bags import segment_sum
 from shared.methods import kl_loss
@@ -132,7 +132,7 @@ def test_avgkl_and_kl_agree_at_bags_of_one_and_order_by_jensen():
 
 
 def test_the_propositions_hold_on_random_predictions():
-    worst = equations.check(seed=0)
+    worst = checks.check(seed=0)
     assert max(worst.values()) < 1e-6, worst
 
 

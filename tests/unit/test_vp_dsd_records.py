@@ -10,8 +10,9 @@ from papers.vp_dsd import figures, tables
 from shared.comparison import reported
 from shared.config import Run, plan, repository
 from shared.records import store
+from shared.tables.draw import Drawn, make_figures
 from shared.tables.evidence import gather
-from shared.tables.make import Drawn, make_figures, make_tables
+from shared.tables.make import make_tables
 from tests.reading import markdown
 
 CLASSES = ("lymphocyte", "monocyte", "granulocyte")

@@ -1,0 +1,54 @@
+"""Draw a paper's figures, which outputs.yaml names, from its tables: ``python -m papers.rot.figures --tier quick``."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from pathlib import Path
+
+import pandas
+
+from shared import plotting
+from shared.config import Run, plan
+from shared.config.outputs import read_outputs
+from shared.tables.make import NOTES
+
+TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
+
+
+class Drawn:
+    """What a figure's function draws: the tables of a paper's tier, read from their csv files.
+
+    Attributes
+    ----------
+    paper, tier : their names.
+    folder : ``results/<tier>/<paper>``.
+    """
+
+    def __init__(self, paper: str, tier: str, folder: Path):
+        self.paper, self.tier, self.folder = paper, tier, folder
+
+    def __getitem__(self, name: str) -> pandas.DataFrame:
+        """Return a table; an empty name is a name, an empty number is missing."""
+        table = pandas.read_csv(self.folder / f"{name}.csv")
+        named = [column for column in table if column in TEXTS and not pandas.api.types.is_numeric_dtype(table[column])]
+        return table.assign(**{column: table[column].fillna("") for column in named})
+
+    @functools.cached_property
+    def runs(self) -> list[Run]:
+        """The planned runs."""
+        return plan(self.paper, self.tier)
+
+
+def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
+    """Draw every figure of a paper's tier from its tables; returns the folder."""
+    folder = (results or Path("results")) / tier / paper
+    module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
+    notes = json.loads((folder / NOTES).read_text())
+    plotting.use_style()
+    for output in read_outputs(paper).figures:
+        figure = getattr(module, output.name)(drawn)
+        plotting.note(figure, " ".join(dict.fromkeys(notes[name] for name in output.drawn_from)))
+        plotting.save_figure(figure, folder / output.name)
+    return folder

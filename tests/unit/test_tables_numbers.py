@@ -1,0 +1,187 @@
+"""Tables from records: a run that is not there is said to be not there; text that is not ours is not obeyed."""
+
+import math
+
+import pandas
+import pytest
+
+from shared.records import record_path, store
+from shared.tables import numbers, page
+from shared.tables.evidence import DONE, FAILED, NOT_RUN, SELECTIONS, gather
+
+REASON = "moons is not prepared; fetch it."
+
+
+def done(house, run, accuracy):
+    record = {
+        "id": run.id,
+        "spec": run.spec.canonical(),
+        "spec_hash": run.spec_hash,
+        "code": {"hash": "c", "commit": "abc"},
+        "metrics": {rule: {"accuracy": accuracy, "epoch": 1} for rule in SELECTIONS},
+        "cost": {"train_s": 2.5},
+        "environment": {"device": "cpu"},
+        "finished": "2026-01-01T00:00:00+00:00",
+    }
+    store.write_record(house.runs, record)
+
+
+class House:
+    """A toy paper of four runs: kl and rot, two seeds each; `evidence` is gathered anew."""
+
+    def __init__(self, toy_paper):
+        self.root, self.plan = toy_paper.root, toy_paper.plan()
+        self.results = toy_paper.root / "results"
+        self.runs = self.results / "tiny" / "toy" / "runs"
+
+    def evidence(self):
+        return gather("toy", "tiny", self.results, self.root)
+
+
+@pytest.fixture
+def house(toy_paper):
+    """Two done (in the order of the plan the first and the last), one failed, one never run."""
+    found = House(toy_paper)
+    done(found, found.plan[3], 50.0)
+    done(found, found.plan[0], 70.0)
+    store.write_text(record_path(found.runs, found.plan[1].id).with_suffix(".log"), "Traceback\n")
+    store.write_index(found.runs, [run.id for run in found.plan], tried={found.plan[2].id: REASON})
+    return found
+
+
+def test_every_planned_run_has_rows_in_the_order_of_the_plan(house):
+    rows = house.evidence().rows()
+    assert rows["id"].drop_duplicates().tolist() == [run.id for run in house.plan]
+    assert rows.groupby("id").size().eq(3).all() and set(rows.metric) == {"accuracy"}
+    assert rows.drop_duplicates("id").status.tolist() == [DONE, FAILED, NOT_RUN, DONE]
+
+
+def test_a_run_without_a_record_has_no_value_under_any_selection(house):
+    rows = house.evidence().rows()
+    empty = rows[rows.status != DONE]
+    assert empty.value.isna().all() and set(empty.selection) == set(SELECTIONS)
+    assert (empty.dataset == "moons").all() and set(empty.method) == {"kl", "rot"}
+
+
+def test_an_empty_folder_is_a_table_of_runs_to_do(toy_paper):
+    house = House(toy_paper)
+    rows = house.evidence().rows()
+    assert len(rows) == 3 * len(house.plan) and (rows.status == NOT_RUN).all()
+
+
+def test_a_record_that_the_plan_does_not_ask_for_is_left_out(house, toy_paper):
+    """Also one of the same id whose spec is another one by now."""
+    toy_paper.plan({"loss": ["kl"], "seed": [0, 1]})
+    assert set(house.evidence().records) == {house.plan[0].id}
+    toy_paper.plan({"loss": ["kl"], "seed": [0, 1]}, rate=0.2)
+    assert house.evidence().records == {}
+
+
+def test_a_record_of_an_older_schema_is_none(house):
+    path = record_path(house.runs, house.plan[0].id)
+    path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
+    assert set(house.evidence().records) == {house.plan[3].id}
+
+
+def test_durations_are_rows_of_the_selection_cost(house):
+    rows = house.evidence().rows("train_s", selections=["cost"])
+    assert rows.value.tolist()[::3] == [2.5, 2.5] and len(rows) == 4
+
+
+def test_a_row_has_the_plans_values_also_those_the_record_lacks(house, toy_paper):
+    """A neutral value that was added since is in the rows of older records."""
+    text = (toy_paper.folder / "config.yaml").read_text()
+    knob = "    knob: {value: 0, neutral: 0, source: 'assumed: as before'}\n    loss:"
+    (toy_paper.folder / "config.yaml").write_text(text.replace("    loss:", knob, 1))
+    rows = house.evidence().rows()
+    assert len(house.evidence().records) == 2 and (rows.knob == 0).all()
+
+
+def test_means_are_over_the_seeds_that_ran_and_in_order_of_appearance(house):
+    done(house, house.plan[1], 53.0)
+    rows = house.evidence().rows()
+    methods = [run.method for run in house.plan]
+    table = numbers.over_seeds(rows[rows.selection == "last"], ["method"])
+    assert table.method.tolist() == list(dict.fromkeys(methods))
+    assert sorted(table.n_seeds) == [1, 2]
+    by = table.set_index("method")
+    values = {run.method: [] for run in house.plan}
+    for run, value in ((house.plan[0], 70.0), (house.plan[1], 53.0), (house.plan[3], 50.0)):
+        values[run.method].append(value)
+    for method, own in values.items():
+        assert by["mean"][method] == pytest.approx(sum(own) / len(own), abs=1e-4)
+        spread = by["std"][method]
+        assert (
+            math.isnan(spread)
+            if len(own) == 1
+            else spread == pytest.approx(abs(own[0] - own[1]) / math.sqrt(2), abs=1e-4)
+        )
+
+
+def test_a_group_without_any_record_stays_in_the_table(toy_paper):
+    table = numbers.over_seeds(House(toy_paper).evidence().rows(), ["method"])
+    assert table.n_seeds.tolist() == [0, 0] and table["mean"].isna().all()
+
+
+def test_a_cell_says_its_spread_and_seeds_or_why_it_is_empty():
+    nan = float("nan")
+    assert numbers.entry(3, 64.801, 0.414) == "64.80 ± 0.41 (3)"
+    assert numbers.entry(1, 64.801, nan) == "64.80 (1)"
+    assert numbers.entry(0, nan, nan) == "NOT RUN" and numbers.entry(0, nan, nan, FAILED) == "FAILED"
+
+
+def test_stand_ins_and_simulated_data_are_named_once_each(toy_paper):
+    toy_paper.write(
+        ("    experiments:\n", "    stand_in: a stands in for b; c for d\n    experiments:\n"),
+        ("value: moons", "value: tissue_sim"),
+    )
+    evidence = House(toy_paper).evidence()
+    said = "Stand-ins: a stands in for b; c for d; tissue_sim is simulated."
+    assert numbers.stand_ins(evidence.runs, evidence) == said
+    assert numbers.stand_ins([], evidence) == ""
+
+
+def test_a_run_that_could_not_be_made_says_why(house):
+    evidence = house.evidence()
+    assert [row["why"] for row in evidence.about.values()] == ["", "", REASON, ""]
+    assert numbers.reasons(evidence.runs, evidence) == "NOT RUN: moons is not prepared; fetch it."
+    assert numbers.reasons(evidence.runs[:2], evidence) == ""
+
+
+def test_cells_without_a_number_are_named():
+    table = pandas.DataFrame(
+        {"method": ["kl", "rot"], "bag_size": [4, 4], "n_seeds": [0, 2], "mean": [None, 1], "std": [None, 0]}
+    )
+    assert numbers.empty_cells(table) == "NOT RUN: kl 4."
+    assert numbers.empty_cells(table, said=True) == "That is: kl 4."
+    assert numbers.empty_cells(table[1:]) == numbers.empty_cells(table[["method"]]) == ""
+
+
+def test_tables_are_written_with_title_and_notes(tmp_path):
+    frame = pandas.DataFrame({"method": ["kl"], "mean": [51.5]})
+    numbers.write_csv(frame, tmp_path / "a" / "t.csv")
+    numbers.write_markdown(frame, tmp_path / "a" / "t.md", "Table 1", ["A note.", ""])
+    assert (tmp_path / "a" / "t.csv").read_text() == "method,mean\nkl,51.5\n"
+    text = "# Table 1\n\n| method | mean |\n|---|---|\n| kl | 51.5 |\n\nA note.\n"
+    assert (tmp_path / "a" / "t.md").read_text() == text
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["t.csv", "t.md"]
+
+
+def test_a_page_is_one_file_with_its_tables_and_shows_html_instead_of_obeying_it():
+    text = "# T\n\n| a | b |\n|---|---|\n| <script>alert(1)</script> | 2 |\n\n<img src=x onerror=y>\n"
+    html = page.page([text, "second *text*"], "title")
+    assert html.startswith("<!doctype html>") and html.count("<table>") == 1 and "<em>text</em>" in html
+    assert "<script" not in html and "<img" not in html and "&lt;script&gt;" in html
+    assert "http" not in html
+
+
+def test_the_title_of_a_page_is_not_obeyed_either():
+    assert "<b>" not in page.page([""], "results & <b>more</b>")
+
+
+def test_the_command_line_writes_a_page(tmp_path, monkeypatch):
+    (tmp_path / "a.md").write_text("# One\n")
+    monkeypatch.setattr("sys.argv", ["page", str(tmp_path / "out" / "p.html"), str(tmp_path / "a.md")])
+    page.main()
+    html = (tmp_path / "out" / "p.html").read_text()
+    assert "<title>out: p</title>" in html and "<h1>One</h1>" in html
