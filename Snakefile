@@ -21,6 +21,7 @@ rule all:
 
 onsuccess:
     after = status(TIER)
-    print(f"Results of tier {TIER.tier}: {RESULTS}; all on one page: {RESULTS}/report.html.", file=sys.stderr)
+    page = f"; all on one page: {RESULTS}/report.html" if Path(RESULTS, "report.html").exists() else ""
+    print(f"Results of tier {TIER.tier}: {RESULTS}{page}.", file=sys.stderr)
     print(f"Trained now: {max(0, after.here - BEFORE.here)} runs. {after.records()}", file=sys.stderr)
     print(f"Reported beside reproduced: python -m shared.comparison --tier {TIER.tier}", file=sys.stderr)

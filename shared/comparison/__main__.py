@@ -46,14 +46,14 @@ def _papers(options, results, root):
     for name in options.paper:
         check_paper(name, root)
     load_tier(options.tier, root)
-    for folder in [results / options.tier / name for name in options.paper or [""]]:
-        if not folder.is_dir():
-            raise InputError(f"no results folder {folder}: run the tier first, or give another with --results")
     known = papers_of(options.tier, root)
     for name in options.paper:
         if name not in known:
-            having = ", ".join(known)
+            having = ", ".join(known) or "none"
             raise InputError(f"papers/{name}/config.yaml has no tier {options.tier}; those that have: {having}")
+    for folder in [results / options.tier / name for name in options.paper or [""]]:
+        if not folder.is_dir():
+            raise InputError(f"no results folder {folder}: run the tier first, or give another with --results")
     return options.paper or known
 
 

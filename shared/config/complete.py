@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.config.files import ConfigError, read_yaml, repository
 from shared.config.outputs import read_outputs
-from shared.config.plan import plan, read_config
+from shared.config.plan import Config, plan, read_config
 
 FILES = (
     "__init__.py",
@@ -41,6 +43,7 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
             found.append(f"{at}/config.yaml lacks the tier smoke, which tests run")
         for tier in config.tiers:
             plan(paper, tier, root)
+        found += _misspelt(config, root)
         wanted = DEFINED | {"figures.py": tuple(figure.name for figure in outputs.figures)}
         wanted["tables.py"] = ("cells", *outputs.csv())
         for name, functions in wanted.items():
@@ -49,6 +52,27 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
                 found.append(f"{at}/{name} does not define {', '.join(missing)}")
     except ConfigError as error:
         found.append(str(error))
+    return found
+
+
+def _misspelt(config: Config, root: Path) -> list[str]:
+    """Return a sentence for each value in a condition that no run has and that is nearly one that some run has."""
+    taken: dict[str, set] = {}
+    for tier in config.tiers:
+        for run in plan(config.layout.paper, tier, root):
+            for key, value in run.spec.values().items():
+                if isinstance(value, str):
+                    taken.setdefault(key, set()).add(value)
+    found = []
+    for section in config.layout.sections:
+        for key, wanted in ((key, wanted) for way in section.when for key, wanted in way.items()):
+            wanted = wanted["not"] if isinstance(wanted, Mapping) else wanted
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                known = taken.get(key, set())
+                close = difflib.get_close_matches(value, known, 1, 0.8) if isinstance(value, str) else []
+                if value not in known and close:
+                    at = f"{config.at}: sections.{section.name}.when"
+                    found.append(f"{at}: no run has the {key} {value!r}; did you mean {close[0]!r}?")
     return found
 
 

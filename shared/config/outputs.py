@@ -11,12 +11,15 @@ It holds
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.config.files import ConfigError, check_keys, read_yaml, repository, require_keys
+from shared.config.tiers import check_paper, papers
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,21 @@ def with_listing(text: str, paper: str, root: Path | None = None) -> str:
     return f"{before}{outputs_table(paper, root)}{after}" if begin and end else text
 
 
-if __name__ == "__main__":
-    from shared.config.tiers import papers
+def main(argv: list[str] | None = None) -> int:
+    """Write the part between the marks of every paper's README anew; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m shared.config.outputs", description=main.__doc__)
+    parser.add_argument("paper", nargs="*", help="only these papers")
+    names = parser.parse_args(argv).paper or papers()
+    try:
+        for paper in names:
+            check_paper(paper)
+            path = repository() / "papers" / paper / "README.md"
+            path.write_text(with_listing(path.read_text(encoding="utf-8"), paper), encoding="utf-8")
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
-    for paper in papers():
-        path = repository() / "papers" / paper / "README.md"
-        path.write_text(with_listing(path.read_text(encoding="utf-8"), paper), encoding="utf-8")
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,7 +18,8 @@ from pathlib import Path
 from shared.config import ConfigError, Run, find, load_tier, plan
 from shared.config.spec import parse_changes
 from shared.records import store
-from shared.runs.sweep import add_options, duration, from_options, guarded, runs_folder, tell
+from shared.runs.code import code_hash
+from shared.runs.sweep import add_options, duration, from_options, guarded, is_current, runs_folder, tell
 from shared.runs.workers import Hand
 
 FOR_SWEEPS = ("time_budget", "only", "at_once", "cores", "again", "dry_run")  # options that mean nothing to one run
@@ -59,16 +60,24 @@ def _command(paper: str, args: argparse.Namespace) -> int:
 
 
 def _list(paper: str, args: argparse.Namespace) -> int:
-    load_tier(args.tier)
-    index = store.read_index(args.records or runs_folder(paper, args.tier)) or {}
+    tier, folder = load_tier(args.tier), args.records or runs_folder(paper, args.tier)
+    code = code_hash(f"papers.{paper}.train")
     try:
         for run in plan(paper, args.tier):
             if not args.only or re.search(args.only, run.id):
-                print(f"{run.id}  {index.get(run.id, {}).get('status', 'missing')}")
+                print(f"{run.id}  {_state(run, folder, code, tier.adopt)}")
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; a sweep needs this error to notice a dead worker
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _state(run: Run, folder: Path, code: str, adopt: bool) -> str:
+    """Return done, outdated (the record is of another spec or code), failed (there is a log) or missing."""
+    if is_current(run, folder, code, adopt):
+        return "done"
+    path = store.record_path(folder, run.id)
+    return "outdated" if path.exists() else "failed" if path.with_suffix(".log").exists() else "missing"
 
 
 def _here(run: Run, args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ def commit(root: Path | None = None) -> dict:
         return done.stdout.strip() if done.returncode == 0 else None
 
     head = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "papers", "shared") if head else None
+    changed = git("status", "--porcelain", "--untracked-files=all", "--", "papers", "shared") if head else None
     return {"commit": head, "dirty": bool(changed)}
 
 

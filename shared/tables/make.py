@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas
 
 from shared.config import ConfigError, Run, default_tier, tiers
+from shared.config.files import check_keys
 from shared.config.outputs import Outputs, read_outputs
 from shared.records.store import write_text
 from shared.tables.evidence import Evidence, gather
@@ -71,22 +72,27 @@ def _used(table: Table, evidence: Evidence) -> list[Run]:
 
 def _for_dvc(outputs: Outputs, made: dict[str, pandas.DataFrame], folder: Path) -> None:
     """Write ``metrics/<paper>.json`` and ``plots/<paper>.csv`` beside the papers' folders; dvc.yaml names the two."""
-    wanted = outputs.metrics
+    at, wanted = f"papers/{outputs.paper}/outputs.yaml", outputs.metrics
     numbers = {}
     if wanted:
         rows = _where(made[wanted["table"]], wanted.get("where", {}))
         rows = rows[rows.n_seeds > 0].to_dict("records")
-        numbers = {wanted["name"].format(**row): row["mean"] for row in rows}
+        try:
+            numbers = {wanted["name"].format(**row): row["mean"] for row in rows}
+        except KeyError as error:
+            raise ConfigError(f"{at}: metrics.name: the table {wanted['table']} has no column {error}") from None
     write_text(folder / "metrics" / f"{outputs.paper}.json", json.dumps(numbers, indent=1) + "\n")
     wanted = outputs.plot
     if wanted:
         rows = _where(made[wanted["table"]], wanted.get("where", {}))
+        check_keys([wanted["x"], wanted.get("y", "mean")], rows.columns, f"{at}: plot, of {wanted['table']}")
         points = rows.rename(columns={wanted["x"]: "x", wanted.get("y", "mean"): "y"})[["x", "y"]]
         write_csv(points.assign(x=points.x.astype(float)), folder / "plots" / f"{outputs.paper}.csv")
 
 
 def _where(table: pandas.DataFrame, wanted: dict) -> pandas.DataFrame:
     wanted = ({"selection": "last"} if "selection" in table else {}) | wanted
+    check_keys(wanted, table.columns, "outputs.yaml: where")
     for key, value in wanted.items():
         table = table[table[key].isin(value if isinstance(value, list) else [value])]
     return table

@@ -33,9 +33,9 @@ def house(tmp_path):
     return tmp_path
 
 
-def cut(path, text):
+def cut(path, text, other=""):
     assert text in path.read_text()
-    path.write_text(path.read_text().replace(text, ""))
+    path.write_text(path.read_text().replace(text, other))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,12 @@ def cut(path, text):
             "figures.fig1: the key 'from' is missing",
         ),
         (lambda root: cut(root / "papers/sixth/config.yaml", "  smoke:\n"), "config.yaml"),
+        (
+            lambda root: cut(
+                root / "papers/sixth/config.yaml", "when: {network: resnet18}", "when: {network: resnet81}"
+            ),
+            "sections.resnet18.when: no run has the network 'resnet81'; did you mean 'resnet18'?",
+        ),
     ],
 )
 def test_the_check_names_what_was_forgotten(house, forget, said):

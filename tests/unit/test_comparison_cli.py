@@ -193,8 +193,9 @@ def test_a_paper_without_results_is_printed_and_nothing_is_written(house, capsys
     [
         (["nonesuch"], "there is no paper 'nonesuch'; known are made"),
         (["made", "--tier", "big"], "there is no tier 'big'; there are gpu, paper, quick, smoke"),
-        (["made", "--tier", "gpu"], "no results folder"),
-        (["--tier", "gpu"], "no results folder"),
+        (["made", "--tier", "gpu"], "papers/made/config.yaml has no tier gpu; those that have: none"),
+        (["made", "--tier", "paper"], "no results folder"),
+        (["--tier", "paper"], "no results folder"),
     ],
 )
 def test_bad_arguments(house, capsys, argv, message):

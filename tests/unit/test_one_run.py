@@ -15,8 +15,9 @@ from shared.methods import LossMethod
 from shared.records import record_path, store
 from shared.runs import one
 from shared.runs.assemble import record_of
+from shared.runs.code import code_hash
 from shared.training import Result, accuracy
-from tests.conftest import TOY_CONFIG, TOY_NAMES
+from tests.conftest import TOY_CONFIG, TOY_NAMES, write_record
 
 KL, CHECK = "rot/digits/kl/bag16/seed0", "rot/random/equations/seed0"
 SMOKE = ["--tier", "smoke"]
@@ -178,9 +179,12 @@ def test_the_list_names_the_runs_of_the_tier_in_order_with_their_state(call, tmp
     ids = [run.id for run in plan("rot", "smoke")]
     status, out, err = call("--list")
     assert status == 0 and out == [f"{run_id}  missing" for run_id in ids] and err == []
-    store.write_text(record_path(tmp_path / "runs", ids[1]), "{}")
-    store.write_index(tmp_path / "runs", ids)
-    assert call("--list")[1][:3] == [f"{ids[0]}  missing", f"{ids[1]}  done", f"{ids[2]}  missing"]
+    runs, code = plan("rot", "smoke"), code_hash("papers.rot.train")
+    write_record(tmp_path / "runs", runs[1], code)
+    write_record(tmp_path / "runs", runs[2], "of other code")
+    store.write_text(record_path(tmp_path / "runs", ids[3]).with_suffix(".log"), "Traceback\n")
+    states = ("missing", "done", "outdated", "failed", "missing")
+    assert call("--list")[1][:5] == [f"{run_id}  {state}" for run_id, state in zip(ids[:5], states, strict=True)]
     assert call("--list", "--only", r"alpha0\.1")[1] == [f"{i}  missing" for i in ids if "alpha0.1" in i]
     assert one.main("rot", ["--list", "--tier", "huge"]) == 2
 
