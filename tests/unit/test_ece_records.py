@@ -168,7 +168,7 @@ def test_a_new_loss_has_its_rows_and_its_lines(tmp_path, monkeypatch):
         for run in SMOKE
         if run.method == "ce"
     ]
-    for module in (evidences, make):
+    for module in (evidences, draw):
         monkeypatch.setattr(module, "plan", lambda *_: [*SMOKE, *new])
     for run in (*SMOKE, *new):
         store.write_record(tmp_path / "smoke/ece/runs", record(run))

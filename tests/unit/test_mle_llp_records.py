@@ -284,7 +284,7 @@ class TestTables:
     def test_a_new_loss_is_in_the_tables_and_in_the_figures_without_a_second_edit(self, tmp_path, monkeypatch):
         name, old = "new_loss", [run for run in SMOKE if run.method == "dllp"]
         new = [replace(r, id=r.id.replace("dllp", name), method=name, spec=r.spec.but(loss=name)) for r in old]
-        for module in ("evidence", "make"):
+        for module in ("evidence", "draw"):
             monkeypatch.setattr(f"shared.tables.{module}.plan", lambda *_: [*SMOKE, *new])
         for run in [*old, *new]:
             store.write_record(tmp_path / "smoke/mle_llp/runs", record(run, epochs_to_99=2, unrest=0.5))

@@ -9,7 +9,7 @@ import pytest
 from papers.plot import figures, names, tables
 from shared.config import plan, repository
 from shared.records import store
-from shared.tables import evidence, make
+from shared.tables import draw, evidence
 from shared.tables.draw import Drawn, make_figures
 from shared.tables.make import make_tables
 from tests.reading import markdown
@@ -140,7 +140,7 @@ def test_a_new_stage_one_and_new_labels_are_shown_without_a_second_edit(tmp_path
     plain = [run for run in SMOKE if run.method in ("dllp", "dllp+sce+hard", "dllp+continued")]
     new = [changed(run, loss="llp_new") for run in plain]
     new += [changed(run, transport="partial") for run in SMOKE if run.method == "dllp+sce+soft"]
-    for module in (evidence, make):
+    for module in (evidence, draw):
         monkeypatch.setattr(module, "plan", lambda *of: [*SMOKE, *new])
     made = write(tmp_path, [*SMOKE, *new])
     table1 = [row["method"] for row in markdown(made / "table1.md")]
