@@ -142,12 +142,12 @@ def _save(path: Path, run: Run, spec, result) -> None:
 
 
 def _one_thread() -> None:
-    """One thread, as in a worker: the number of cores does not change the numbers."""
+    """Set one thread, as in a worker: the number of cores does not change the numbers."""
     import torch
 
-    torch.set_num_threads(1)
     if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(1)
+        sys.modules["numba"].set_num_threads(1)  # first: where it starts its own threads, it sets torch's too
+    torch.set_num_threads(1)
 
 
 class _Lines:
