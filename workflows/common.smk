@@ -1,4 +1,5 @@
 # Shared by all rules: the tier, its papers and what each makes, the code each rule runs, the first lines a person reads.
+import difflib
 import sys
 from pathlib import Path
 

@@ -21,6 +21,7 @@ METHODS = {  # in words, and first in this order; others go by their name
     "ece-code-no_sampling": "ECE, official code, no sampling",
     "ece-sigmoid": "ECE, Table 2",
     "constant": "constant weight",
+    "ece-sigmoid-logit": "ECE, Table 2, plain logits",
 }
 SCHEDULES = ("code", "sigmoid")  # the official code's, and the best of Table 2
 TRIVIAL = {"everything positive": ":", "nothing positive": "--"}

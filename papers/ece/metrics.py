@@ -36,6 +36,26 @@ def dice_batch(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> f
     return dice(*(np.concatenate([np.ravel(masks[side]) for masks in pairs]) for side in (0, 1)))
 
 
+def dice_batches(predicted: Sequence[np.ndarray], true: Sequence[np.ndarray], batch: int) -> float | None:
+    """Return DICE as the authors' example has it: the mean over batches of images in their order, pixels put together.
+
+    Parameters
+    ----------
+    predicted, true : (H, W) bool of each image, whose sizes may differ.
+    batch : images a batch; the last one has what is left, and counts as much as the others.
+
+    Returns
+    -------
+    float or None
+        None where neither has a pixel in a whole batch: there the authors' mean is NaN, which a record cannot hold.
+    """
+    pairs = _checked(predicted, true)
+    parts = [list(zip(*pairs[start : start + batch], strict=True)) for start in range(0, len(pairs), batch)]
+    if any(not mask.any() for mask in (np.concatenate([m.ravel() for m in (*a, *b)]) for a, b in parts)):
+        return None
+    return float(np.mean([dice_batch(*part) for part in parts]))
+
+
 def tuned_dice(probabilities: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> tuple[float, float]:
     """Return the threshold with the best mean DICE and that DICE; of equally good ones the highest.
 

@@ -132,6 +132,7 @@ def measure(method: Segmenter, material: Material, spec: Spec) -> tuple[dict, di
     last = {
         "dice": metrics.dice_per_image(predicted, truth[2]),
         "dice_batch": metrics.dice_batch(predicted, truth[2]),
+        "dice_batches": metrics.dice_batches(predicted, truth[2], spec.batch),
         "dice_tuned": metrics.dice_per_image([p >= threshold for p in maps[2]], truth[2]),
         "threshold": threshold,
         "positive_share": _share(predicted),

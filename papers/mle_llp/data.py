@@ -25,7 +25,7 @@ class Data:
     ----------
     inputs : what a network reads.
     labels : (N,) int64, numbering `classes`.
-    n_train : how many of them are for training where the split is the dataset's own.
+    n_train : how many of them are of the dataset's own training part; scales are theirs whatever the split.
     groups : (N,) the number of the photo that each is in, where bags are natural; None elsewhere.
     checksums : {name: sha256} of the dataset and, where these are read, of its cached features.
     """
@@ -70,27 +70,44 @@ def data_of(name: str, classes: str, network: str, augment: bool, device: torch.
     return Data(inputs, of_number[labels[chosen]], n_train, groups, names, checksums)
 
 
-def bags_of(spec: Spec, data: Data) -> tuple[Bags, Bags, Bags]:
-    """Return (training, validation, test) bags, drawn again from the spec alone.
+def bags_of(spec: Spec, data: Data, seed: int, held_instances: int) -> tuple[Bags, Bags, Bags]:
+    """Return (training, validation, test) bags, drawn again from the spec and a seed alone.
 
-    Made bags have sizes uniform on smallest..largest and are drawn without replacement (Section 3.1), test bags from
-    the official test set. Natural bags are the photos, split anew in every repetition (Section 3), a fifth of them for
-    testing where the spec names no number. Fewer training bags of one seed are a part of more. A ValueError says how
-    many bags there are when more are asked for.
+    Made bags have sizes uniform on smallest..largest and are drawn without replacement (Section 3.1). With the pool
+    `all` they are made of all images of the classes, and test bags are a random part of them, as natural bags (photos)
+    always are, split anew by each seed (Section 3): as many as the spec says, or a fifth. With the pool `official` test
+    bags are made of the dataset's own test images, always in sizes 2 to 12. Fewer training bags of one seed are a part
+    of more.
+
+    Parameters
+    ----------
+    spec : or its stage "search".
+    held_instances : about as many are in the validation bags, which no test bag and no training bag shares; 0 is none.
+
+    Raises
+    ------
+    ValueError
+        Saying how many bags there are when more are asked for; and for natural bags with the pool `official`.
     """
-    seed, n_test = spec.seed, spec.test_bags
+    n_test, order, pooled = spec.test_bags, None, spec.pool == "all"
     if data.groups is not None:
+        if not pooled:
+            raise ValueError(f"{spec.dataset} has no official test bags; its pool is `all`")
         bags = natural(data.groups, data.labels, len(data.classes))
-        order, n_test = permutation(len(bags), axis_seed(seed, "bags")), n_test or round(len(bags) / 5)
+        order = permutation(len(bags), axis_seed(seed, "bags"))
+    else:
+        sizes, n = (spec.smallest, spec.largest), len(data.labels) if pooled else data.n_train
+        bags = variable_size(data.labels[:n], len(data.classes), *sizes, axis_seed(seed, "bags"))
+        order = np.arange(len(bags))  # drawn at random already
+    if pooled:
+        n_test = n_test or round(len(bags) / 5)
         if n_test >= len(bags):
             raise ValueError(f"{n_test} test bags of {spec.dataset}, there are {len(bags)} bags")
         bags, test = bags.take(order[n_test:]), bags.take(order[:n_test])
     else:
-        sizes, n = (spec.smallest, spec.largest), data.n_train
-        bags = variable_size(data.labels[:n], len(data.classes), *sizes, axis_seed(seed, "bags"))
         test = variable_size(data.labels[n:], len(data.classes), 2, 12, axis_seed(seed, "test bags"), n_test or None)
         test = Bags(test.indices + n, test.offsets, test.proportions)
-    held = max(1, round(spec.validation_instances / bags.sizes.mean()))
+    held = max(1, round(held_instances / bags.sizes.mean())) if held_instances else 0
     wanted = spec.bags or max(1, len(bags) - held)
     if held + wanted > len(bags):
         raise ValueError(f"{wanted} training and {held} validation bags of {spec.dataset}, there are {len(bags)}")

@@ -9,6 +9,7 @@ import pandas
 from matplotlib.figure import Figure
 
 from shared import plotting
+from shared.config import Spec
 from shared.tables.draw import Drawn
 
 METHODS = {  # in words, and first in this order; others go by their name
@@ -29,7 +30,7 @@ DATASETS = {  # in words, photos to the left as in the paper; others go by their
 def fig1(drawn: Drawn) -> Figure:
     """Draw Figure 1: test accuracy by epoch; bands are one standard deviation over repetitions."""
     table = drawn["fig1"]
-    planned = {run.spec.dataset for run in drawn.runs if run.spec.task == "learning" and run.spec.bags}
+    planned = {run.spec.dataset for run in drawn.runs if run.spec.task == "learning" and _split(run.spec)}
     figure, axes = _panels(planned)
     for dataset, axis in axes.items():
         own = table[table.dataset == dataset]
@@ -85,6 +86,11 @@ def e_step(drawn: Drawn) -> Figure:
     _empty(axis, table)
     axis.legend()
     return figure
+
+
+def _split(spec: Spec) -> bool:
+    """Whether all bags are split 80 to 20."""
+    return spec.pool == "all" and not spec.bags
 
 
 def _in_order(names: Iterable[str], known: dict[str, str]) -> list[str]:

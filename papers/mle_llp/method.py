@@ -22,9 +22,9 @@ PERCEPTRONS = ("mlp", "patch_features")
 OF_INSTANCES = ("supervised", "mle_llp")  # the losses whose minibatches may cut a bag in two
 
 
-def network_of(spec: Spec, data: Data) -> nn.Module:
-    """Return the classifier a spec names, initialised by its seed."""
-    seed_torch(axis_seed(spec.seed, "initialisation"), data.inputs.device)
+def network_of(spec: Spec, data: Data, seed: int) -> nn.Module:
+    """Return the classifier a spec names, initialised by a seed."""
+    seed_torch(axis_seed(seed, "initialisation"), data.inputs.device)
     example, n_classes = data.inputs.batch([0]), len(data.classes)
     if spec.network == "discriminator":
         network = Discriminator(n_classes, example.shape[1], spec.width)
@@ -38,17 +38,17 @@ def network_of(spec: Spec, data: Data) -> nn.Module:
     return network
 
 
-def method_of(loss: str, spec: Spec, data: Data) -> Method:
-    """Return the method that trains by a loss, on the device of its data."""
+def method_of(loss: str, spec: Spec, data: Data, seed: int, learning_rate: float) -> Method:
+    """Return the method that trains by a loss, on the device of its data; `spec` may be its stage "search"."""
     device, bf16 = data.inputs.device, spec.precision == "bf16"
     perceptron = spec.network in PERCEPTRONS
     layout = torch.preserve_format if perceptron else torch.channels_last
-    network = network_of(spec, data).to(device, memory_format=layout)
+    network = network_of(spec, data, seed).to(device, memory_format=layout)
 
     def adam(module: nn.Module, beta1: float = 0.9) -> torch.optim.Adam:
         learned = [p for p in module.parameters() if p.requires_grad]
         betas = (beta1, 0.999)
-        return torch.optim.Adam(learned, spec.learning_rate, betas, weight_decay=spec.weight_decay, fused=True)
+        return torch.optim.Adam(learned, learning_rate, betas, weight_decay=spec.weight_decay, fused=True)
 
     if loss != "llp_gan":
         return LossMethod(network, adam(network), count_loss if loss == "mle_direct" else kl_loss, bf16)

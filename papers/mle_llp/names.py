@@ -1,7 +1,7 @@
 """Name the methods of this paper, and what training measures and tables show under the same names.
 
-An id is ``mle_llp/<dataset>/<method>/m<bags>/seed<s>``, with ``bag<n>`` in place of ``m<bags>`` where all bags have one
-size. Tables need no torch for it.
+An id is ``mle_llp/<dataset>/<method>/m<bags>/seed<s>``, ``m-all`` where all bags train, and ``bag<n>`` in place of
+``m<bags>`` where all bags have one size. Tables need no torch for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ def method(spec: Spec) -> str:
     """Return what tables and claims call a run: its loss, or what it checks or measures."""
     if spec.task == "learning":
         return spec.loss
+    if spec.task == "band":
+        return f"{spec.loss}-band"
     return "equations" if spec.task == "check" else spec.task
 
 

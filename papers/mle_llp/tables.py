@@ -12,9 +12,12 @@ from shared.tables.evidence import NOT_RUN, Evidence
 from shared.tables.make import Table
 from shared.tables.numbers import checks, over_seeds, wide, with_text
 
-READ = ("task", "loss", "method", "dataset", "bags", "smallest", "largest", "metric")  # columns that tell a row's cell
+# Columns that tell a row's cell.
+READ = ("task", "loss", "method", "dataset", "pool", "bags", "smallest", "largest", "metric")
 ACCURACIES = ("accuracy", "class_accuracy")
-CONVERGENCE = ("epochs_to_99", "unrest", "stop_epoch")
+CONVERGENCE = ("epochs_to_99", "half_accuracy", "unrest", "stop_epoch")
+SPREADS = ("spread", "late_spread")  # of a band
+CHOSEN = "learning_rate"
 DIRECT = "mle_direct"  # ours: shown with the methods, and once more with the controls
 BESIDE = ("mle_llp", "dllp")  # what controls are to be held against
 OF_EPOCHS = {"epoch_s": "epoch_s", "ratio": "times_dllp"}  # durations of a method: <name>_<method>
@@ -24,11 +27,12 @@ E_STEP_SHARE = "e_step_share"  # of MLE-LLP's epoch
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows as cells of the tables: `table`, `row`, `column` beside what they have; a row may be in several.
 
-    A method by its plain name is shown as such; by number of bags, by size where all bags have one, or, where all bags
-    of a dataset are used, for itself. What has a suffix to its loss is a control.
+    A method by its plain name is shown as such: in Figure 1 where all bags are split 80 to 20, by number of bags, by
+    size where all bags have one, or, where all bags of an official split are used, for itself. What has a suffix to its
+    loss is a control.
     """
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *READ])))
-    kinds = {"learning": _learned, "durations": _timed, "e_step": _e_steps}
+    kinds = {"learning": _learned, "band": _bands, "durations": _timed, "e_step": _e_steps}
     parts = [part for task, of in kinds.items() if len(own := rows[rows.task == task]) for part in of(own) if len(part)]
     return pandas.concat(parts, ignore_index=True) if parts else rows[:0].assign(table="", row="", column="")
 
@@ -37,17 +41,25 @@ def _learned(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
     rows = rows.assign(row=rows.method, bags=rows.bags.astype(int))
     plain, one_size = rows.method == rows.loss, rows.smallest == rows.largest
     accuracy, by_number = rows.metric == "accuracy", ~one_size & (rows.bags > 0)
+    split = ~one_size & ~by_number & (rows.pool == "all")
     tables = {
-        "fig1": accuracy & plain & ~one_size,
+        "fig1": accuracy & plain & split,
         "fig3": accuracy & plain & by_number,
         "size": accuracy & plain & one_size,
-        "blood": rows.metric.isin(ACCURACIES) & plain & ~one_size & ~by_number,
+        "blood": rows.metric.isin(ACCURACIES) & plain & ~one_size & ~by_number & ~split,
         "controls": accuracy & (~plain | (rows.loss == DIRECT)) & ~one_size,
         "convergence": rows.metric.isin(CONVERGENCE) & ~one_size,
+        "rates": rows.metric.isin([CHOSEN]),
     }
-    bags = rows.dataset + " m=" + rows.bags.astype(str)
+    bags = rows.dataset + " m=" + rows.bags.astype(str).replace("0", "all")
     rows = rows.assign(column=bags.where(~one_size, rows.dataset + " n=" + rows.largest.map("{:g}".format)))
     return [rows[chosen].assign(table=table) for table, chosen in tables.items()]
+
+
+def _bands(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
+    """The spread over repetitions of a method, beside what its own curves say."""
+    rows = rows.assign(row=rows.loss, method=rows.loss, bags=rows.bags.astype(int), column=rows.dataset + " m=all")
+    return [rows[rows.metric.isin(SPREADS)].assign(table="convergence")]
 
 
 def _timed(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
@@ -56,9 +68,11 @@ def _timed(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
     for name, said in OF_EPOCHS.items():
         own = rows[rows.metric.str.startswith(f"{name}_")]
         parts.append(own.assign(row=own.metric.str.removeprefix(f"{name}_"), metric=said))
-        parts += [rows[rows.metric == name].assign(row=method, metric=said) for method in TIMED]
+        parts += [rows[rows.metric == said].assign(row=method) for method in TIMED]
     share = rows[rows.metric == E_STEP_SHARE]
-    return [*parts, share.assign(row="mle_llp", metric="e_step_percent")]
+    found = pandas.concat([*parts, share.assign(row="mle_llp", metric="e_step_percent")])
+    # A run without a record may be asked for by both names, the claims' and the cells'.
+    return [found.drop_duplicates([name for name in ("id", "row", "metric", "selection") if name in found])]
 
 
 def _e_steps(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
@@ -73,8 +87,8 @@ def _cells(evidence: Evidence, table: str) -> pandas.DataFrame:
     return every[every.table == table]
 
 
-def _recorded(evidence: Evidence, table: str, task: str) -> pandas.DataFrame:
-    """The cells of a table of what else the runs of a task left on record."""
+def _recorded(evidence: Evidence, table: str, task: str | list[str]) -> pandas.DataFrame:
+    """The cells of a table of what else the runs of a task, or of some, left on record."""
     ids = {run.id for run, _ in evidence.recorded(evidence.where(task=task))}
     every = cells(evidence.found[evidence.found["id"].isin(ids)])
     return every[every.table == table]
@@ -87,16 +101,15 @@ def _runs(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
 
 
 def fig1(evidence: Evidence) -> Table:
-    """Return Figure 1: accuracy after each epoch at the most bags; a run that stopped keeps its last one."""
-    shown, by = _cells(evidence, "fig1"), ["dataset", "method", "bags", "epoch"]
+    """Return Figure 1: accuracy after each epoch, all bags split 80 to 20; a run that stopped keeps its last one."""
+    shown, by = _cells(evidence, "fig1"), ["dataset", "method", "epoch"]
     points = []
     for run, record in evidence.recorded([run for run in evidence.runs if run.id in set(shown["id"])]):
-        key, seen = {name: evidence.about[run.id][name] for name in by[:3]}, record["curves"]["test_accuracy"]
+        key, seen = {name: evidence.about[run.id][name] for name in by[:2]}, record["curves"]["test_accuracy"]
         for epoch in range(run.spec.values()["epochs"]):
             points.append({**key, "epoch": epoch + 1, "value": seen[min(epoch, len(seen) - 1)]})
     table = pandas.DataFrame(points, columns=[*by, "value"])
-    most = table.groupby("dataset").bags.transform("max")
-    table = over_seeds(table[table.bags == most], by).sort_values(by, kind="stable")
+    table = over_seeds(table, by).sort_values(by, kind="stable")
     return Table(table, used=_runs(evidence, shown))
 
 
@@ -129,34 +142,50 @@ def blood(evidence: Evidence) -> Table:
 
 def controls(evidence: Evidence) -> Table:
     """Return controls and the likelihood itself, beside MLE-LLP and DLLP as they are."""
-    odd, plain = _cells(evidence, "controls"), _cells(evidence, "fig1")
-    plain = plain[plain.method.isin(BESIDE)].merge(odd[["dataset", "bags"]].drop_duplicates())
+    odd = _cells(evidence, "controls")
+    plain = pandas.concat([_cells(evidence, "fig3"), _cells(evidence, "fig1")])
+    plain = plain[plain.method.isin(BESIDE)].merge(odd[["dataset", "pool", "bags"]].drop_duplicates())
     rows, by = pandas.concat([plain, odd]), ["dataset", "bags", "method"]
     numbers = over_seeds(rows[rows.selection == "last"], by).sort_values(by, kind="stable")
-    return Table(numbers, with_text(numbers), used=_runs(evidence, odd))
+    return Table(numbers, with_text(_with_all(numbers)), used=_runs(evidence, odd))
 
 
 def convergence(evidence: Evidence) -> Table:
-    """Return epochs to 99 % of the final accuracy, unrest late in training, where the paper's rule would stop."""
-    rows, by = _recorded(evidence, "convergence", "learning"), ["dataset", "bags", "method", "metric"]
-    numbers = over_seeds(rows, by).sort_values(by, kind="stable")
-    most = numbers[numbers.bags == numbers.groupby("dataset").bags.transform("max")]
-    text = with_text(most, "value").pivot(index=by[:3], columns="metric", values="value").reset_index()
-    return Table(numbers, _filled(text), used=evidence.where(task="learning"))
+    """Return what curves and bands say: epochs to 99 %, half time, unrest, where the rule would stop, spreads."""
+    tasks, by = ["learning", "band"], ["dataset", "bags", "method", "metric"]
+    numbers = over_seeds(_recorded(evidence, "convergence", tasks), by).sort_values(by, kind="stable")
+    shown = with_text(_with_all(numbers[(numbers.bags == 0)]), "value")
+    text = shown.pivot(index=by[:3], columns="metric", values="value").reset_index()
+    return Table(numbers, _filled(text), used=evidence.where(task=tasks))
+
+
+def rates(evidence: Evidence) -> Table:
+    """Return the learning rates that the search chose, and the loss of each on held-out bags (Section 3)."""
+    runs = [run for run in evidence.where(task="learning") if run.spec.values()["choose_rate"]]
+    lines: dict[tuple, dict] = {}
+    for run, record in evidence.recorded(runs):
+        about = {name: evidence.about[run.id][name] for name in ("dataset", "bags", "method")}
+        searched = zip(record["curves"]["searched_rate"], record["curves"]["searched_loss"], strict=True)
+        losses = {f"loss at {rate:g}": loss for rate, loss in sorted(searched)}
+        # Every seed has the same.
+        lines[tuple(about.values())] = {**about, CHOSEN: record["metrics"]["last"][CHOSEN], **losses}
+    if not runs:
+        return Table(pandas.DataFrame([{"learning_rate": "no run of this tier searches for it"}]), used=[])
+    numbers = pandas.DataFrame([lines[key] for key in sorted(lines)], columns=None if lines else ["dataset", CHOSEN])
+    return Table(numbers, _filled(_with_all(numbers)), used=runs)
 
 
 def table1(evidence: Evidence) -> Table:
     """Return Table 1: seconds an epoch and times DLLP's, here and in the paper; the E-step's share of an epoch."""
     rows = _recorded(evidence, "table1", "durations")
-    reported = pandas.read_csv(Path(__file__).with_name("reported.csv")).set_index(["column", "row"]).value
+    reported = pandas.read_csv(Path(__file__).with_name("reported.csv"))
+    reported = reported[reported.metric == "times_dllp"].set_index(["column", "row"]).value
     found = _means(rows, ["column", "row"])
     names = ["dataset", "method", "epoch_s", "times_dllp", "paper_times_dllp", "e_step_percent"]
     lines = []
     for (dataset, method), means in found.items():
-        line = {"dataset": dataset, "method": method, **means}
-        if (dataset, method) in reported:
-            line["paper_times_dllp"] = round(reported[dataset, method] / reported[dataset, "dllp"], 4)
-        lines.append(line)
+        paper = {"paper_times_dllp": reported.get((dataset, method), 1.0 if method == "dllp" else None)}
+        lines.append({"dataset": dataset, "method": method, **means, **(paper if dataset in reported else {})})
     numbers = pandas.DataFrame(lines, columns=names)
     return Table(numbers, _filled(numbers), used=evidence.where(task="durations"))
 
@@ -180,6 +209,11 @@ def _means(rows: pandas.DataFrame, by: list[str]) -> dict[tuple, dict[str, float
     for line in over_seeds(rows, [*by, "metric"]).to_dict("records"):
         found.setdefault(tuple(line[name] for name in by), {})[line["metric"]] = line["mean"]
     return found
+
+
+def _with_all(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table for reading: no number of bags is all of them."""
+    return table.assign(bags=table.bags.astype(str).replace("0", "all")) if "bags" in table else table
 
 
 def _filled(table: pandas.DataFrame) -> pandas.DataFrame:

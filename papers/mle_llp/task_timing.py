@@ -79,7 +79,7 @@ def durations(spec: Spec, data: Data, bags: Bags) -> dict[str, float]:
     epochs = {}
     for name in TIMED:
         learned, more = lessons(name, data, bags, spec.images_per_batch)
-        method = method_of(name, spec, data)
+        method = method_of(name, spec, data, spec.seed, spec.learning_rate)
         # What a first step sets up is no part of an epoch.
         fit(method, data.inputs, learned.take(np.arange(2)), **settings, bags_per_batch=more["bags_per_batch"])
         epochs[name] = partial(fit, method, data.inputs, learned, **settings, **more)

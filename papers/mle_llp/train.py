@@ -7,7 +7,7 @@ import torch
 from papers.mle_llp import task_timing
 from papers.mle_llp.checks import check
 from papers.mle_llp.data import bags_of, data_of
-from papers.mle_llp.task_learning import learn
+from papers.mle_llp.task_learning import band, learn
 from shared.config import Spec
 from shared.training import Result, framed
 
@@ -21,13 +21,13 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         return Result({"last": {}}, cost=task_timing.e_step(spec.instances, spec.seed, device), says="measured")
     augment = "augment" in spec and spec.augment
     data = data_of(spec.dataset, spec.classes, spec.network, augment, device)
-    bags = bags_of(spec, data)
     if spec.task == "durations":
-        result = Result({"last": {}}, cost=task_timing.durations(spec, data, bags[0]), says="measured")
+        bags = bags_of(spec, data, spec.seed, spec.validation_instances)[0]
+        cost = task_timing.durations(spec, data, bags)
+        result = Result({"last": {}}, bags={"train": bags.summary()}, cost=cost, says="measured")
     else:
-        result = learn(spec, data, bags, session)
+        result = (learn if spec.task == "learning" else band)(spec, data, session)
     if result is not None:
-        result.bags = {name: b.summary() for name, b in zip(("train", "validation", "test"), bags, strict=True)}
         result.data = data.checksums
     return result
 

@@ -7,8 +7,9 @@ import torch
 
 from shared.bags import Bags, fixed_size, split
 from shared.config import ConfigError, Spec
-from shared.training import Augmentation, axis_seed
+from shared.training import Augmentation, Inputs, axis_seed
 from shared.training import data as shared_data
+from shared.training.inputs import channel_statistics
 
 AUGMENTATION = Augmentation(shift=4, flip=True)
 
@@ -19,6 +20,22 @@ def data_of(spec: Spec, device: torch.device) -> shared_data.Data:
     # From -1 to 1, the range of LLP-GAN's generator of images.
     scale = shared_data.SYMMETRIC if spec.network == "cnn13" else "standard"
     return shared_data.data_of(spec.dataset, device, spec.network == "patch_features", augment, scale)
+
+
+def deviation(spec: Spec, inputs: Inputs) -> float:
+    """Return the standard deviation of a number of an instance as the network reads it, over all training instances.
+
+    Where numbers (or channels) differ it is the root of their mean variance. It is about .5 for images from -1 to 1,
+    and 1 for cached features, which are standardised.
+    """
+    if spec.network == "patch_features":
+        return 1.0
+    if not inputs.images:
+        return float(inputs.array.double().var(0, correction=0).mean().sqrt())
+    border = inputs.augment.shift
+    height, width = (side - border for side in inputs.array.shape[1:3])
+    _, deviations = channel_statistics(inputs.array[:, border:height, border:width])
+    return float((torch.tensor(deviations) / inputs.std.cpu()).square().mean().sqrt())
 
 
 def bags_of(spec: Spec, labels: np.ndarray, n_classes: int) -> tuple[Bags, Bags]:

@@ -29,7 +29,7 @@ OTHER_LINES = (":", "-.")
 def fig2(drawn: Drawn) -> Figure:
     """Draw Figure 2: the class found at each place behind the training points in their true colours, a panel a method.
 
-    A panel shows the first seed that was run.
+    A panel shows the seed of median accuracy.
     """
     table = drawn["fig2"]
     panels = PANELS | {name: name for name in sorted(set(table.method) - set(PANELS))}
@@ -38,7 +38,7 @@ def fig2(drawn: Drawn) -> Figure:
     points = _points()
     for axis, (method, title) in zip(axes, panels.items(), strict=True):
         axis.set(title=title, xticks=[], yticks=[])
-        made = table[(table.method == method) & table.grid.notna()].sort_values("seed")
+        made = table[(table.method == method) & table.shown & table.grid.notna()]
         path = store.record_path(drawn.folder / "runs", made["id"].iloc[0]) if len(made) else None
         if path is None or not path.exists():
             plotting.not_run(axis)

@@ -13,16 +13,27 @@ from papers.plot.labels import LabelHistory, relabel
 from papers.plot.loss import Mixup, sce_loss
 from shared.bags import Bags
 from shared.config import Spec
-from shared.methods import Method, kl_loss
+from shared.methods import Batch, Method, kl_loss
 from shared.training import Inputs, predictions
 
 
 class Student(Mixup):
-    """Train a network on pseudo-labels and keep the last few labels of every training instance."""
+    """Train a network on pseudo-labels and keep the last few labels of every training instance.
+
+    A batch holds instances, bags of one whose proportions (M, K) are the pseudo-labels, or whole bags of n instances
+    with those of each, (B, n, K), which are then learned from as B n instances (Algorithm 1).
+    """
 
     def __init__(self, network: nn.Module, optimiser, loss, concentration: float, average: int, autocast: bool = False):
         super().__init__(network, optimiser, loss, concentration, autocast=autocast)
         self.history = LabelHistory(average)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """Learn from one batch of instances or of whole bags, mixed over all its instances."""
+        if batch.proportions.dim() == 3:
+            labels = batch.proportions.flatten(0, 1)
+            batch = Batch(batch.x, torch.arange(len(labels) + 1), labels)
+        return super().update(batch)
 
     def state_dict(self) -> dict:
         """Return the state, the last labels included."""
@@ -70,3 +81,13 @@ def labelling(spec: Spec, inputs: Inputs, bags: Bags, labels: np.ndarray, first:
         return mean, {"td": share_right(p), "td_ot": share_right(q), f"td_ot_{average}": share_right(mean)}
 
     return renew
+
+
+def by_bag(renew: Callable, size: int) -> Callable:
+    """Return a `renew` whose labels (M, K) come as (B, size, K), those of the instances of each bag: see `Student`."""
+
+    def renewed(method: Student, curves: dict):
+        labels, numbers = renew(method, curves)
+        return labels.unflatten(0, (-1, size)), numbers
+
+    return renewed

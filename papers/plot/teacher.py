@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from papers.plot.data import deviation
 from shared.bags import Bags
 from shared.config import Spec
 from shared.methods import LLPGAN, LLPVAT, LossMethod, Method, kl_loss
@@ -52,8 +53,9 @@ def method_of(spec: Spec, network: nn.Module, inputs: Inputs, steps: int) -> Met
     rate, bf16 = spec.learning_rate, spec.precision == "bf16"
     optimiser = adam(spec, network, rate)
     if spec.loss == "llp_vat":
-        settings = {"weight": spec.vat_weight, "eps": spec.vat_eps, "xi": spec.vat_xi}
-        return LLPVAT(network, optimiser, spec.vat_ramp * steps, **settings, autocast=bf16)
+        unit = deviation(spec, inputs)  # the release's lengths are of standardised images
+        lengths = {"eps": spec.vat_eps * unit, "xi": spec.vat_xi * unit, "floor": spec.vat_floor}
+        return LLPVAT(network, optimiser, spec.vat_ramp * steps, spec.vat_weight, **lengths, autocast=bf16)
     if spec.loss == "llp_gan":
         example = inputs.batch([0])
         if spec.network == "cnn13":

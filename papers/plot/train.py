@@ -81,6 +81,8 @@ def second_stage(spec: Spec, first: Method, data: Data, bags: Bags) -> tuple[Met
         network = teacher.network_of(spec, data.train, data.n_classes, "student")
     optimiser = teacher.adam(spec, network, rate)
     method = student.Student(network, optimiser, student.loss_of(spec), spec.mixup, spec.average, bf16)
+    if spec.second_batches == "bags":
+        return method, bags, {**per_batch, "renew": student.by_bag(renew, spec.bag_size)}
     # Any targets: `renew` replaces them before the first epoch.
     targets = np.full((len(bags.indices), data.n_classes), 1 / data.n_classes)
     single = Bags(bags.indices, np.arange(len(bags.indices) + 1), targets)

@@ -22,8 +22,24 @@ def data_of(spec: Spec, device: torch.device) -> shared_data.Data:
 
 def bags_of(spec: Spec, labels: np.ndarray, n_classes: int) -> tuple[Bags, Bags]:
     """Return (training bags, validation bags), drawn again from the spec alone."""
-    seed = spec.seed
-    bags = fixed_size(labels, n_classes, spec.bag_size, axis_seed(seed, "bags"))
-    if spec.proportions == "permuted":
+    permute = spec.proportions == "permuted"
+    return _drawn(labels, n_classes, spec.bag_size, spec.seed, spec.validation_fraction, permute)
+
+
+def selection_bags_of(spec: Spec, labels: np.ndarray, n_classes: int) -> tuple[Bags, Bags]:
+    """Return (training bags, held-out bags) of the short runs that choose a rate and an alpha.
+
+    Parameters
+    ----------
+    spec : the stage "selection" of a spec, which all seeds share, and the control of permuted proportions, too.
+    """
+    return _drawn(labels, n_classes, spec.bag_size, spec.selection_seed, spec.selection_fraction)
+
+
+def _drawn(
+    labels: np.ndarray, n_classes: int, size: int, seed: int, fraction: float, permute: bool = False
+) -> tuple[Bags, Bags]:
+    bags = fixed_size(labels, n_classes, size, axis_seed(seed, "bags"))
+    if permute:
         bags = permuted(bags, axis_seed(seed, "permuted"))
-    return split(bags, spec.validation_fraction, axis_seed(seed, "validation"))
+    return split(bags, fraction, axis_seed(seed, "validation"))

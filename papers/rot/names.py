@@ -6,8 +6,15 @@ from shared.config import Spec
 
 
 def method(spec: Spec) -> str:
-    """Return what tables and claims call a run: its loss, or that it checks the equations."""
-    return "equations" if spec.task == "check" else spec.loss
+    """Return what tables and claims call a run: its loss, or that it checks the equations.
+
+    ROT at a given alpha for which the rate is chosen is of the sweep over alpha, whatever the alpha.
+    """
+    if spec.task == "check":
+        return "equations"
+    if "alpha" in spec and "learning_rate" not in spec and spec.tuning == "rate":
+        return f"{spec.loss}-alpha{spec.alpha:g}"
+    return spec.loss
 
 
 def path(spec: Spec, method: str) -> str:

@@ -1,10 +1,11 @@
-"""Turn records into the numbers of Figures 1 and 2, the alpha sweep and the controls; outputs.yaml names them."""
+"""Turn records into the numbers of Figures 1 and 2, the alpha sweep, the controls and the choice of rates."""
 
 from __future__ import annotations
 
 import pandas
 
-from shared.tables.evidence import Evidence
+from shared.config import Run
+from shared.tables.evidence import NOT_RUN, Evidence
 from shared.tables.make import Table
 from shared.tables.numbers import checks, over_seeds, wide, with_text
 from shared.tables.numbers import curves as curves_of
@@ -45,9 +46,12 @@ def fig2(evidence: Evidence) -> Table:
 
 
 def alpha(evidence: Evidence) -> Table:
-    """Return the accuracy of ROT by alpha where the tier sweeps it, its own alpha among them, at the seeds swept."""
+    """Return the accuracy of ROT by alpha where the tier sweeps it, its own alpha among them, at the seeds swept.
+
+    Where the tier chooses alpha, it has none of its own; `selection` says what it chose.
+    """
     swept, plain = _cells(evidence, "alpha"), _cells(evidence, "fig2")
-    own = plain[(plain.loss == "rot") & plain.seed.isin(swept.seed.unique())]
+    own = plain[(plain.loss == "rot") & plain.alpha.notna() & plain.seed.isin(swept.seed.unique())]
     own = own.merge(swept[["dataset", "bag_size"]].drop_duplicates())
     by = ["dataset", "bag_size", "alpha", "selection"]
     table = over_seeds(pandas.concat([own, swept]), by).sort_values(by, kind="stable")
@@ -62,6 +66,58 @@ def controls(evidence: Evidence) -> Table:
     by = ["dataset", "bag_size", "method"]
     table = over_seeds(pandas.concat([beside, others]), by).sort_values(by, kind="stable")
     return Table(table, with_text(table))
+
+
+def selection(evidence: Evidence) -> Table:
+    """Return every rate and alpha that short runs tried, with the loss on held-out bags; `chosen` marks the least.
+
+    All seeds of a method share one choice, so that it stands once. For reading: what was chosen, and what came near.
+    """
+    runs = [run for run in evidence.where(task="learning") if run.spec.values()["tuning"] != "none"]
+    rows, lines = [], []
+    for (dataset, method, size), record in _first(evidence, runs).items():
+        names = {"dataset": dataset, "method": method, "bag_size": size}
+        if record is None:
+            lines.append({**names, "learning_rate": NOT_RUN})
+            continue
+        tried, last = record["curves"], record["metrics"]["last"]
+        alphas = tried.get("tried_alpha", [""] * len(tried["tried_score"]))
+        best = last["chosen_learning_rate"], last.get("chosen_alpha", "")
+        own = [
+            {**names, "learning_rate": rate, "alpha": alpha, "score": score, "chosen": (rate, alpha) == best}
+            for rate, alpha, score in zip(tried["tried_learning_rate"], alphas, tried["tried_score"], strict=True)
+        ]
+        rows += own
+        lines.append({**names, **_in_words(own)})
+    columns = ["dataset", "method", "bag_size", "learning_rate", "alpha", "score", "chosen"]
+    said = [*columns[:-1], "next", "tried", "diverged"]
+    nothing = [{"dataset": "this tier chooses none"}]
+    text = pandas.DataFrame(lines or nothing, columns=said).fillna("")
+    return Table(pandas.DataFrame(rows, columns=columns), text, used=runs)
+
+
+def _first(evidence: Evidence, runs: list[Run]) -> dict[tuple, dict | None]:
+    """The record of one seed for each dataset, method and bag size; None where no seed has one."""
+    found: dict[tuple, dict | None] = {}
+    for run in runs:
+        key = run.spec.values()["dataset"], run.method, run.spec.values()["bag_size"]
+        found[key] = found.get(key) or evidence.records.get(run.id)
+    return found
+
+
+def _in_words(tried: list[dict]) -> dict:
+    """What was chosen, its score, and the candidate that came next."""
+    finite = sorted((row for row in tried if row["score"] != "diverged"), key=lambda row: row["score"])
+    (best,) = (row for row in tried if row["chosen"])
+    following = next((row for row in finite if row is not best), None)
+    named = following and ", ".join(f"{row:g}" for row in (following["learning_rate"], following["alpha"]) if row != "")
+    return {
+        **{key: best[key] for key in ("learning_rate", "alpha")},
+        "score": f"{best['score']:.4f}",
+        "next": f"{following['score']:.4f} ({named})" if following else "",
+        "tried": len(tried),
+        "diverged": len(tried) - len(finite),
+    }
 
 
 def equations(evidence: Evidence) -> Table:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from papers.vp_dsd.detection.embeddings import embedding_of
 from papers.vp_dsd.imaging.holograms import Holograms, find, read
-from papers.vp_dsd.imaging.optics import Optics
 from papers.vp_dsd.imaging.simulator import Recipe, simulate
 from papers.vp_dsd.learning.classifier import whitening
 from papers.vp_dsd.learning.donors import draw_donors, stained_cells
@@ -33,6 +34,7 @@ class Data:
     train, validation : bags to learn from, an image or a donor each.
     test : one bag a subject, as it is measured.
     checksums : {name: sha256} of the dataset.
+    about : numbers that a record keeps of the dataset: subjects by split, and the optics of a recorded one.
     """
 
     inputs: Inputs
@@ -41,6 +43,7 @@ class Data:
     validation: Bags
     test: Bags
     checksums: dict[str, str]
+    about: dict[str, float] = field(default_factory=dict)
 
 
 def recipe_of(spec: Spec) -> Recipe:
@@ -49,10 +52,13 @@ def recipe_of(spec: Spec) -> Recipe:
 
 
 def holograms_of(spec: Spec, device: torch.device) -> Holograms:
-    """Return the holograms that a spec names, kept for the next run of the same process."""
+    """Return the holograms that a spec names, kept for the next run of the same process.
+
+    Recorded ones have the optics of their own folder.
+    """
     if spec.dataset == "simulated_holograms":
         return _simulated(recipe_of(spec), axis_seed(spec.seed, "holograms"), str(device))
-    return _recorded(spec.dataset, Optics(spec.wavelength, spec.pitch, spec.distance), spec.size)
+    return _recorded(find(spec.dataset))
 
 
 @functools.lru_cache(maxsize=SEEDS)
@@ -61,8 +67,28 @@ def _simulated(recipe: Recipe, seed: int, device: str) -> Holograms:
 
 
 @functools.lru_cache(maxsize=1)
-def _recorded(name: str, expected: Optics, size: int) -> Holograms:
-    return read(find(name), expected, size)
+def _recorded(folder: Path) -> Holograms:
+    return read(folder)
+
+
+def about(holograms: Holograms) -> dict[str, float]:
+    """Return what a record keeps of a set: subjects by split and, of a recorded one, pixels, optics, how far it wraps.
+
+    What a simulated one has is in the spec.
+    """
+    counts = np.bincount(holograms.splits, minlength=len(SPLITS))
+    found = counted(dict(zip(SPLITS, counts, strict=True)))
+    if not holograms.simulated:
+        side, optics = holograms.images.shape[1], holograms.optics
+        found |= {f"{name}_um": length for name, length in asdict(optics).items()}
+        found |= {"pixels": side, "wrapped": round(optics.wrapped(side), 4)}
+    return found
+
+
+def counted(subjects: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts that a record keeps: subjects of each split and of all, and classes."""
+    found = {f"subjects_{split}": int(n) for split, n in subjects.items()}
+    return found | {"subjects_all": sum(found.values()), "classes": len(CLASSES)}
 
 
 def data_of(spec: Spec, device: torch.device, session: dict) -> Data | None:
@@ -84,7 +110,7 @@ def _detected(spec: Spec, device: torch.device, session: dict) -> Data | None:
     features = whitening(encodings[torch.from_numpy(train.indices)])(encodings)
     test = image_bags(holograms, 2, offsets, by_subject=True)
     checksums = {spec.dataset: holograms.sha256()}
-    return Data(Inputs(features, device), embedding.labels, train, validation, test, checksums)
+    return Data(Inputs(features, device), embedding.labels, train, validation, test, checksums, about(holograms))
 
 
 def _stained(spec: Spec, device: torch.device) -> Data:
@@ -94,7 +120,8 @@ def _stained(spec: Spec, device: torch.device) -> Data:
     test = Bags(test.indices, test.offsets, donors["test"].truth)
     known = cells.inputs.batch(np.arange(len(cells.labels)))
     features = _principal(known.flatten(1), cells.n_train, spec.components)
-    return Data(Inputs(features, device), cells.labels, train, validation, test, cells.checksums)
+    counts = counted({split: len(donors[split].truth) for split in SPLITS})
+    return Data(Inputs(features, device), cells.labels, train, validation, test, cells.checksums, counts)
 
 
 def _principal(features: torch.Tensor, n_train: int, components: int) -> torch.Tensor:

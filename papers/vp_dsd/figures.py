@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from papers.vp_dsd.names import CLASSES
+from papers.vp_dsd.names import CLASSES, is_varied
 from papers.vp_dsd.tables import OURS
 from shared import plotting
 from shared.config import Run
@@ -25,8 +25,8 @@ ACROSS = 5  # panels of Figure 2 in a row
 
 
 def _learned(drawn: Drawn) -> list[Run]:
-    """Return the runs that classify our simulated cells from the subjects' own labels: no controls, no drawn bags."""
-    runs = [run for run in drawn.runs if run.spec.task == "classification"]
+    """Return the runs that classify our simulated cells from the subjects' labels: no controls, no drawn bags."""
+    runs = [run for run in drawn.runs if run.spec.task == "classification" and not is_varied(run.method)]
     return [run for run in runs if (run.spec.dataset, run.spec.bags, run.spec.labels) == (OURS, "images", "subject")]
 
 

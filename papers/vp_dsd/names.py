@@ -5,9 +5,9 @@ from __future__ import annotations
 from shared.config import Spec
 
 CLASSES = ("lymphocyte", "monocyte", "granulocyte")
+VARIED = ("learning_rate", "noise", "spread")  # keys of a grid that name a control and no method
 SPLITS = ("train", "validation", "test")
-SIMULATED = ("simulated_holograms", "wbc_holograms_synthetic")
-HOLOGRAMS = (*SIMULATED, "wbc_holograms")
+HOLOGRAMS = ("simulated_holograms", "wbc_holograms_synthetic", "wbc_holograms")
 
 
 def method(spec: Spec) -> str:
@@ -20,6 +20,11 @@ def method(spec: Spec) -> str:
         start = ["pretrained"] if "start" in spec and spec.start == "pretrained" else []
         return "-".join([spec.predictor, spec.network, *start, spec.loss])
     return "example" if spec.task == "example" else spec.loss
+
+
+def is_varied(method: str) -> bool:
+    """Return whether a method's rate or the difficulty of its cells is another than the tier's: a control, no rival."""
+    return any(f"-{key}" in method for key in VARIED)
 
 
 def path(spec: Spec, method: str) -> str:

@@ -6,7 +6,7 @@ import functools
 
 import pandas
 
-from papers.vp_dsd.names import CLASSES
+from papers.vp_dsd.names import CLASSES, SPLITS, is_varied
 from shared.config import Run
 from shared.tables.evidence import COST, NOT_RUN, SELECTIONS, Evidence
 from shared.tables.make import Table
@@ -21,9 +21,18 @@ ACCURACIES = {f"accuracy_{name}": name for name in CLASSES} | {"class_accuracy":
 ENTROPIES = {"entropy": "entropy", "proportion_entropy": "of the proportions"}
 ERRORS = {f"error_{name}": name for name in CLASSES} | {"error": "average"}
 SCORES = {name: name for name in ("precision", "recall", "f1")}
+CONCENTRATIONS = {
+    "concentration_error": "concentration, % off",
+    "constant_concentration_error": "its mean, % off",
+    "concentration_correlation": "correlation",
+}
+COUNTS = {f"subjects_{name}": name for name in (*SPLITS, "all")}
+COUNTS |= {"classes": "classes", "proportion_entropy": "entropy"}
 DIVERSITY = {"class_accuracy": "accuracy", "entropy": "entropy"}
 METRICS = dict.fromkeys(
-    [*ACCURACIES, *ENTROPIES, *ERRORS, *(f"constant_{m}" for m in ERRORS), *(f + s for f in FINDERS for s in SCORES)]
+    [*ACCURACIES, *ENTROPIES, *ERRORS, *COUNTS]
+    + [f"constant_{metric}" for metric in ERRORS]
+    + [finder + score for finder in FINDERS for score in (*SCORES, *CONCENTRATIONS)]
 )
 
 
@@ -31,8 +40,8 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows as cells of the tables: `table`, `row`, `column`, and `shown`, what records call the metric.
 
     The paper's images are not public: what stands in for them says so in its records. Should its synthetic images be at
-    hand, Table 1 is of them; should its donors', Table 2. The tables show the other datasets, too: their cells are of
-    ``table1/<dataset>`` and so on. Table 3 is of the simulated images alone.
+    hand, Table 1 is of them; should its donors', Tables 2 and 3. The tables show the other datasets, too: their cells
+    are of ``table1/<dataset>`` and so on.
     """
     read = ("method", "dataset", "task", "detector", "bags", "labels", "loss", "bag_size", "bag_concentration")
     absent = {key: pandas.Series(None, rows.index, object) for key in read if key not in rows}
@@ -40,32 +49,45 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     rows = rows[(rows.metric == "train_s") == (rows.selection == COST)]
     is_drawn, donors = rows.bags == "drawn", rows.dataset.isin((STAINED, REAL))
     classified, found, predicted = (rows.task == name for name in ("classification", "detection", "regression"))
+    varied = rows.method.map(is_varied).astype(bool)
+    controls, classified = rows[classified & varied & rows.metric.isin(DIVERSITY)], classified & ~varied
     images = rows[classified & ~is_drawn & ~donors]
     # What finds cells and does not classify them, as far as is known, has no errors to show.
     errors = (classified & ~is_drawn) | (found & (rows.value.notna() | (rows.detector == "csc")))
     parts = [
-        _of_dataset("table1", THEIRS, OURS, _by_class(images, ACCURACIES, "accuracy")),
-        _of_dataset("entropy", THEIRS, OURS, images[images.metric.isin(ENTROPIES)].assign(row=_entropy)),
-        _of_dataset("synthetic", THEIRS, OURS, _by_class(_with_constant(rows[errors & ~donors]), ERRORS, "error")),
-        _of_dataset("table2", REAL, STAINED, _by_class(_with_constant(rows[errors & donors]), ERRORS, "error")),
-        _predicted(_with_constant(rows[predicted])),
-        _detected(rows[found]),
+        _of_dataset("table1", (THEIRS, OURS), _by_class(images, ACCURACIES)),
+        _of_dataset("entropy", (THEIRS, OURS), images[images.metric.isin(ENTROPIES)].assign(row=_entropy)),
+        _of_dataset("synthetic", (THEIRS, OURS), _by_class(_with_constant(rows[errors & ~donors]), ERRORS)),
+        _of_dataset("table2", (REAL, STAINED), _by_class(_with_constant(rows[errors & donors]), ERRORS)),
+        _of_dataset("table3", (REAL, OURS), _predicted(_with_constant(rows[predicted]))),
+        _of_dataset("detection", (THEIRS, OURS), _detected(rows[found])),
+        _of_dataset("data", (THEIRS, OURS), _counted(rows[classified & ~is_drawn & ~donors], "synthetic")),
+        _of_dataset("data", (REAL, STAINED), _counted(rows[classified & donors], "real")),
+        controls.assign(table="sensitivity", row=controls.method),
         _drawn(rows[classified & is_drawn & rows.metric.isin(DIVERSITY)]),
     ]
     parts = [part if "column" in part else part.assign(column=part.method) for part in parts]
     return pandas.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
-def _of_dataset(table: str, wanted: str, instead: str, rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Assign `table` to the rows of the wanted dataset if it has values, else of the other; the rest has its own."""
-    chosen = wanted if rows.value[rows.dataset == wanted].notna().any() else instead
+def _of_dataset(table: str, wanted: tuple[str, str], rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Assign `table` to the rows of the first dataset if it has values, else of the second; the rest has its own."""
+    chosen = wanted[0] if rows.value[rows.dataset == wanted[0]].notna().any() else wanted[1]
     return rows.assign(table=[table if name == chosen else f"{table}/{name}" for name in rows.dataset])
 
 
-def _by_class(rows: pandas.DataFrame, names: dict[str, str], metric: str) -> pandas.DataFrame:
-    """Return the rows of some metrics under one name of a metric, the classes and their average as rows."""
+def _by_class(rows: pandas.DataFrame, names: dict[str, str]) -> pandas.DataFrame:
+    """Return the rows of some metrics, the classes and their average as rows of the table."""
     rows = rows[rows.metric.isin(names)]
-    return rows.assign(row=rows.metric.map(names), metric=rows.metric.where(rows.selection == COST, metric))
+    return rows.assign(row=rows.metric.map(names))
+
+
+def _counted(rows: pandas.DataFrame, column: str) -> pandas.DataFrame:
+    """Return what a dataset is, once a dataset and seed: subjects, classes, entropy of the subjects' proportions."""
+    some = rows[rows.metric.isin(COUNTS) & (rows.labels == "subject") & (rows.selection == "last")]
+    some = some.sort_values("value", key=pandas.isna, kind="stable")
+    once = some.drop_duplicates(["dataset", "seed", "metric"]).sort_index()
+    return once.assign(row=once.metric.map(COUNTS), column=column)
 
 
 def _entropy(rows: pandas.DataFrame) -> pandas.Series:
@@ -90,7 +112,7 @@ def _predicted(rows: pandas.DataFrame) -> pandas.DataFrame:
     rows = rows[rows.metric.isin(ERRORS)]
     names = [name.removesuffix(f"-{loss}") for name, loss in zip(rows.method, rows.loss, strict=True)]
     names = [name.replace("resnet18", "resnet152") for name in names]
-    return rows.assign(table="table3", row=names, column=rows.loss.where(rows.method != CONSTANT, CONSTANT))
+    return rows.assign(row=names, column=rows.loss.where(rows.method != CONSTANT, CONSTANT))
 
 
 def _detected(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -98,10 +120,11 @@ def _detected(rows: pandas.DataFrame) -> pandas.DataFrame:
     rows = rows[rows.selection == "last"]
     parts = []
     for prefix, name in FINDERS.items():
-        own = rows[rows.metric.isin([prefix + score for score in SCORES]) & ((rows.detector == "dsd") | (prefix == ""))]
+        names = [prefix + score for score in (*SCORES, *CONCENTRATIONS)]
+        own = rows[rows.metric.isin(names) & ((rows.detector == "dsd") | (prefix == ""))]
         score = own.metric.str.removeprefix(prefix)
         finder = [name or method for method in own.method]
-        parts.append(own.assign(table="detection", method=finder, row=finder, column=score, metric=score, shown=score))
+        parts.append(own.assign(method=finder, row=finder, column=score, metric=score, shown=score))
     return pandas.concat(parts)
 
 
@@ -158,8 +181,13 @@ def table3(evidence: Evidence) -> Table:
 
 
 def detection(evidence: Evidence) -> Table:
-    """Return precision, recall and F1 in percent of every way to find cells."""
-    return _table(evidence, SCORES, "detection")
+    """Return precision, recall and F1 in percent of every way to find cells, and how well it tells concentrations."""
+    return _table(evidence, SCORES | CONCENTRATIONS, "detection")
+
+
+def sensitivity(evidence: Evidence) -> Table:
+    """Return accuracy and entropy of KL and the VP loss at other rates and with easier and harder cells."""
+    return _table(evidence, DIVERSITY, "sensitivity")
 
 
 def diversity(evidence: Evidence) -> Table:
@@ -175,6 +203,7 @@ def equations(evidence: Evidence) -> Table:
 def fig2(evidence: Evidence) -> Table:
     """Return Figure 2: predictions of single test cells, with their true class."""
     runs = evidence.where(task="classification", dataset=OURS, bags="images")
+    runs = [run for run in runs if not is_varied(run.method)]
     points = [
         {"method": run.method, **dict(zip((*CLASSES, "label"), point, strict=True))}
         for run, record in evidence.recorded(runs)

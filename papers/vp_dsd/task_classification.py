@@ -26,7 +26,7 @@ def measure(method: Method, data: Data) -> dict[str, float]:
     """Return what tables say of the test subjects and of the held-out bags.
 
     Accuracies in percent, over detections that are cells; entropy of predictions in nats; error of the subjects'
-    proportions after hard assignment, over all detections, in points.
+    proportions after hard assignment, over all detections, and the mean share assigned to a class, in points.
     """
     test = data.test
     p = predictions(method, data.inputs, test.indices).cpu()
@@ -37,7 +37,9 @@ def measure(method: Method, data: Data) -> dict[str, float]:
     if by_class:
         found["test_class_accuracy"] = float(np.mean(list(by_class.values())))
         found["test_least_accuracy"] = min(by_class.values())
-    error = proportion_error(assigned_proportions(p.numpy(), test.offsets), test.proportions)
+    assigned = assigned_proportions(p.numpy(), test.offsets)
+    found |= {f"test_predicted_{name}": 100 * float(x) for name, x in zip(CLASSES, assigned.mean(0), strict=True)}
+    error = proportion_error(assigned, test.proportions)
     found["test_error"] = error.pop("average")
     found |= {f"test_error_{name}": value for name, value in error.items()}
     found["test_entropy"] = float(entropy(p))
@@ -69,7 +71,8 @@ def classify(spec: Spec, device: torch.device, session: dict) -> Result | None:
     before = spec.pretrain_epochs if "pretrain_epochs" in spec else 0
     seconds, common = 0.0, {"schedule": schedule, "seed": spec.seed}
     if before:
-        method, bags, more = method_of(spec.but(loss="kl"), network, inputs, train, data.labels)
+        kl = spec.but(loss="kl", representation="none")
+        method, bags, more = method_of(kl, network, inputs, train, data.labels)
         first = fit(method, inputs, bags, epochs=before, evaluate=lambda method: {}, **common, **more)
         seconds, common["seed"] = first["train_s"], axis_seed(spec.seed, "after pre-training")
     method, bags, more = method_of(spec, network, inputs, train, data.labels)
@@ -91,7 +94,7 @@ def classify(spec: Spec, device: torch.device, session: dict) -> Result | None:
     curves, seconds = fitted["curves"], seconds + fitted["train_s"]
     curves["epoch"] = [before + epoch for epoch in curves["epoch"]]
     metrics = selected(curves, "test_class_accuracy" if "test_class_accuracy" in curves else "test_error")
-    metrics["last"] |= without_learning(data.train, data.test)
+    metrics["last"] |= without_learning(data.train, data.test) | data.about
     if spec.seed == 0 and spec.bags == "images" and "test_class_accuracy" in curves:
         curves = {**curves, "simplex": shown(method, data)}
     bags = {"train": data.train.summary(), "validation": data.validation.summary(), "test": data.test.summary()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from papers.vp_dsd.data import holograms_of, image_bags
+from papers.vp_dsd.data import about, holograms_of, image_bags
 from papers.vp_dsd.detection.embeddings import embedding_of
 from papers.vp_dsd.detection.layers import ComplexConvs
 from papers.vp_dsd.detection.network import object_images
@@ -54,7 +54,7 @@ def regress(spec: Spec, device: torch.device, session: dict) -> Result | None:
     inputs = Inputs(images, device)
     train, validation = (image_bags(holograms, split, offsets) for split in (0, 1))
     test = image_bags(holograms, 2, offsets, by_subject=True)
-    constant = without_learning(train, test)
+    constant, mean = without_learning(train, test) | about(holograms), train.proportions.mean(0)
     if spec.predictor_images:
         train = train.take(np.linspace(0, len(train) - 1, min(spec.predictor_images, len(train))).astype(int))
     if isinstance(network, Encoded):
@@ -69,7 +69,7 @@ def regress(spec: Spec, device: torch.device, session: dict) -> Result | None:
         bags_per_batch=spec.predictor_batch,
         schedule=Schedule("cosine", spec.predictor_learning_rate),
         seed=axis_seed(spec.seed, "predictor"),
-        evaluate=lambda method: measure(method, inputs, test, validation, spec.predictor == "oracle"),
+        evaluate=lambda method: measure(method, inputs, test, validation, mean, spec.predictor == "oracle"),
         **session,
     )
     if fitted is None:
@@ -87,13 +87,19 @@ def regress(spec: Spec, device: torch.device, session: dict) -> Result | None:
     )
 
 
-def measure(method: Method, inputs: Inputs, test: Bags, validation: Bags, assigned: bool) -> dict[str, float]:
-    """Return the error of test subjects' proportions, in points: by hard assignment of cells or means over images."""
+def measure(
+    method: Method, inputs: Inputs, test: Bags, validation: Bags, mean: np.ndarray, assigned: bool
+) -> dict[str, float]:
+    """Return the error of test subjects' proportions, in points: by hard assignment of cells or means over images.
+
+    `test_from_mean` is how far the predictions are from the training subjects' `mean` (K,), as the error is measured.
+    """
     at_once = max(1, NUMBERS // inputs.batch(test.indices[:1]).numel())
     p = predictions(method, inputs, test.indices, at_once).cpu().double().numpy()
     shares = assigned_proportions(p, test.offsets) if assigned else _means(p, test.offsets)
     error = proportion_error(shares, test.proportions)
     found = {"test_error": error.pop("average")} | {f"test_error_{name}": value for name, value in error.items()}
+    found["test_from_mean"] = 100 * float(np.abs(shares - mean).mean())
     return found | {"validation_loss": bag_loss(method, inputs, validation, at_once)}
 
 

@@ -17,7 +17,8 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
     control      id of the claim that is the control the paper left out
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
-    note         anything else a reader should know
+    note         anything else a reader should know; of a claim that gpu, or of a control that paper, has no runs for:
+                 "not in gpu: ..." with the reason (tests/contract/test_tiers.py asks for it)
 
 A side (`left`, `right`, `of`) is a selector that may also hold `metric`, `selection`, `minus` (a selector:
 the side becomes a difference of two, paired by seed) and `floor` (see same_shape). A side that fixes a cell

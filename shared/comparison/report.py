@@ -10,7 +10,7 @@ from shared.comparison import claims, judging, reported, verdicts
 from shared.comparison.evidence import matches, samples
 from shared.comparison.reported import InputError
 from shared.config import repository
-from shared.config.plan import module_of
+from shared.config.plan import module_of, sources_of
 from shared.runs.code import code_hash
 from shared.tables.evidence import FAILED, NOT_RUN, gather
 
@@ -24,6 +24,8 @@ class Comparison:
     Attributes
     ----------
     commits : per reported number, the commits its records came from.
+    assumed : per reported number that was not reproduced, {key: the reason} of what its runs assume because the paper
+        does not say it.
     facts : sentences on provenance.
     """
 
@@ -32,6 +34,7 @@ class Comparison:
     folder: Path
     cells: tuple
     commits: tuple
+    assumed: tuple
     claims: tuple
     facts: tuple
 
@@ -84,6 +87,10 @@ def compare(paper, tier, results=None, root=None):
         folder=evidence.folder,
         cells=tuple(zip(cells, on_cells, strict=True)),
         commits=tuple(commits),
+        assumed=tuple(
+            _assumed(_of(cell, ours), evidence, root) if verdict.verdict == "NOT REPRODUCED" else {}
+            for cell, verdict in zip(cells, on_cells, strict=True)
+        ),
         claims=tuple(zip(asserted, on_claims, strict=True)),
         facts=tuple(_facts(evidence, rows, cells, ours, root)),
     )
@@ -146,6 +153,16 @@ def _cell(cell, ours, rows, tier):
     verdict = verdicts.judge_cell(mine["value"].to_numpy(dtype=float), cell, [*obstacles, *caveats(evidence)])
     commits = sorted(evidence["commit"].dropna().unique()) if "commit" in evidence and len(mine) else []
     return verdict, tuple(commits)
+
+
+def _assumed(mine, evidence, root):
+    """{key: the reason} of the values of a cell's runs that config.yaml calls assumed; the seed is no assumption."""
+    found, ids = {}, set(mine["id"])
+    for run in (run for run in evidence.runs if run.id in ids):
+        for key, source in sources_of(run, evidence.tier, root).items():
+            if source.startswith("assumed") and key != "seed":
+                found.setdefault(key, {})[source.removeprefix("assumed").strip(" :")] = None
+    return {key: "; or ".join(reasons) for key, reasons in found.items()}
 
 
 def _of(cell, ours):

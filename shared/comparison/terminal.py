@@ -24,7 +24,10 @@ def show(comparison, out=sys.stdout, width=None):
     lines = [f"{comparison.paper}, tier {comparison.tier}"]
     lines += [line for fact in comparison.facts for line in _wrapped(fact, width, "  ")]
     if comparison.cells:
-        lines += ["", *cells([writing.cell_texts(c, v) for c, v in comparison.cells], width)]
+        lines += ["", *cells(writing.all_cell_texts(comparison), width)]
+    if assumed := writing.assumptions(comparison):
+        lines += ["", "  assumed where a number was not reproduced, since the paper does not say it:"]
+        lines += [line for key in assumed for line in _wrapped(key, width, "    - ")]
     for claim, verdict in comparison.claims:
         lines += ["", *claim_lines(claim, verdict, comparison, width)]
     for line in lines:

@@ -9,7 +9,7 @@ from shared.records.store import write_text
 CELLS = (
     *("table", "row", "column", "metric", "selection", "reported", "spread", "spread_kind", "n_reported"),
     *("margin", "ours", "sd", "n", "difference", "low95", "high95", "verdict", "more_seeds", "why"),
-    *("commit", "source"),
+    *("commit", "source", "assumed"),
 )
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "estimate", "low90", "high90", "improvement"),
@@ -36,7 +36,8 @@ def write_comparison(comparison):
 
 def cell_rows(comparison):
     """Return reported numbers with their verdicts, one dict per line of comparison.csv."""
-    for (cell, v), commits in zip(comparison.cells, comparison.commits, strict=True):
+    about = zip(comparison.cells, comparison.commits, comparison.assumed, strict=True)
+    for (cell, v), commits, assumed in about:
         yield {
             **{key: getattr(cell, key) for key in CELLS[:5]},
             **{key: getattr(cell, key) for key in ("spread", "spread_kind", "margin", "source")},
@@ -48,6 +49,7 @@ def cell_rows(comparison):
             "high95": v.high,
             "more_seeds": v.more,
             "commit": " ".join(commits),
+            "assumed": " ".join(assumed),
         }
 
 
@@ -88,7 +90,10 @@ def markdown(comparison):
     ]
     lines += ["## Reported beside reproduced", ""]
     head = ("table", "row", "column", "metric", "reported", "ours", "difference [95 %]", "verdict", "why")
-    lines += _grid(head, [cell_texts(cell, v) for cell, v in comparison.cells])
+    lines += _grid(head, all_cell_texts(comparison))
+    if assumed := assumptions(comparison):
+        lines += ["", "Assumed where a number was not reproduced, since the paper does not say it:", ""]
+        lines += [f"- {line}" for line in assumed]
     lines += ["", "## Claims", ""]
     head = ("claim", "verdict", "estimate [90 %]", "improvement", "seeds", "cells", "role")
     lines += _grid(head, [(*claim_texts(claim, v), claim.role) for claim, v in comparison.claims])
@@ -101,8 +106,22 @@ def markdown(comparison):
     return "\n".join(lines) + "\n"
 
 
-def cell_texts(cell, verdict):
-    """Return the nine texts of one reported number, for a table to read."""
+def all_cell_texts(comparison):
+    """Return the texts of all reported numbers; beside one that was not reproduced stands what its runs assume."""
+    return [cell_texts(cell, v, keys) for (cell, v), keys in zip(comparison.cells, comparison.assumed, strict=True)]
+
+
+def assumptions(comparison):
+    """Return a line for each key that runs behind a number that was not reproduced assume: the key and the reason."""
+    found = {}
+    for reasons in comparison.assumed:
+        for key, reason in reasons.items():
+            found.setdefault(key, {})[reason] = None
+    return [f"`{key}`: {'; or '.join(reasons)}" for key, reasons in found.items()]
+
+
+def cell_texts(cell, verdict, assumed=()):
+    """Return the nine texts of one reported number, for a table to read; `assumed` are names of keys."""
     sign = {"lower_bound": "> ", "upper_bound": "< "}.get(cell.spread_kind, "")
     spread = f" ± {cell.spread:g} {cell.spread_kind}" if cell.spread is not None else ""
     theirs = f"{sign}{cell.value:g}{spread}" + (f", n={cell.n}" if cell.n else "")
@@ -118,7 +137,7 @@ def cell_texts(cell, verdict):
         ours,
         difference,
         verdict.verdict,
-        verdict.why,
+        verdict.why + (f"; assumed: {', '.join(assumed)}" if assumed else ""),
     )
 
 

@@ -272,6 +272,16 @@ def _run(layout: Sections, values: dict, base: Mapping, axes: Iterable[str], nam
     return Run(run_id, method, spec, float(about.get("seconds", 60)), about.get("stand_in", ""), about["name"])
 
 
+def sources_of(run: Run, tier: str, root: Path | None = None) -> dict[str, str]:
+    """Return {key: source} of all a run's spec holds: its experiment's, else its tier's, else its section's."""
+    config = read_config(run.spec.paper, root)
+    own = config.tiers[tier]
+    (experiment,) = [e for e in own["experiments"] if e["name"] == run.experiment][:1]
+    changed = {**(own.get("settings") or {}), **(experiment.get("set") or {})}
+    said = {**config.sources, **{key: entry["source"].strip() for key, entry in changed.items()}}
+    return {key: said[key] for key in run.spec}
+
+
 def module_of(paper: str, name: str, root: Path | None = None) -> Any:
     """Import a module of a paper: ``papers.<paper>.<name>``, or of another root than the repository, the file there."""
     path = (root or repository()) / "papers" / paper / f"{name}.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import subprocess
@@ -49,7 +50,9 @@ def default_tier() -> str:
 def load_tier(tier: str, root: Path | None = None) -> Tier:
     """Read ``config/<tier>.yaml``; an unknown key, or a name that is not the file's, is refused."""
     if tier not in tiers(root):
-        raise ConfigError(f"there is no tier {tier!r}; there are {', '.join(tiers(root))}")
+        close = difflib.get_close_matches(tier, tiers(root), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"there is no tier {tier!r}; {hint}there are {', '.join(tiers(root))}")
     path = (root or repository()) / "config" / f"{tier}.yaml"
     content = read_yaml(path)
     check_keys(content, [f.name for f in fields(Tier)], str(path))

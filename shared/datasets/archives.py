@@ -48,9 +48,9 @@ def read_tar(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
     """
     left = set(wanted)
     try:
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as tar:
+        with gzip.open(path) as unpacked, tarfile.open(fileobj=Bounded(unpacked, path), mode="r|") as tar:
             for count, member in enumerate(tar, 1):
-                _refuse_tricks(member, path)
+                refuse_tricks(member, path)
                 if count > COUNT_LIMIT:
                     raise DatasetError(f"{path} holds more than {COUNT_LIMIT} members; it is not the official file")
                 if member.name not in wanted:
@@ -67,7 +67,8 @@ def read_tar(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
         raise DatasetError(f"{path} has no {', '.join(sorted(left))}; it is truncated or not the official file")
 
 
-def _refuse_tricks(member: tarfile.TarInfo, path: Path) -> None:
+def refuse_tricks(member: tarfile.TarInfo, path: Path) -> None:
+    """Refuse, with a DatasetError, a member that is no plain file or folder, points outside, or is too large."""
     name = PurePosixPath(member.name)
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
         kind = _KINDS.get(member.type, f"of type {member.type!r}")
@@ -211,7 +212,7 @@ def _shown(value: Any) -> str:
         return f"a huge {type(value).__name__}"
 
 
-class _Bounded(io.RawIOBase):
+class Bounded(io.RawIOBase):
     """A stream that refuses to give more than `TOTAL_LIMIT` bytes."""
 
     def __init__(self, stream: BinaryIO, path: Path):

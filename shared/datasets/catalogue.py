@@ -101,8 +101,8 @@ class Source:
     md5, archive_sha256 : of the file at ``url``.
     mirror : the names looked for in a mirror folder.
     members : maps files inside the archive to their md5.
-    sha256 : of the decoded arrays, equal whatever the way; empty where nobody has recorded it yet: the members' md5
-        vouch for CIFAR-100, nothing vouches for the photos of `images_of_groups`.
+    sha256 : of the decoded arrays, equal whatever the way; empty where nobody has recorded it yet: nothing vouches for
+        the photos of `images_of_groups`.
     """
 
     name: str

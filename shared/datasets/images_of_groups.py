@@ -7,12 +7,20 @@ Verified on copies of the release's README.txt (its beginning) and page: the fol
 of rows, six numbers in a face row, the seven ranges of age, the terms of use. Not verified, for the release could not
 be had: the order of the six numbers, the codes of age and gender, an address to download from, the photos. So no sha256
 is recorded; decoders of JPEG may differ by a grey level anyway. `make_faces` says the counts beside the paper's.
+
+The paper's authors publish their own crops with their code (github.com/barucden/mlellp, data/family-faces.tar.gz).
+Where the mirror holds that archive, a plain tar of it, or its folder, these crops are taken: a bag is what stands
+before the first "-" in a file's name, the label is the letter before its ending. Names and labels are as their reader
+takes them; the archive itself could not be had, and the size of its images is not verified.
 """
 
+import gzip
 import math
+import tarfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -39,6 +47,10 @@ CLASSES = ("male", "female")
 AGES = (1, 5, 10, 16, 28, 51, 75)  # middle years of 0-2, 3-7, 8-12, 13-19, 20-36, 37-65, 66 and more
 GENDERS = {1: 1, 2: 0}  # the release says 1 for female and 2 for male
 REPORTED = "the paper has 1913 bags of 3439 male and 4012 female faces"
+CROPS = ("family-faces.tar.gz", "family-faces.tar", "family-faces")  # the authors' own, whichever there is
+CROPS_COUNTS = (1913, 3439, 4012)  # bags, male, female: those of the paper
+CROPS_MOST = 10_000  # members of their archive
+LABELS = {"m": 0, "f": 1}
 TEXT = 10_000_000  # bytes of a PersonData.txt
 BYTES = 30_000_000  # bytes of a photo
 PIXELS = 25_000_000
@@ -65,7 +77,8 @@ class Face:
 def make_faces(source: Source, work: Path) -> Arrays:
     """Cut the faces out of the photos of the mirror, photo by photo, and deal the photos 80 to 20 (fixed seed).
 
-    The paper deals the photos anew in each repetition: its callers pool both halves.
+    The paper deals the photos anew in each repetition: its callers pool both halves. The authors' own crops come before
+    Gallagher's release where the mirror holds both.
 
     Returns
     -------
@@ -76,17 +89,25 @@ def make_faces(source: Source, work: Path) -> Arrays:
     Raises
     ------
     Absent
-        If the mirror does not hold the release; the message says where to get it.
+        If the mirror holds neither; the message says where to get them.
     DatasetError
-        If a row or a photo is not as it should be; the message names file and line.
+        If a row, a photo, or a name or an image of the crops is not as it should be, or the crops are not as many as
+        the paper's; the message names file and line.
     """
+    try:
+        crops_at = find_in_mirror(replace(source, mirror=" ".join(CROPS)))
+    except Absent:
+        pass
+    else:
+        return split_photos(*authors_crops(crops_at, source.name))
     try:
         folder = find_in_mirror(source)
     except Absent as error:
         folders = ", ".join(PARAMETERS["folders"])
         raise Absent(
             f"{error}; get the release (non-commercial research only) from its authors, {source.url}, put its folders "
-            f"{folders} into a folder {source.mirror} and set LLP_MIRROR to the folder around that"
+            f"{folders} into a folder {source.mirror.split()[0]} and set LLP_MIRROR to the folder around that; or put "
+            f"the crops that the paper's authors publish with their code, {CROPS[0]}, into the mirror"
         ) from None
     say(f"{source.name}: reading {folder}")
     faces, labels, groups, photos = [], [], [], 0
@@ -103,6 +124,87 @@ def make_faces(source: Source, work: Path) -> Arrays:
     female = sum(labels)
     say(f"{source.name}: {photos} bags of {len(labels) - female} male and {female} female faces; {REPORTED}")
     return split_photos(np.stack(faces), np.array(labels, np.int64), np.array(groups, np.int64), photos)
+
+
+def authors_crops(path: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Read the crops that the paper's authors publish: a ``.tar.gz``, a tar, or a folder of images.
+
+    Returns
+    -------
+    (faces uint8 (N, 120, 96, 3), labels (N,), photo of each (N,), number of photos), photos in the order of their
+    names. Crops of another size are rescaled to 96x120.
+
+    Raises
+    ------
+    DatasetError
+        For a member that is no plain image by a plain name, a name without bag or label, an unreadable image, and
+        counts of bags, male and female faces that are not the paper's.
+    """
+    say(f"{name}: reading the authors' crops, {path}")
+    found: dict[tuple[str, str], tuple[int, np.ndarray]] = {}
+    for member, content in _images(path):
+        photo, dash, rest = member.partition("-")
+        label = rest.rpartition(".")[0][-1:]
+        if not (photo and dash and label in LABELS):
+            raise DatasetError(f"{path}: {member!r} is not called <photo>-<...>f or m and an ending; replace it")
+        if (photo, rest) in found:
+            raise DatasetError(f"{path}: {member!r} is there twice; it is not the authors' archive")
+        found[photo, rest] = LABELS[label], _rescaled(content, f"{path}: {member}")
+    order = sorted(found)
+    photos = sorted({photo for photo, _ in order})
+    female = sum(found[key][0] for key in order)
+    counts = (len(photos), len(order) - female, female)
+    said = "{} bags of {} male and {} female faces"
+    if counts != CROPS_COUNTS:
+        raise DatasetError(
+            f"{path} has {said.format(*counts)} where the paper has {said.format(*CROPS_COUNTS)}; it is not the whole "
+            "archive of the authors, replace it"
+        )
+    say(f"{name}: {said.format(*counts)}, as in the paper")
+    numbers = {photo: number for number, photo in enumerate(photos)}
+    faces = np.stack([found[key][1] for key in order])
+    labels = np.array([found[key][0] for key in order], np.int64)
+    return faces, labels, np.array([numbers[photo] for photo, _ in order], np.int64), len(photos)
+
+
+def _images(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(name without folders, content) of each file of a folder, or of a tar, of which nothing is extracted."""
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if not file.is_dir()]
+        for count, file in enumerate(files, 1):
+            if count > CROPS_MOST or file.is_symlink() or file.stat().st_size > BYTES:
+                raise DatasetError(f"{file} is a link, too large or one of more than {CROPS_MOST} files; remove it")
+            yield file.name, file.read_bytes()
+        return
+    try:
+        with (
+            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as unpacked,
+            tarfile.open(fileobj=archives.Bounded(unpacked, path), mode="r|") as tar,
+        ):
+            for count, member in enumerate(tar, 1):
+                archives.refuse_tricks(member, path)
+                if count > CROPS_MOST or member.size > BYTES:
+                    raise DatasetError(
+                        f"{path}: {member.name!r} has more than {BYTES} bytes or is one of more than {CROPS_MOST} "
+                        "members; it is not the authors' archive"
+                    )
+                if member.isfile():
+                    yield PurePosixPath(member.name).name, tar.extractfile(member).read()
+            while tar.fileobj.read(tarfile.RECORDSIZE):  # to the end, where gzip keeps its checksum
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise DatasetError(f"{path} is damaged or truncated ({error}); replace it") from error
+
+
+def _rescaled(content: bytes, where: str) -> np.ndarray:
+    """An image of a face as uint8 (120, 96, 3)."""
+    from PIL import Image
+
+    kind = "PNG" if content.startswith(b"\x89PNG") else "JPEG"
+    image, size = archives.decode_image(content, kind, PIXELS, where), (PARAMETERS["width"], PARAMETERS["height"])
+    if image.shape[1::-1] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 def bag(rows: list[Face]) -> list[Face]:

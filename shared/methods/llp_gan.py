@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.methods.method import Batch
+from shared.methods.method import Batch, untracked
 from shared.methods.proportion import kl_loss
 
 
@@ -41,6 +41,11 @@ class LLPGAN:
     moved. Both read the same real batch and the same noise, uniform on [-1, 1], as many fakes as real instances; both
     networks are in training mode throughout, and every pass through the discriminator draws its own dropout. Noise and
     dropout come from torch's global generators.
+
+    Of the four passes through the discriminator the first alone, of the real batch for the proportion loss, moves the
+    running statistics of a batch normalisation: `predict` then uses those of real inputs, as in any other method, where
+    otherwise a half would be of fakes. The release's discriminator, and the one in `shared.networks`, has no batch
+    normalisation; there it changes nothing.
 
     Choices beside the release, whose batch is one bag: with several bags of any sizes, the proportion loss is the mean
     over bags, the adversarial loss and the matched features are means over all instances. The release adds 1e-7 inside
@@ -83,7 +88,9 @@ class LLPGAN:
         x = batch.x
         with self._precision(x):
             fake = self.generator(x.new_empty(len(x), self.generator.noise).uniform_(-1, 1))
-            on_real, on_fake = self.discriminator(x).float(), self.discriminator(fake.detach()).float()
+            on_real = self.discriminator(x).float()
+            with untracked(self.discriminator):
+                on_fake = self.discriminator(fake.detach()).float()
         adversarial = adversarial_loss(on_real, on_fake)
         proportion = kl_loss(on_real.log_softmax(1), batch.offsets, batch.proportions)
         loss = adversarial + self.weight * proportion
@@ -91,7 +98,7 @@ class LLPGAN:
         loss.backward()
         self.discriminator_optimiser.step()
 
-        with self._precision(x):
+        with self._precision(x), untracked(self.discriminator):
             with torch.no_grad():
                 real_features = self.discriminator.features(x).float()
             fake_features = self.discriminator.features(fake).float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,22 @@ class Method(Protocol):
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, state: dict) -> None: ...
+
+
+@contextmanager
+def untracked(network: nn.Module):
+    """Batch normalisation goes on with the batch's statistics and leaves the running ones, which `predict` uses, alone.
+
+    A pass in training mode over anything but real inputs (fakes, perturbed ones) belongs in here.
+    """
+    tracking = [module for module in network.modules() if getattr(module, "track_running_stats", False)]
+    for module in tracking:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
 
 
 class LossMethod:

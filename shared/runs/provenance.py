@@ -66,7 +66,8 @@ def processor() -> str:
 def numerics() -> dict:
     """Return what decides on the last digits beside versions: vector instructions, threads, and use of TF32.
 
-    It is empty where nothing has imported torch.
+    `tf32` tells whether CUDA might round to it, in matrix products or in convolutions. The answer is
+    empty where nothing has imported torch.
     """
     torch = sys.modules.get("torch")
     if torch is None:
@@ -74,5 +75,5 @@ def numerics() -> dict:
     return {
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),
     }

@@ -1,14 +1,20 @@
-"""What there is of a tier: records reused, made when and from which commits, records made here, runs still to train."""
+"""What there is of a tier: records reused, made when and from which commits, records made here, runs still to train.
+
+``python -m shared.runs.status`` says how long each tier takes, paper by paper.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shared.config import Tier, papers_of, plan, repository
+from shared.config import Tier, load_tier, papers_of, plan, repository, tiers
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.sweep import CHECKPOINTS, caveat, duration, estimates, is_current, runs_folder
+from shared.runs.sweep import CHECKPOINTS, caveat, duration, estimates, guarded, is_current, runs_folder
 from shared.runs.workers import HERE, Hand
 
 
@@ -86,3 +92,37 @@ def made_here(paper: str, tier: str) -> dict[str, str]:
             return {row[0]: row[1] for row in csv.reader(stream) if len(row) == 2}
     except FileNotFoundError:
         return {}
+
+
+def planned(tier: str) -> dict[str, tuple[int, float]]:
+    """Return {paper: (runs, seconds)} of a tier, by the estimates of config.yaml, one run at a time, none recorded."""
+    runs = {paper: plan(paper, tier) for paper in papers_of(tier)}
+    return {paper: (len(own), sum(run.seconds for run in own)) for paper, own in runs.items()}
+
+
+def lengths(names: list[str]) -> Iterator[str]:
+    """Yield the lines of a table: how long each of these tiers takes, paper by paper."""
+    yield f"{'tier':12}{'paper':10}{'runs':>6}  by config.yaml, one run at a time"
+    for name in names:
+        found = planned(name)
+        total = sum(n for n, _ in found.values()), sum(seconds for _, seconds in found.values())
+        for paper, (n, seconds) in {**found, "all": total}.items():
+            yield f"{name:12}{paper:10}{n:6}  {duration(seconds)}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.runs.status", description="Say how long each tier takes, from the estimates of its runs."
+    )
+    parser.add_argument("--tier", help=f"only one of {', '.join(tiers())}")
+    args = parser.parse_args(argv)
+
+    def command() -> int:
+        print("\n".join(lengths([load_tier(args.tier).tier] if args.tier else tiers())))
+        return 0
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -55,10 +55,12 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """540 -> "9 min"."""
+    """540 -> "9 min"; from three days on, "3.2 days"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 3 * 86400 else f"{seconds / 86400:.1f} days"
 
 
 def parse_duration(text: str) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas
 
 from shared import plotting
-from shared.config import Run, plan
+from shared.config import Run, plan, repository
 from shared.config.outputs import read_outputs
 from shared.tables.make import NOTES
 
@@ -42,8 +42,11 @@ class Drawn:
 
 
 def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
-    """Draw every figure of a paper's tier from its tables; returns the folder."""
-    folder = (results or Path("results")) / tier / paper
+    """Draw every figure of a paper's tier from its tables in `results` (the repository's unless told).
+
+    Returns the folder.
+    """
+    folder = (results or repository() / "results") / tier / paper
     module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
     notes = json.loads((folder / NOTES).read_text())
     plotting.use_style()

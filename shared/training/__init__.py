@@ -7,6 +7,7 @@ from shared.training.frame import Result, framed
 from shared.training.inputs import Inputs
 from shared.training.loop import Schedule, fit
 from shared.training.seeds import axis_seed, seed_torch
+from shared.training.selection import choose, within
 
 __all__ = [
     "Augmentation",
@@ -16,6 +17,7 @@ __all__ = [
     "accuracy",
     "axis_seed",
     "bag_loss",
+    "choose",
     "fit",
     "framed",
     "peak_memory_mb",
@@ -23,4 +25,5 @@ __all__ = [
     "prepare_device",
     "seed_torch",
     "select",
+    "within",
 ]

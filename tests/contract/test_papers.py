@@ -58,10 +58,8 @@ def cut(path, text, other=""):
         ),
         (lambda root: cut(root / "papers/sixth/config.yaml", "  smoke:\n"), "config.yaml"),
         (
-            lambda root: cut(
-                root / "papers/sixth/config.yaml", "when: {network: resnet18}", "when: {network: resnet81}"
-            ),
-            "sections.resnet18.when: no run has the network 'resnet81'; did you mean 'resnet18'?",
+            lambda root: cut(root / "papers/sixth/config.yaml", "[patch_features, mlp]}", "[patch_featrues, mlp]}"),
+            "sections.perceptron.when: no run has the network 'patch_featrues'; did you mean 'patch_features'?",
         ),
     ],
 )

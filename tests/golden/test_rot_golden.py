@@ -25,6 +25,10 @@ CURVES = {
     "avgkl": [2.295166, 2.211759, 2.187781],
     "rot": [1.076012, 0.686034, 0.368],
 }
+TRIED = {
+    "kl": [2.316344, 2.318328],
+    "rot": [2.317403, 2.323894, 2.324106, 2.361044],
+}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -44,3 +48,11 @@ def test_the_first_epochs_of_a_smoke_run(name, data_root):
     run = find("rot", "smoke", f"digits/{name}/bag4/seed0")
     curves = train(run.spec, device="cpu").curves
     assert curves["train_loss"] == pytest.approx(CURVES[name], rel=2e-4)
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_the_scores_of_candidates_in_a_smoke_run(name, data_root):
+    """The loss on held-out bags after a short run of each rate and alpha, to four digits."""
+    run = find("rot", "smoke", f"digits/{name}-rate+alpha/bag16/seed0")
+    tried = train(run.spec.but(epochs=1), device="cpu").curves["tried_score"]
+    assert tried == pytest.approx(TRIED[name], rel=2e-4)

@@ -153,6 +153,26 @@ def test_other_tiers_stand_ins_and_simulations_are_not_comparable(house):
     assert float(row["difference"]) == pytest.approx(0, abs=1e-9)
 
 
+def test_what_is_assumed_stands_beside_a_number_that_was_not_reproduced(house, capsys):
+    """Whoever looks for the reason begins with what the paper does not say, in that cell's runs and no others."""
+    change(house, "seed: {value: 0", "rate: {value: 0.1, source: 'assumed: none is named'}\n    seed: {value: 0")
+    own = "set: {rate: {value: 0.2, source: 'assumed: diverges above'}}"
+    change(house, "{name: kl, grid", f"{{name: kl, {own}, grid")
+    fill(house, {"kl": [value - 20 for value in KL]})
+    fill(house, {"kl": [value - 10 for value in KL]}, bag_size=8)
+    assert house("made", "--tier", "paper") == 0
+    rows = written(house)
+    assert [(row["verdict"], row["assumed"]) for row in rows] == [
+        ("NOT REPRODUCED", "rate"),
+        ("REPRODUCED", ""),
+        ("NOT RUN", ""),
+    ]
+    page = (house.results / "paper/made/comparison.md").read_text()
+    assert page.count("; assumed: rate |") == 1 and page.count("- `rate`: diverges above\n") == 1
+    assert "none is named" not in page
+    assert "- `rate`: diverges above" in capsys.readouterr().out
+
+
 def test_caveats_are_held_against_the_cells_they_belong_to(house):
     """A stand-in elsewhere is no obstacle."""
     change(house, "{name: rot, grid", "{name: rot, stand_in: a small network, grid")

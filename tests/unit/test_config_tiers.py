@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.config import default_tier
+from shared.config import ConfigError, default_tier, load_tier
 
 
 class TestDefaultTier:
@@ -40,3 +40,13 @@ class TestDefaultTier:
     def test_a_driver_without_a_card_means_quick(self, code, said):
         self.answer = SimpleNamespace(returncode=code, stdout=said)
         assert default_tier() == "quick"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("quik", "did you mean 'quick'? there are gpu, "), ("nonesuch", "there is no tier 'nonesuch'; there are gpu, ")],
+)
+def test_a_misspelt_tier_is_answered_with_the_nearest(typed, said):
+    with pytest.raises(ConfigError) as refused:
+        load_tier(typed)
+    assert said in str(refused.value)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -209,3 +210,124 @@ def test_a_release_that_is_incomplete_or_not_there(mirror, monkeypatch, tmp_path
     with pytest.raises(DatasetError, match="LLP_MIRROR names no mirror folder; get the release .*http://made/page"):
         fetch("images_of_groups", sources=sources)
     assert not (tmp_path / "root" / "images_of_groups").exists()
+
+
+class TestAuthorsCrops:
+    """The archive that the paper's authors publish: bag before the first "-", label before the ending."""
+
+    NAMES = ("a_1-0_f.png", "a_1-1_m.png", "b-7-x_f.jpg", "c-0f.png", "c-1m.png", "c-2f.png")
+
+    def content(self, number, kind="PNG", size=(96, 120)):
+        buffer = io.BytesIO()
+        Image.new("RGB", size, (20 * number + 20,) * 3).save(buffer, kind)
+        return buffer.getvalue()
+
+    def files(self, names=NAMES):
+        return {name: self.content(k, "JPEG" if name.endswith("jpg") else "PNG") for k, name in enumerate(names)}
+
+    @pytest.fixture
+    def crops(self, tmp_path, monkeypatch):
+        """crops(form, {name: content}) -> table of sources, with the crops in the mirror in that form."""
+
+        def make(form, files, counts=(3, 2, 4), member=None):
+            monkeypatch.setattr(images_of_groups, "CROPS_COUNTS", counts)
+            monkeypatch.setenv("LLP_MIRROR", str(tmp_path / "mirror"))
+            place = tmp_path / "mirror" / form
+            place.parent.mkdir(exist_ok=True)
+            if form == "family-faces":
+                (place / "images").mkdir(parents=True)
+                for name, content in files.items():
+                    (place / "images" / name).write_bytes(content)
+            else:
+                with tarfile.open(place, "w:gz" if form.endswith("gz") else "w") as tar:
+                    for name, content in reversed(files.items()):
+                        info = tarfile.TarInfo(f"./{name}")
+                        info.size = len(content)
+                        tar.addfile(info, io.BytesIO(content))
+                    if member:
+                        tar.addfile(member)
+            source = {
+                "name": "images_of_groups",
+                "how": "mirror",
+                "mirror": "ImagesOfGroups",
+                "url": "http://made/page",
+            }
+            return write_sources(tmp_path / "sources.csv", source)
+
+        return make
+
+    @pytest.mark.parametrize("form", images_of_groups.CROPS)
+    def test_bags_and_labels_are_in_the_names(self, crops, form, capsys):
+        sources = crops(form, self.files())
+        assert fetch("images_of_groups", sources=sources) == "mirror"
+        assert "3 bags of 2 male and 4 female faces, as in the paper" in capsys.readouterr().err
+        dataset = load("images_of_groups", sources=sources)
+        groups = np.concatenate([dataset.groups_train, dataset.groups_test])
+        labels = np.concatenate([dataset.y_train, dataset.y_test])
+        grey = np.concatenate([dataset.x_train, dataset.x_test])[:, 60, 48, 0]
+        order = np.argsort(grey)
+        assert groups[order].tolist() == [0, 0, 1, 2, 2, 2] and labels[order].tolist() == [1, 0, 1, 1, 0, 1]
+        assert grey[order].tolist() == pytest.approx([20, 40, 60, 80, 100, 120], abs=1)
+        assert dataset.image_shape == (120, 96, 3)
+
+    def test_all_forms_give_the_same_arrays(self, crops, tmp_path):
+        found = set()
+        for form in images_of_groups.CROPS[::-1]:
+            sources = crops(form, self.files())
+            fetch("images_of_groups", tmp_path / form, sources)
+            found.add(verify("images_of_groups", tmp_path / form, sources))
+        assert len(found) == 1
+
+    def test_they_come_before_the_release(self, crops, tmp_path, capsys):
+        sources = crops("family-faces.tar", self.files())
+        release(tmp_path / "mirror" / "ImagesOfGroups", PHOTOS)
+        fetch("images_of_groups", sources=sources)
+        assert "the authors' crops" in capsys.readouterr().err
+
+    def test_a_crop_of_another_size_is_rescaled(self, crops):
+        files = self.files() | {"c-2f.png": self.content(5, size=(48, 60))}
+        sources = crops("family-faces.tar", files)
+        fetch("images_of_groups", sources=sources)
+        assert load("images_of_groups", sources=sources).image_shape == (120, 96, 3)
+
+    def test_counts_that_are_not_the_papers_are_refused_with_both(self, crops):
+        sources = crops("family-faces.tar.gz", self.files(), counts=images_of_groups.CROPS_COUNTS)
+        with pytest.raises(DatasetError, match="3 bags of 2 male and 4 female .* paper has 1913 bags of 3439 .*4012"):
+            fetch("images_of_groups", sources=sources)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("nodash_f.png", None, "'nodash_f.png' is not called"),
+            ("d-0_x.png", None, "'d-0_x.png' is not called"),
+            ("d-0_f", None, "'d-0_f' is not called"),
+            ("-0_f.png", None, "'-0_f.png' is not called"),
+            ("d-0_f.png", b"GIF89a", "d-0_f.png is not a readable JPEG"),
+        ],
+    )
+    def test_what_is_no_crop_is_named(self, crops, name, content, message):
+        sources = crops("family-faces.tar.gz", self.files() | {name: content or self.content(1)})
+        with pytest.raises(DatasetError, match=message):
+            fetch("images_of_groups", sources=sources)
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "message"),
+        [
+            ("../d-0_f.png", tarfile.REGTYPE, "points outside the archive"),
+            ("/d-0_f.png", tarfile.REGTYPE, "points outside the archive"),
+            ("d-0_f.png", tarfile.SYMTYPE, "is a symbolic link"),
+        ],
+    )
+    def test_tricks_are_refused(self, crops, name, kind, message):
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        sources = crops("family-faces.tar.gz", self.files(), member=member)
+        with pytest.raises(DatasetError, match=message):
+            fetch("images_of_groups", sources=sources)
+
+    def test_a_truncated_archive_is_refused(self, crops, tmp_path):
+        sources = crops("family-faces.tar.gz", self.files())
+        path = tmp_path / "mirror" / "family-faces.tar.gz"
+        path.write_bytes(path.read_bytes()[:-10])
+        with pytest.raises(DatasetError, match="is damaged or truncated"):
+            fetch("images_of_groups", sources=sources)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from papers.ece import checks
 from papers.ece.checks import check
 from papers.ece.criteria import LOSSES, Criterion, criterion_of
 from papers.ece.loss import (
@@ -43,6 +44,29 @@ def test_every_equation():
     found = check(0)
     assert found["identity_value"] == found["identity_gradient"] == 0
     assert max(found.values()) < 1e-10
+
+
+def test_the_second_derivative_in_time_vanishes_for_confident_positives():
+    """Equation 6 as it is: above p = 3/4 exclusion drops what is past the maximum, where the first one is largest."""
+    z = torch.linspace(-6, 6, 2001, dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(functional.softplus(z).sum(), z, create_graph=True)
+    (second,) = torch.autograd.grad(-(slope**2).sum(), z)
+    p, pace = z.detach().sigmoid(), second * -slope.detach()
+    assert float(p[pace.argmax()]) == pytest.approx(0.75, abs=2e-3) and float(pace.max()) == pytest.approx(27 / 128)
+    assert float(pace[-1]) < 0.03 * float(pace.max()) and int((slope**2).argmax()) == len(z) - 1
+
+
+@pytest.mark.parametrize("name", ["_softmax_slope", "_sigmoid_slope", "_softmax_term"])
+def test_the_check_sees_a_wrong_derivative(name, monkeypatch):
+    """A thousandth more in any hand-made term or slope is a deviation."""
+    right = getattr(checks, name)
+
+    def wrong(*args):
+        value = right(*args)
+        return [1.001 * v for v in value] if isinstance(value, list) else 1.001 * value
+
+    monkeypatch.setattr(checks, name, wrong)
+    assert max(check(0).values()) > 1e-6
 
 
 def test_what_is_dropped_and_what_is_kept():

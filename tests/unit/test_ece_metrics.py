@@ -8,6 +8,7 @@ from papers.ece.metrics import (
     best_threshold,
     dice,
     dice_batch,
+    dice_batches,
     dice_per_image,
     everything,
     exclusive_recall,
@@ -94,13 +95,30 @@ def test_dice_of_empty_masks_is_one_and_of_one_empty_mask_nought():
     assert dice_per_image([empty, some], [empty, some]) == 1
 
 
+def test_dice_of_batches_is_the_authors_mean():
+    """Of three images in batches of two: the pixels of the first two together, the last alone with the same weight."""
+    a, b, c = np.eye(3, dtype=bool), np.ones((2, 4), bool), np.tri(3, dtype=bool)
+    predicted, true = [a, np.zeros_like(b), c], [np.ones_like(a), b, np.eye(3, dtype=bool)]
+    assert dice_batches(predicted, true, 2) == pytest.approx((2 * 3 / (3 + 9 + 8) + 2 * 3 / (6 + 3)) / 2)
+    assert dice_batches(predicted, true, 4) == dice_batch(predicted, true)
+    assert dice_batches(predicted, true, 1) == dice_per_image(predicted, true)
+
+
+def test_dice_of_a_batch_without_a_pixel_is_none():
+    """There the authors' mean over batches is NaN, whatever the other batches are."""
+    empty, some = np.zeros((3, 3), bool), np.eye(3, dtype=bool)
+    assert dice_batches([some, some, empty], [some, some, empty], 2) is None
+    assert dice_batches([some, some, empty], [some, some, some], 2) == 0.5
+    assert dice_batches([empty, some], [empty, some], 2) == 1
+
+
 def test_dice_counts_pixels():
     assert dice(np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 1], bool)) == 2 / 5
 
 
 def test_masks_of_another_size_and_nan_are_named():
     masks = [np.zeros((4, 4), bool)] * 2
-    for score in (dice_per_image, dice_batch, tuned_dice):
+    for score in (dice_per_image, dice_batch, tuned_dice, lambda *masks: dice_batches(*masks, 4)):
         with pytest.raises(ValueError, match=r"image 1.*\(4, 5\).*\(4, 4\)"):
             score([masks[0], np.zeros((4, 5))], masks)
         with pytest.raises(ValueError, match="1 predictions.*2 masks"):

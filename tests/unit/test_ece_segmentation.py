@@ -228,7 +228,7 @@ def test_a_run_reports_what_tables_need(made):
     result = segment(SPEC.but(loss="constant", weight=0.2, seed=1, fraction=0.3, shown=5), CPU, {})
     last = result.metrics["last"]
     names = {"dice", "dice_batch", "dice_tuned", "threshold", "positive_share", "true_share", "dice_everything"}
-    assert set(last) == names | {"dice_nothing", "kept"} and result.cost["train_s"] > 0
+    assert set(last) == names | {"dice_batches", "dice_nothing", "kept"} and result.cost["train_s"] > 0
     share = 4 * 36 / (24 * 30)
     assert last["true_share"] == pytest.approx(share) and last["dice_nothing"] == 0 and last["kept"] == 1
     assert last["dice_everything"] == pytest.approx(2 * share / (1 + share))

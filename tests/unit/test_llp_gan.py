@@ -1,5 +1,6 @@
 """LLP-GAN: the layers of the release, the (K + 1)-way loss in float64, and which step moves what."""
 
+import contextlib
 import itertools
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from shared.bags import segment_mean
 from shared.methods import LLPGAN, Batch, kl_loss
 from shared.methods.llp_gan import adversarial_loss, feature_matching
-from shared.networks import MLP, Discriminator, FeatureGenerator, Generator
+from shared.networks import CNN13, MLP, Discriminator, FeatureGenerator, Generator
 from shared.training import checkpoint
 
 LOSSES = {"loss", "adversarial_loss", "proportion_loss", "generator_loss"}
@@ -222,6 +223,53 @@ def test_both_steps_see_the_same_batch_and_the_same_noise_in_training_mode():
     )
     assert all(t and torch.equal(x, y) for (t, x, _), y in zip(calls, (batch.x, fake, batch.x, fake), strict=True))
     assert not torch.equal(calls[0][2], calls[2][2]) and not torch.equal(calls[1][2], calls[3][2])
+
+
+def normalised(seed=0):
+    """A discriminator with batch normalisation, without the dropout by which passes would differ."""
+    torch.manual_seed(seed)
+    d, g = CNN13(3, width=4, dropout=0.0), Generator(noise=6, width=4)
+    return LLPGAN(d, g, *(torch.optim.Adam(network.parameters(), lr=1e-2) for network in (d, g)))
+
+
+def statistics(network):
+    return {name: value.clone() for name, value in network.state_dict().items() if "running" in name or "num" in name}
+
+
+def test_running_statistics_are_those_of_the_real_batches_alone():
+    """Each batch is passed once by itself, through the weights of its step; fakes would pull the statistics away."""
+    method, alone = normalised(), CNN13(3, width=4, dropout=0.0)
+    alone.load_state_dict(method.discriminator.state_dict())
+    for seed in range(3):
+        _, batch = convolutions(seed)
+        batch = Batch(batch.x.roll(seed, 0) * (1 - 0.2 * seed), batch.offsets, batch.proportions)
+        alone.load_state_dict({**method.discriminator.state_dict(), **statistics(alone)})
+        alone.train()(batch.x)
+        torch.manual_seed(seed)
+        method.update(batch)
+    seen, real = statistics(method.discriminator), statistics(alone)
+    assert len(seen) == 27 and all(torch.equal(seen[name], real[name]) for name in real)
+    assert {int(value) for name, value in seen.items() if "num" in name} == {3}
+    norms = [m for m in method.discriminator.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 9 and all(m.track_running_stats for m in norms)
+    p = method.predict(batch.x)
+    alone.load_state_dict(method.discriminator.state_dict())
+    assert torch.equal(p, alone.eval()(batch.x).softmax(1).detach())
+
+
+@pytest.mark.parametrize("make", ["perceptrons", "convolutions"])
+def test_without_batch_normalisation_the_untracked_passes_change_nothing(make, monkeypatch):
+    """Bit for bit, so that methods on other networks keep their numbers."""
+    found = []
+    for tracked in (False, True):
+        if tracked:
+            monkeypatch.setattr("shared.methods.llp_gan.untracked", lambda network: contextlib.nullcontext())
+        method, batch = (perceptrons(), batch_of([3, 4])) if make == "perceptrons" else convolutions()
+        found.append((steps(method, batch, range(2)), frozen(method.discriminator), frozen(method.generator)))
+    (losses, *networks), (others, *theirs) = found
+    assert losses == others
+    for mine, other in zip(networks, theirs, strict=True):
+        assert all(torch.equal(mine[name], other[name]) for name in mine)
 
 
 def test_one_bag_and_ragged_bags_are_averaged_as_documented():

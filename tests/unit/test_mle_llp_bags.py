@@ -3,6 +3,7 @@ trained on, a control teaches, one method's setting makes another's records anew
 """
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,24 @@ from shared.training import Inputs
 CPU = torch.device("cpu")
 TRAINED = ("supervised", "dllp", "llp_gan", "mle_llp", "mle_direct")
 SMOKE = plan("mle_llp", "smoke")
+PAPERS_DATA = ("cifar10", "images_of_groups")
+
+
+def drawn(spec, data):
+    """(training, validation, test) bags of a run."""
+    return bags_of(spec, data, spec.seed, spec.validation_instances)
 
 
 def spec_of(**more):
     """A spec of made bags, whatever the smoke tier's own numbers are."""
     own = {"bags": 30, "smallest": 2, "largest": 12, "test_bags": 20, "validation_instances": 40, "counts": "given"}
+    own["pool"] = "official"
     return next(run.spec for run in SMOKE if run.method == "mle_llp").but(**{**own, "seed": 0, **more})
 
 
 def spec_of_photos(**more):
     """A spec of natural bags, whose sizes are no value of it."""
-    own = {"dataset": "images_of_groups", "validation_instances": 40, "seed": 0, "counts": "given"}
+    own = {"dataset": "images_of_groups", "pool": "all", "validation_instances": 40, "seed": 0, "counts": "given"}
     return next(run.spec for run in SMOKE if run.method == "mle_llp").but(**{**own, **more})
 
 
@@ -53,7 +61,7 @@ class TestBags:
 
     @pytest.mark.parametrize("bags", [0, 30])
     def test_no_instance_is_in_two_bags_and_test_bags_are_of_the_test_half(self, bags):
-        train, validation, test = bags_of(spec_of(bags=bags), made())
+        train, validation, test = drawn(spec_of(bags=bags), made())
         everything = np.concatenate([part.indices for part in (train, validation, test)])
         assert len(set(everything.tolist())) == len(everything)
         assert (
@@ -63,18 +71,18 @@ class TestBags:
         assert len(train) == 30 if bags else len(train.indices) + len(validation.indices) > 580
 
     def test_without_a_number_all_test_instances_are_used(self):
-        assert len(bags_of(spec_of(test_bags=0), made())[2].indices) > 280
+        assert len(drawn(spec_of(test_bags=0), made())[2].indices) > 280
 
     def test_proportions_are_those_of_the_labels(self):
         data = made()
-        for bags in bags_of(spec_of(), data):
+        for bags in drawn(spec_of(), data):
             positives = np.add.reduceat(data.labels[bags.indices], bags.offsets[:-1])
             np.testing.assert_allclose(bags.proportions[:, 1], positives / bags.sizes)
 
     @pytest.mark.parametrize(("smallest", "largest"), [(2, 12), (5, 6), (3, 3)])
     def test_sizes_are_all_of_those_asked_for_and_test_bags_are_always_the_papers(self, smallest, largest):
         data = made(6000, 4000)
-        train, validation, test = bags_of(spec_of(smallest=smallest, largest=largest, bags=0, test_bags=0), data)
+        train, validation, test = drawn(spec_of(smallest=smallest, largest=largest, bags=0, test_bags=0), data)
         assert set(train.sizes) == set(range(smallest, largest + 1)) and set(test.sizes) == set(range(2, 13))
         share = np.bincount(train.sizes)[smallest:] * (largest - smallest + 1) / len(train)
         assert 0.5 < share.min() and share.max() < 1.6
@@ -82,20 +90,20 @@ class TestBags:
 
     def test_fewer_bags_of_one_seed_are_a_part_of_more(self):
         """Else Figure 3 would compare numbers of bags and draws at once."""
-        few, more = (bags_of(spec_of(bags=n), made()) for n in (10, 25))
+        few, more = (drawn(spec_of(bags=n), made()) for n in (10, 25))
         assert same(few[0], more[0].take(np.arange(10)))
         assert same(few[1], more[1]) and same(few[2], more[2])
 
     @pytest.mark.parametrize("groups", [None, np.arange(900) // 3])
     def test_equal_seeds_draw_equal_bags_and_others_do_not(self, groups):
         spec = spec_of() if groups is None else spec_of_photos(bags=30, test_bags=20)
-        first, again, other = (bags_of(spec.but(seed=seed), made(groups=groups)) for seed in (0, 0, 1))
+        first, again, other = (drawn(spec.but(seed=seed), made(groups=groups)) for seed in (0, 0, 1))
         assert all(map(same, first, again))
         assert not any(map(same, first, other))
 
     def test_permuted_counts_are_those_of_other_bags_of_the_same_size(self):
         (true, *held_out), (permuted, *also) = (
-            bags_of(spec_of(bags=70, counts=c), made()) for c in ("given", "permuted")
+            drawn(spec_of(bags=70, counts=c), made()) for c in ("given", "permuted")
         )
         assert all(map(same, held_out, also))
         assert np.array_equal(true.indices, permuted.indices) and np.array_equal(true.offsets, permuted.offsets)
@@ -109,11 +117,54 @@ class TestBags:
             assert sorted(before[of_size].tolist()) == sorted(after[of_size].tolist())
 
     def test_more_bags_than_there_are_is_refused_with_the_numbers(self):
-        there = len(bags_of(spec_of(bags=0), made())[0])
-        held = len(bags_of(spec_of(bags=0), made())[1])
+        there = len(drawn(spec_of(bags=0), made())[0])
+        held = len(drawn(spec_of(bags=0), made())[1])
         with pytest.raises(ValueError, match=rf"{there + 1} training and {held} validation .*there are {there + held}"):
-            bags_of(spec_of(bags=there + 1), made())
-        assert len(bags_of(spec_of(bags=there), made())[0]) == there
+            drawn(spec_of(bags=there + 1), made())
+        assert len(drawn(spec_of(bags=there), made())[0]) == there
+
+
+class TestSplit:
+    """Section 3: all bags, split 80 to 20 anew in every repetition; or so many for testing."""
+
+    def test_all_instances_make_bags_and_a_fifth_of_the_bags_are_for_testing(self):
+        data = made()
+        train, validation, test = drawn(spec_of(pool="all", bags=0, test_bags=0, validation_instances=0), data)
+        seen = np.concatenate([train.indices, test.indices])
+        assert not len(validation) and len(set(seen.tolist())) == len(seen) > 880
+        assert len(test) == round((len(train) + len(test)) / 5)
+        for part in (train, test):
+            assert part.indices.min() < data.n_train <= part.indices.max()
+            positives = np.add.reduceat(data.labels[part.indices], part.offsets[:-1])
+            np.testing.assert_allclose(part.proportions[:, 1], positives / part.sizes)
+
+    def test_test_bags_do_not_depend_on_how_many_train(self):
+        specs = [spec_of(pool="all", bags=n, test_bags=20, validation_instances=v) for n, v in ((10, 40), (50, 0))]
+        few, more = (drawn(spec, made()) for spec in specs)
+        assert same(few[2], more[2]) and len(few[2]) == 20 and len(few[0]) == 10 and len(more[0]) == 50
+        assert not same(few[2], drawn(specs[0].but(seed=1), made())[2])
+
+    def test_more_than_there_are_is_refused(self):
+        with pytest.raises(ValueError, match="500 test bags of digits, there are"):
+            drawn(spec_of(pool="all", test_bags=500), made())
+
+    def test_photos_have_no_official_split(self):
+        with pytest.raises(ValueError, match="images_of_groups has no official test bags; its pool is `all`"):
+            drawn(spec_of_photos(bags=10, pool="official"), made(groups=np.arange(900) // 3))
+
+    @pytest.mark.parametrize("tier", ["gpu", "paper"])
+    def test_figure_1_and_table_1_use_all_bags_and_figure_3_the_numbers_of_the_paper(self, tier):
+        runs = [run for run in plan("mle_llp", tier) if run.spec.values().get("dataset") in PAPERS_DATA]
+        for dataset in PAPERS_DATA:
+            own = [run for run in runs if run.spec.dataset == dataset and run.spec.pool == "all"]
+            whole = [run for run in own if run.spec.bags == 0]
+            assert {run.method for run in whole} >= {*TIMED, "durations", "mle_llp-band"}
+            assert all(run.spec.test_bags == run.spec.validation_instances == 0 for run in whole)
+            some = {run.spec.bags for run in own if run.spec.bags}
+            assert some == {200, 400, 600, 800, 1000}
+            assert all(run.spec.test_bags == 250 for run in own if run.spec.bags)
+        timed = [run for run in runs if run.spec.task == "durations"]
+        assert all(run.spec.bags == 0 and run.spec.images_per_batch == 16 for run in timed) and len(timed) == 20
 
 
 class TestNaturalBags:
@@ -126,7 +177,7 @@ class TestNaturalBags:
         return made(len(groups), len(groups) // 2, groups)
 
     def test_a_bag_is_a_whole_photo_and_every_photo_is_in_one_split(self, photos):
-        train, validation, test = bags_of(spec_of_photos(bags=0, test_bags=50), photos)
+        train, validation, test = drawn(spec_of_photos(bags=0, test_bags=50), photos)
         seen = []
         for bags in (train, validation, test):
             for a, b in itertools.pairwise(bags.offsets):
@@ -137,13 +188,11 @@ class TestNaturalBags:
         assert test.indices.min() < photos.n_train <= test.indices.max()  # there is no official split of photos
 
     def test_each_repetition_has_other_test_photos_whatever_else_the_spec_says(self, photos):
-        tests = [
-            bags_of(spec_of_photos(bags=n, test_bags=50, seed=s), photos)[2] for n, s in ((0, 0), (40, 0), (40, 1))
-        ]
+        tests = [drawn(spec_of_photos(bags=n, test_bags=50, seed=s), photos)[2] for n, s in ((0, 0), (40, 0), (40, 1))]
         assert same(tests[0], tests[1]) and set(tests[0].indices) != set(tests[2].indices)
 
     def test_fewer_photos_of_one_seed_are_a_part_of_more(self, photos):
-        few, more = (bags_of(spec_of_photos(bags=n, test_bags=50), photos) for n in (20, 80))
+        few, more = (drawn(spec_of_photos(bags=n, test_bags=50), photos) for n in (20, 80))
         assert same(few[0], more[0].take(np.arange(20))) and same(few[1], more[1])
 
 
@@ -168,7 +217,7 @@ class TestClasses:
 
     def test_test_bags_hold_images_of_the_test_set(self, data_root):
         data, digits = data_of("digits", "3 8", "mlp", False, CPU), datasets.load("digits")
-        test = bags_of(spec_of(test_bags=0), data)[2]
+        test = drawn(spec_of(test_bags=0), data)[2]
         known = {x.tobytes(): int(y) for x, y in zip(digits.x_test, digits.y_test, strict=True)}
         images = data.inputs.array[torch.from_numpy(test.indices)].numpy()
         assert [known[x.tobytes()] for x in images] == np.array([3, 8])[data.labels[test.indices]].tolist()
@@ -201,7 +250,7 @@ class TestPlan:
             for key, value in settings.items():
                 tier["settings"][key] = {"value": value, "source": "assumed: a test"}
             for experiment in tier["experiments"]:
-                if "loss" in experiment["grid"] and of in experiment["name"]:
+                if "loss" in experiment["grid"] and of in experiment["name"] and "search" not in experiment["name"]:
                     experiment["grid"] |= dict(grid)
             path.write_text(yaml.safe_dump(content, sort_keys=False))
             return {run.id: run for run in plan("mle_llp", "smoke", tmp_path)}
@@ -223,17 +272,30 @@ class TestPlan:
         assert changed == readers  # durations times all methods
 
     def test_a_key_that_only_one_method_reads_splits_no_record_of_the_others_in_a_grid_either(self, planned):
-        before, after = planned(), planned(grid={"noise": [7]}, of="figures 1 and 3")
-        assert {i for i in before if "/llp_gan/" not in i} == {i for i in after if "/llp_gan-" not in i}
-        assert {i for i in before if "/llp_gan/" in i} == {i.replace("-noise7", "") for i in after if "-noise7" in i}
+        before, after = planned(), planned(grid={"noise": [7]}, of="figure")
+        split = {i for i, run in before.items() if "/llp_gan" in i and "figure" in run.experiment}
+        assert len(split) > 4 and set(before) - split == {i for i in after if "-noise7" not in i}
+        assert split == {i.replace("-noise7", "") for i in after if "-noise7" in i}
 
     def test_what_a_grid_varies_joins_the_method_and_what_an_id_spells_out_does_not(self, planned):
         before, after = planned(), planned(grid={"learning_rate": [0.5], "schedule": ["cosine"]})
-        trained = {i for i in before if before[i].spec.task == "learning"}
+        trained = {i for i, run in before.items() if "loss" in run.spec and not run.spec.choose_rate}
         assert {before[i].spec.loss for i in trained} == {*TRAINED}
-        assert len(trained) == len({i for i in after if "-learning_rate0.5-cosine/" in i}) > 10
+        renamed = {i for i in after if re.search(r"-learning_rate0.5(-rate_times3)?-cosine/", i)}
+        assert len(trained) == len(renamed) > 10
         assert set(before) - trained == set(after) & set(before)
-        assert all(r.method.startswith(r.spec.loss) for r in after.values() if r.spec.task == "learning")
+        assert all(r.method.startswith(r.spec.loss) for r in after.values() if "loss" in r.spec)
+
+    def test_a_search_names_no_rate_and_is_shared_by_what_comes_after_it(self):
+        """All seeds of a method, a dataset and a number of bags, and the control that multiplies the rate."""
+        runs = [run for run in plan("mle_llp", "paper") if run.spec.task == "learning" and run.spec.choose_rate]
+        assert all("learning_rate" not in run.spec for run in runs)
+        stages = {}
+        for run in runs:
+            stages.setdefault(run.spec.stage("search").hash, set()).add((run.method, run.id.split("/")[1:4][2]))
+        plain = [{method.removesuffix("-rate_times3") for method, _ in names} for names in stages.values()]
+        assert all(len(names) == 1 for names in plain)
+        assert {("dllp", "m-all"), ("dllp-rate_times3", "m-all")} in [*stages.values()]
 
     def test_checks_that_train_nothing_do_not_depend_on_how_others_train(self, planned):
         before, after = planned(), planned(learning_rate=0.5, epochs=77, bags=12, weight_decay=3)
@@ -263,7 +325,7 @@ class TestTiming:
     def test_methods_take_turns_and_each_sees_every_instance_once_a_round(self, monkeypatch):
         """Timed one after the other, a slower hour of the machine would be one method's."""
         data, log = made(), []
-        bags, _, _ = bags_of(spec_of(bags=20), data)
+        bags, _, _ = drawn(spec_of(bags=20), data)
 
         class Noted:
             def __init__(self, name):
@@ -280,7 +342,7 @@ class TestTiming:
             def set_learning_rate(self, rate):
                 pass
 
-        monkeypatch.setattr(task_timing, "method_of", lambda loss, spec, data: Noted(loss))
+        monkeypatch.setattr(task_timing, "method_of", lambda loss, *_: Noted(loss))
         (spec,) = (run.spec for run in SMOKE if run.spec.task == "durations")
         task_timing.durations(spec.but(rounds=3), data, bags)
         turns = [(name, sum(n for _, n in seen)) for name, seen in itertools.groupby(log, lambda entry: entry[0])]

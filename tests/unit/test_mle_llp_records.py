@@ -46,23 +46,30 @@ class TestConvergence:
             "test_accuracy": [50.0, 70.0, 90.0, 91.0, 90.0, 92.0],  # 99 % of 91 is 90.09
             "log_likelihood": [-2.0, -1.5, -1.4, -1.4 + 0.5 * STOP_CHANGE, -1.0, -1.0],
         }
-        found = convergence(curves)
+        found = convergence(curves, 6)
         assert found["epochs_to_99"] == 4 and found["half_accuracy"] == 90.0
         assert found["unrest"] == pytest.approx(1.5) and found["stop_epoch"] == 3
 
     def test_the_first_time_counts_though_the_accuracy_falls_again(self):
-        found = convergence({"test_accuracy": [95.0, 60.0, 80.0, 90.0, 90.0, 90.0]})
+        found = convergence({"test_accuracy": [95.0, 60.0, 80.0, 90.0, 90.0, 90.0]}, 6)
         assert found["epochs_to_99"] == 1 and found["unrest"] == 0
 
     def test_one_good_epoch_at_the_end_is_not_the_final_accuracy(self):
-        assert convergence({"test_accuracy": [80.0, 80.0, 80.0, 80.0, 80.0, 100.0]})["epochs_to_99"] == 6
-        assert convergence({"test_accuracy": [80.0, 86.0, 80.0, 80.0, 80.0, 98.0]})["epochs_to_99"] == 2
+        assert convergence({"test_accuracy": [80.0, 80.0, 80.0, 80.0, 80.0, 100.0]}, 6)["epochs_to_99"] == 6
+        assert convergence({"test_accuracy": [80.0, 86.0, 80.0, 80.0, 80.0, 98.0]}, 6)["epochs_to_99"] == 2
+
+    def test_half_time_is_of_the_epochs_asked_for_and_not_of_those_trained(self):
+        """Else a run that its rule ended early would be judged by a quarter of them."""
+        accuracies = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+        found = [convergence({"test_accuracy": accuracies[:n]}, 6)["half_accuracy"] for n in (6, 4, 3, 2, 1)]
+        assert found == [30.0, 30.0, 30.0, 20.0, 10.0]
+        assert convergence({"test_accuracy": accuracies}, 5)["half_accuracy"] == 30.0
 
     def test_what_a_curve_does_not_say_is_absent(self):
-        short = convergence({"test_accuracy": [70.0]})
+        short = convergence({"test_accuracy": [70.0]}, 6)
         assert short["epochs_to_99"] == 1 and not {"unrest", "stop_epoch"} & set(short)
         moving = {"test_accuracy": [70.0, 80.0], "log_likelihood": [-2.0, -1.0]}
-        assert "stop_epoch" not in convergence(moving)
+        assert "stop_epoch" not in convergence(moving, 6)
 
 
 def trains(run):
@@ -84,6 +91,9 @@ def record(run, cost=None, **metrics):
         metrics |= {"accuracy": accuracy_of(run.spec), "class_accuracy": 40.0}
         by_rule |= {"bag-validation": {"accuracy": 55.0, "epoch": 1}, "oracle": {"accuracy": 99.0, "epoch": 2}}
         curves = {"test_accuracy": [50.0, accuracy_of(run.spec)]}
+        if run.spec.choose_rate:
+            metrics["learning_rate"] = 0.03
+            curves |= {"searched_rate": [0.03, 0.003], "searched_loss": [0.5, None]}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
     named = {"id": run.id, "method": run.method, "spec": run.spec.canonical(), "spec_hash": run.spec_hash}
     return {**named, "metrics": by_rule, "curves": curves, "cost": {"wall_s": 1.0, **(cost or {})}, **origin}
@@ -104,6 +114,8 @@ def results(tmp_path_factory):
             more |= {"stop_epoch": 3} if run.spec.loss == "mle_llp" else {}
         elif run.spec.task == "durations":
             more = {"cost": {**EPOCHS, "e_step_share": 2.5}}
+        elif run.spec.task == "band":
+            more = {"spread": 1.5, "late_spread": 1.0}
         elif run.spec.task == "e_step":
             more = {"cost": task_timing.e_step(16, 0, torch.device("cpu"))}
         else:
@@ -144,6 +156,7 @@ class TestTables:
     def test_figure_3_is_the_mean_over_the_records_by_number_of_bags(self, results):
         table = read(results, "fig3")
         runs = [run for run in SMOKE if trains(run) and run.method == run.spec.loss and not one_size(run)]
+        runs = [run for run in runs if run.spec.bags]
         assert set(zip(table.method, table.bags, strict=True)) == {(run.method, run.spec.bags) for run in runs}
         assert set(table.selection) == {"last", "bag-validation", "oracle"} and set(table.dataset) == {"digits"}
         for row in table[table.selection == "last"].itertuples():
@@ -169,11 +182,10 @@ class TestTables:
 
     def test_figure_1_goes_on_with_the_last_epoch_of_a_run_that_stopped(self, results):
         table = read(results, "fig1")
-        runs = [run.spec for run in THERE if run.method == "mle_llp" and run.spec.smallest == 2]
-        most = max(spec.bags for spec in runs)
-        assert set(table.bags) == {most} and set(table.method) == {"supervised", "dllp", "mle_llp"}
+        runs = [run.spec for run in THERE if run.method == "mle_llp" and run.spec.pool == "all"]
+        assert set(table.method) == {"supervised", "dllp", "mle_llp"} and set(table.n_seeds) == {2}
         own = table[table.method == "mle_llp"]
-        last = expected("mle_llp", bags=most, smallest=2)[1]
+        last = expected("mle_llp", bags=0, pool="all")[1]
         assert own.epoch.tolist() == list(range(1, runs[0].epochs + 1))
         assert own["mean"].tolist() == pytest.approx([50.0] + [last] * (len(own) - 1))
 
@@ -197,9 +209,23 @@ class TestTables:
     def test_convergence_has_only_what_the_records_have(self, results):
         table = read(results, "convergence")
         stops = table[table.metric == "stop_epoch"]
-        assert {*stops.method} == {"mle_llp", "mle_llp-permuted"} and set(stops["mean"]) == {3.0}
+        assert {*stops.method} == {"mle_llp", "mle_llp-permuted", "mle_llp-choose_rateTrue"}
+        assert set(stops["mean"]) == {3.0}
         assert {"epochs_to_99", "unrest"} <= set(table[table.method == "dllp"].metric)
         assert set(table[table.metric == "unrest"]["mean"]) == {0.5} and table.n_seeds.min() > 0
+        spreads = table[table.metric == "spread"]
+        assert set(spreads.method) == {"dllp", "llp_gan", "mle_llp"} and set(spreads["mean"]) == {1.5}
+        shown = {row["method"]: row for row in markdown(results / "convergence.md")}
+        assert {row["bags"] for row in shown.values()} == {"all"} and shown["mle_llp"]["spread"] == "1.50 (1)"
+
+    def test_the_search_shows_what_it_chose_among(self, results):
+        shown = {row["method"]: row for row in markdown(results / "rates.md")}
+        row = shown["mle_llp-choose_rateTrue"]
+        assert (row["learning_rate"], row["loss at 0.003"], row["loss at 0.03"]) == ("0.03", "-", "0.5")
+
+    def test_a_tier_without_a_search_says_so(self, tmp_path):
+        (table,) = tables.rates(gather("mle_llp", "quick", tmp_path)).numbers.to_dict("records")
+        assert table == {"learning_rate": "no run of this tier searches for it"}
 
     def test_table_1_has_the_seconds_the_ratios_and_the_share_of_the_e_step(self, results):
         table = read(results, "table1").set_index("method")
@@ -231,7 +257,7 @@ class TestTables:
 
     def test_a_panel_without_a_record_says_so(self, results, monkeypatch):
         """CIFAR is planned and has no record."""
-        spec = next(run.spec for run in SMOKE if run.method == "mle_llp").but(dataset="cifar10")
+        spec = next(run.spec for run in SMOKE if run.method == "mle_llp").but(dataset="cifar10", pool="all", bags=0)
         drawn = Drawn("mle_llp", "smoke", results)
         drawn.runs = [*SMOKE, Run("mle_llp/cifar10/mle_llp/m30/seed0", "mle_llp", spec, 1.0)]
         fig3 = read(results, "fig3")
@@ -250,14 +276,14 @@ class TestTables:
         for run in runs:
             store.write_record(tmp_path / "paper/mle_llp/runs", record(run, cost=EPOCHS))
         cells = tables.cells(gather("mle_llp", "paper", tmp_path).found)
-        cells = cells[cells.metric == "epoch_s"]
+        cells = cells[(cells.metric == "epoch_s") | ((cells.metric == "times_dllp") & (cells.row != "dllp"))]
         names = ["table", "row", "column", "metric", "selection"]
         with open(ROOT / "papers/mle_llp/reported.csv", newline="") as stream:
             reported = {tuple(row[name] for name in names) for row in csv.DictReader(stream)}
         assert set(cells[names].itertuples(index=False, name=None)) == reported
-        assert len(cells) == 4 * len(runs) and set(cells["id"]) == {run.id for run in runs}
+        assert len(cells) == 7 * len(runs) and set(cells["id"]) == {run.id for run in runs}
         assert {*names, "seed", "value", "id"} <= set(cells.columns)
-        assert cells[cells.row == "llp_gan"].value.eq(8.0).all()
+        assert set(cells[cells.row == "llp_gan"].value) == {8.0, 4.0}
 
     def test_a_run_without_a_record_stands_for_every_cell_it_would_have(self, tmp_path):
         """So that the verdict on a cell can say why it is NOT RUN."""

@@ -27,6 +27,19 @@ def test_resnet18_trains_no_bias_but_the_last():
     assert len(frozen) == 20 and not any(p.any() for p in frozen)
 
 
+def test_resnet18_learns_the_shift_of_batch_normalisation_where_told():
+    """The usual reading of "no biases": of convolutions. Nothing else differs, what is drawn least of all."""
+    networks = []
+    for shift in (False, True):
+        torch.manual_seed(0)
+        networks.append(ResNet18(10, width=4, shift=shift))
+    assert all(map(torch.equal, *(network.parameters() for network in networks)))
+    more = trainable(networks[1]).keys() - trainable(networks[0]).keys()
+    assert more == {name for name, p in networks[0].named_parameters() if not p.requires_grad} and len(more) == 20
+    networks[1](torch.randn(8, 3, 32, 32)).log_softmax(1)[:, 0].mean().backward()
+    assert all(p.grad.abs().max() > 0 for p in trainable(networks[1]).values())
+
+
 @pytest.mark.parametrize(("n_classes", "channels", "side"), [(10, 3, 32), (100, 3, 32), (2, 1, 28)])
 def test_resnet18_gives_one_logit_a_class(n_classes, channels, side):
     network = ResNet18(n_classes, width=4, channels=channels)

@@ -140,7 +140,7 @@ def test_values_set_in_the_shell_are_trained_and_the_weights_are_kept(call, data
     ("changes", "message"),
     [
         (["alfa=0.4"], "rot: unknown key 'alfa'; did you mean 'alpha'?"),
-        (["alpha=0.4"], "rot: alpha would not be read; it is where loss is 'rot'"),
+        (["alpha=0.4"], "rot: alpha would not be read; it is where loss is 'rot', tuning is 'none' or 'rate'"),
         (["epochs"], "--set epochs: write key=value"),
         (["epochs=many"], "rot: epochs must be like 3, an int, and not 'many'"),
     ],
@@ -154,7 +154,7 @@ def test_an_unknown_run_is_answered_with_the_likeliest(call, quick):
     status, _, err = call("digits/lk/bag16/seed0", "--here")
     assert status == 2 and quick == []
     assert err == [f"tier smoke of rot has no run 'digits/lk/bag16/seed0'; did you mean {KL!r}?"]
-    assert call("zzz")[2] == ["tier smoke of rot has no run 'zzz'; `--list` names its 25 runs"]
+    assert call("zzz")[2] == ["tier smoke of rot has no run 'zzz'; `--list` names its 28 runs"]
     assert one.main("rot", [KL, "--here", "--tier", "huge"]) == 2
 
 

@@ -87,16 +87,44 @@ def test_cells_are_those_the_paper_reports():
         }
     ).assign(metric="accuracy", selection="last", value=1.0)
     found = tables.cells(rows)
-    assert set(found.table) == {"table1", "table3", "fig2"}
+    assert set(found.table) == {"table1", "table2", "table3", "fig2"}
     in_words = found[(found.table == "table3") & (found.row != found.method)]
     assert set(in_words.row) == {"base", "ce", "sce", "ce+ot", "sce+ot", "ce+ot+mixup"}
-    assert set(in_words.column) == {"cifar10"}
-    assert {"n=16", "n=32", "n=64", "n=128"} < set(found[found.table == "table1"].column)
+    sizes = {"n=16", "n=32", "n=64", "n=128"}
+    assert all(sizes < set(found[found.table == name].column) for name in ("table1", "table2"))
     key = ["table", "row", "column"]
     reported = pandas.read_csv(repository() / "papers/plot/reported.csv")
     counts = found.groupby(key)["id"].nunique()
-    asked = reported[reported.table != "table2"].set_index(key).index
-    assert (counts.reindex(asked) == 3).all()  # each of its cells, from every seed and nothing else
+    far = (reported.table == "table2") & ~reported.row.str.startswith("dllp") & reported.column.isin(["n=16", "n=32"])
+    assert (counts.reindex(reported[~far].set_index(key).index) == 3).all()  # from every seed and nothing else
+    assert counts.reindex(reported[far].set_index(key).index).isna().all() and far.sum() == 8
+
+
+@pytest.mark.parametrize("tier", ["smoke", "quick", "gpu", "paper"])
+def test_what_is_not_the_papers_choice_is_in_the_name(tier):
+    """Two specs with one name would be two columns of one row; `plan` refuses them within a tier."""
+    for run in plan("plot", tier):
+        if run.spec.second == "plot" and run.spec.transport == "hard":
+            weights = run.spec.second_loss == "sce" and (run.spec.sce_alpha, run.spec.sce_beta) != (1, 1)
+            plain = not weights and run.spec.second_batches == "bags" and not run.spec.mixup
+            plain = plain and (run.spec.average, run.spec.student) == (5, "same")
+            assert plain == (run.method == f"{run.spec.loss}+{run.spec.second_loss}+hard"), run.id
+        if run.spec.loss == "llp_vat":
+            assert run.method.startswith("llp_vat_exact") == (run.spec.vat_floor == 0)
+
+
+@pytest.mark.parametrize(("accuracies", "shown"), [([70.0, 90.0, 80.0], 2), ([70.0, 90.0], 0), ([80.0, 80.0, 70.0], 0)])
+def test_figure_2_shows_the_seed_of_median_accuracy(tmp_path, monkeypatch, accuracies, shown):
+    run = next(run for run in SMOKE if run.id == "plot/two_moons/dllp/bag50/seed0")
+    runs = [replace(run, id=f"plot/two_moons/dllp/bag50/seed{n}", spec=run.spec.but(seed=n)) for n in range(4)]
+    for module in (evidence, draw):
+        monkeypatch.setattr(module, "plan", lambda *of: runs)
+    for run, value in zip(runs, accuracies, strict=False):
+        found = record(run)
+        found["metrics"]["last"]["accuracy"] = value
+        store.write_record(tmp_path / "smoke/plot/runs", found)
+    table = tables.fig2(evidence.gather("plot", "smoke", tmp_path)).numbers
+    assert table.seed[table.shown].tolist() == [shown] and len(table) == 4
 
 
 def test_cells_take_rows_of_which_nothing_is_known():

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from papers.plot import student, teacher
-from papers.plot.data import bags_of, data_of
+from papers.plot.data import bags_of, data_of, deviation
 from papers.plot.train import regions, train
 from shared import datasets
 from shared.bags import Bags
 from shared.config import ConfigError, Spec, SpecError, plan, read_config
+from shared.methods import Batch, kl_loss
 from shared.training import Augmentation, Inputs, fit
 from shared.training import data as shared_data
 
@@ -101,7 +102,7 @@ def test_runs_that_differ_in_what_stage_one_reads_do_not_share_it(section, teach
 def test_runs_that_differ_in_stage_two_alone_share_stage_one(tmp_path):
     for n, spec in enumerate(SMOKE[method] for method in SMOKE if method.startswith("dllp")):
         train(spec, device="cpu", **session(tmp_path, f"run{n}"))
-    assert n == 8 and len(list((tmp_path / ".work/teachers").iterdir())) == 1
+    assert n == 11 and len(list((tmp_path / ".work/teachers").iterdir())) == 1
 
 
 class Killed(BaseException):
@@ -166,6 +167,69 @@ def test_without_transport_it_is_taught_its_own_predictions():
     targets, found = renew(method, {"epoch": []})
     assert torch.equal(targets, method.predict(torch.arange(30.0)[:, None]) / 1.0)
     assert found["td"] == found["td_ot"] == found["td_ot_5"]
+
+
+def test_minibatches_of_stage_two_are_whole_bags(monkeypatch):
+    """Algorithm 1, line 2: each batch has all instances of some bags, each with its own pseudo-label."""
+    spec, seen, labelled = SMOKE["dllp+sce+hard"].but(second_epochs=2), [], []
+    update, labelling_of = student.Student.update, student.labelling
+
+    def keeping(*arguments):
+        renew = labelling_of(*arguments)
+
+        def renewed(method, curves):
+            labelled.append(renew(method, curves))
+            return labelled[-1]
+
+        return renewed
+
+    def watched(self, batch):
+        seen.append((batch.x.clone(), batch.proportions.clone()))
+        return update(self, batch)
+
+    monkeypatch.setattr(student.Student, "update", watched)
+    monkeypatch.setattr(student, "labelling", keeping)
+    result = train(spec, device="cpu")
+    data = data_of(spec.stage("teacher"), CPU)
+    bags, _ = bags_of(spec.stage("teacher"), data.y_train, 10)
+    per_batch = spec.images_per_batch // spec.bag_size
+    assert len(seen) == 2 * -(-len(bags) // per_batch) and len(labelled) == 2
+    x = data.train.batch(bags.indices).unflatten(0, (len(bags), spec.bag_size))
+    for n, (inputs, labels) in enumerate(seen):
+        targets = labelled[n // (len(seen) // 2)][0].unflatten(0, (len(bags), spec.bag_size))
+        inputs = inputs.unflatten(0, (-1, spec.bag_size))
+        which = [next(b for b in range(len(bags)) if torch.equal(x[b], bag)) for bag in inputs]
+        assert torch.equal(labels, targets[which])
+    assert result.curves["td"][0] > 0
+
+
+def test_a_student_learns_alike_from_bags_and_from_their_instances():
+    found = []
+    for whole in (True, False):
+        torch.manual_seed(0)
+        network = torch.nn.Linear(4, 3)
+        method = student.Student(network, torch.optim.SGD(network.parameters(), 0.1), kl_loss, 0.5, 5)
+        x, labels = torch.randn(6, 4), torch.randn(6, 3).softmax(1)
+        batch = Batch(x, torch.arange(0, 7, 3), labels.view(2, 3, 3)) if whole else Batch(x, torch.arange(7), labels)
+        torch.manual_seed(1)
+        found.append((float(method.update(batch)["loss"]), network.weight.tolist()))
+    assert found[0] == found[1]
+
+
+def test_steps_of_llp_vat_are_in_standard_deviations_of_the_inputs():
+    """The release standardises its images; from -1 to 1 its 6 would be 12 deviations."""
+    rng, spec = np.random.default_rng(0), SMOKE["dllp"].stage("teacher")
+    images = rng.integers(60, 160, (50, 8, 8, 3)).astype(np.uint8)
+    for shift in (0, 4):
+        wide = Inputs(images, CPU, ([127.5] * 3, [127.5] * 3), Augmentation(shift=shift))
+        assert deviation(spec, wide) == pytest.approx(float(wide.batch(np.arange(50)).std()), rel=0.02)
+        assert deviation(spec, Inputs(images, CPU, None, Augmentation(shift=shift))) == pytest.approx(1, abs=1e-6)
+    points = rng.normal(size=(2000, 2)).astype(np.float32) * [3, 4]
+    assert deviation(spec, Inputs(points.astype(np.float32), CPU)) == pytest.approx(12.5**0.5, rel=0.05)
+    vat, data = SMOKE["llp_vat"].stage("teacher"), data_of(SMOKE["llp_vat"].stage("teacher"), CPU)
+    method = teacher.method_of(vat, teacher.network_of(vat, data.train, 10), data.train, 10)
+    unit = deviation(vat, data.train)
+    assert (method.eps, method.xi, method.floor) == (6 * unit, 0.1 * unit, 1e-8) and unit == pytest.approx(1, abs=1e-6)
 
 
 def test_the_first_labels_are_of_stage_one_and_the_next_of_the_student():

@@ -15,7 +15,7 @@ from shared.training import data, loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 
-TOY = {"dataset": "simulated_images", "width": 4, "epochs": 2, "images_per_batch": 32}
+TOY = {"dataset": "simulated_images", "width": 4, "epochs": 2, "images_per_batch": 32, "tuning": "none"}
 N_TRAIN, N_TEST = 96, 32
 
 

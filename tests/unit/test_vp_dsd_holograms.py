@@ -12,6 +12,7 @@ from papers.vp_dsd.imaging.optics import Optics
 from shared.datasets.catalogue import Absent, DatasetError
 
 OPTICS = Optics(0.637, 1.67, 1000.0)
+pytestmark = pytest.mark.filterwarnings("ignore:.*wraps around at the borders")  # toys of 12 pixels
 SIZE = 12
 
 

@@ -169,28 +169,6 @@ def test_what_cannot_be_had_is_not_run_and_says_why(monkeypatch, method, more, s
     assert refused.value.not_run
 
 
-def test_recorded_holograms_take_the_simulated_ones_place(monkeypatch, tmp_path, session):
-    """The layout of a dropped-in set, without known cells: proportions are predicted, accuracies are not known."""
-    simulated = holograms_of(spec_of("kl"), CPU)
-    folder = tmp_path / "wbc_holograms"
-    folder.mkdir()
-    o = simulated.optics
-    optics = {"wavelength_um": o.wavelength, "pitch_um": o.pitch, "distance_um": o.distance}
-    (folder / "optics.json").write_text(json.dumps(optics))
-    names = ("train", "validation", "test")
-    rows = zip(simulated.splits, simulated.proportions, strict=True)
-    people = [",".join([f"s{i}", names[split], *map(str, shares)]) for i, (split, shares) in enumerate(rows)]
-    (folder / "subjects.csv").write_text("subject,split,lymphocyte,monocyte,granulocyte\n" + "\n".join(people) + "\n")
-    images = [f"i{i}.npy,s{subject}" for i, subject in enumerate(simulated.subjects)]
-    (folder / "images.csv").write_text("image,subject\n" + "\n".join(images) + "\n")
-    for i, image in enumerate(simulated.images):
-        np.save(folder / f"i{i}.npy", ((image + 1) * 100) ** 2)
-    monkeypatch.setenv("LLP_MIRROR", str(tmp_path))
-    found = train(spec_of("kl", dataset="wbc_holograms"), device="cpu", **session).metrics["last"]
-    assert 0 < found["error"] < 100
-    assert "class_accuracy" not in found
-
-
 def test_a_pretrained_predictor_does_not_depend_on_who_trained_the_detector(tmp_path):
     spec = spec_of("direct-encoder-pretrained-kl")
     kept = {"key": "spec-code", "checkpoint": tmp_path / ".work/run.pt"}

@@ -10,7 +10,8 @@ import torch
 from papers.vp_dsd.imaging import bodies
 from papers.vp_dsd.imaging.bodies import BODY, Shape
 from papers.vp_dsd.imaging.holograms import CLASSES
-from papers.vp_dsd.imaging.simulator import Recipe, purified, simulate, subject_proportions
+from papers.vp_dsd.imaging.simulator import Recipe, purified, simulate, specimen, subject_proportions
+from papers.vp_dsd.imaging.wrapping import wrapped
 from shared.training import axis_seed
 
 FEW = Recipe(train_subjects=3, validation_subjects=1, test_subjects=2)
@@ -273,3 +274,24 @@ def test_a_class_that_does_not_exist_cannot_be_purified():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_renders_the_same(made):
     assert np.abs(simulate(FEW, seed=1, device="cuda").images - made.images).max() < 1e-3
+
+
+def test_the_phase_of_a_specimen_is_not_wrapped():
+    """Cells of 2 to 3 rad overlapping debris and nuclei go beyond pi, where an angle jumps."""
+    thick = Shape((9.0, 0.7), (1.0, 0.1), (0.05, 0.004), (0.004, 0.001))
+    recipe = Recipe(size=64, cells_least=8, cells_most=8, debris=40, particle=thick)
+    phase = specimen(recipe, 0, 2, 0)
+    assert phase.shape == (64, 64) and phase.max() > math.pi and phase.min() >= -1e-6
+
+
+def test_light_wraps_around_in_small_images_and_hardly_in_large_ones():
+    """What the README says of images of 128 and of 512 pixels."""
+    small, large = (wrapped(Recipe(size=side), 0, 0, room=1024) for side in (128, 512))
+    assert small > 0.1 and large < 0.01
+
+
+def test_subjects_have_fewer_monocytes_than_the_mean_that_is_asked_for():
+    """Config and README say .068 for .085: those above the limit are drawn again."""
+    shares = np.array([subject_proportions(Recipe(), seed) for seed in range(4000)])
+    assert shares[:, 1].max() < 0.12
+    np.testing.assert_allclose(shares.mean(0), [0.306, 0.068, 0.626], atol=0.004)

@@ -143,6 +143,15 @@ def places(radii: np.ndarray, size: int, random: np.random.Generator) -> np.ndar
 
 def transmission(bodies: Sequence[np.ndarray], size: int, pitch: float, wavelength: float, device) -> Tensor:
     """Return the plane wave 1 behind the bodies of n images, (n, L, L) complex64; bodies wrap around the borders."""
+    phase, loss = paths(bodies, size, pitch, wavelength, device)
+    return torch.polar((-loss).exp(), phase)
+
+
+def paths(bodies: Sequence[np.ndarray], size: int, pitch: float, wavelength: float, device) -> tuple[Tensor, Tensor]:
+    """Return the phase in radians and the loss of log-amplitude, summed along each ray: two of (n, L, L) for n images.
+
+    Bodies are thin objects: a ray goes straight through, and nothing diffracts inside them. Phases are not wrapped.
+    """
     table = np.concatenate(bodies)
     image = np.repeat(np.arange(len(bodies)), [len(rows) for rows in bodies])
     nearest = np.rint(table["centre"]).astype(int)
@@ -156,7 +165,7 @@ def transmission(bodies: Sequence[np.ndarray], size: int, pitch: float, waveleng
         chords = _chords(table[mine], pixels, pitch, device)
         for path, density in ((phase, 2 * math.pi / wavelength * table["index"]), (loss, table["absorption"])):
             path.index_add_(0, where, (chords * _to(density[mine, None, None], device)).flatten())
-    return torch.polar((-loss).exp(), phase).view(len(bodies), size, size)
+    return phase.view(-1, size, size), loss.view(-1, size, size)
 
 
 def _chords(bodies: np.ndarray, reach: int, pitch: float, device) -> Tensor:

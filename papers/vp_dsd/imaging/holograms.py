@@ -1,12 +1,17 @@
 """Read sets of holograms of blood, simulated or recorded, with the proportions of white cells of each subject.
 
-A recorded set is a folder in a mirror, `wbc_holograms` (33 donors) or `wbc_holograms_synthetic` (the authors' own):
+A recorded set is a folder in a mirror, `wbc_holograms` (33 donors) or `wbc_holograms_synthetic` (the authors' own), or
+among prepared data:
 
 - ``optics.json``: ``{"wavelength_um": .., "pitch_um": .., "distance_um": ..}``;
-- ``subjects.csv``: subject, split (train, validation or test), lymphocyte, monocyte, granulocyte, in shares of one;
+- ``subjects.csv``: subject, split (train, validation or test), lymphocyte, monocyte, granulocyte, in shares of one, and
+  optionally concentration, of white cells in the blood, in any one unit;
 - ``images.csv``: image, subject, and optionally wavelength_um and pitch_um where each image knows its own;
 - the images it names, square and of one size, holding intensities: ``.npy``, or grey PNG or TIFF of 8 or 16 bits;
-- ``cells.csv``, if known: image, row, column, class; centres in pixels, (0, 0) the centre of the first pixel.
+- ``cells.csv``, if known: image, row, column, class; centres in pixels, (0, 0) the centre of the first pixel;
+- ``purified.csv``, if there are any: image, class; further images, of purified cells of one class, of the same optics.
+
+The optics are those of the folder: nothing in ``config.yaml`` speaks of them. Every run records what it used.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import csv
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -25,6 +31,7 @@ from papers.vp_dsd.imaging.optics import Optics
 from papers.vp_dsd.names import CLASSES, SPLITS
 from shared.datasets.catalogue import Absent, DatasetError, Source
 from shared.datasets.download import find_in_mirror
+from shared.datasets.places import data_root
 
 SETS = {
     "wbc_holograms": "the holograms of 33 donors are not public; ask the authors of Yellin et al. 2018",
@@ -60,6 +67,8 @@ class Holograms:
     subjects : (n,) int64, whose image it is.
     proportions : (S, K) float64, rows sum to 1.
     splits : (S,) int64, places in `SPLITS`.
+    concentrations : (S,) float64, of white cells, in any unit; None where not known.
+    purified : for each class (n, L, L) float32 images of its cells alone; None where there are none.
     """
 
     images: np.ndarray
@@ -69,6 +78,8 @@ class Holograms:
     optics: Optics
     cells: Cells | None
     simulated: bool
+    concentrations: np.ndarray | None = None
+    purified: tuple[np.ndarray, ...] | None = None
 
     def numbers(self, split: int) -> np.ndarray:
         """Return the numbers of a split's images, (k,) int64: 0 training, 1 validation, 2 test."""
@@ -79,6 +90,8 @@ class Holograms:
         arrays = [self.images, self.subjects, self.proportions, self.splits]
         if self.cells is not None:
             arrays += [self.cells.offsets, self.cells.centres, self.cells.labels]
+        arrays += [] if self.concentrations is None else [self.concentrations]
+        arrays += self.purified or ()
         digest = hashlib.sha256(repr(self.optics).encode())
         for array in arrays:
             digest.update(f"{array.dtype}{array.shape}".encode())
@@ -97,13 +110,15 @@ def normalised(intensities: np.ndarray) -> np.ndarray:
 
 
 def find(name: str) -> Path:
-    """Return the folder of a recorded set, one of `SETS`, in the mirror that ``LLP_MIRROR`` names; for `read`.
+    """Return the folder of a recorded set, one of `SETS`, for `read`: among prepared data, or in ``LLP_MIRROR``.
 
     Raises
     ------
     Absent
         If it is not there; the message says where to ask for it. A sweep then counts its runs as NOT RUN.
     """
+    if (prepared := data_root() / name / "optics.json").is_file():
+        return prepared.parent
     source = Source(name, "1", "mirror", "", "", "", name, {}, "", "")
     try:
         return find_in_mirror(source)
@@ -114,7 +129,7 @@ def find(name: str) -> Path:
 
 
 def read(folder: Path, expected: Optics | None = None, size: int | None = None) -> Holograms:
-    """Read a recorded set in the layout above.
+    """Read a recorded set in the layout above; warn where light of its cells wraps around at the borders.
 
     Parameters
     ----------
@@ -127,7 +142,7 @@ def read(folder: Path, expected: Optics | None = None, size: int | None = None) 
         If anything is missing or is not as the layout says; the message names the file and the line or the image.
     """
     optics = _optics(folder / "optics.json")
-    subjects, splits, proportions = _subjects(folder / "subjects.csv")
+    subjects, splits, proportions, concentrations = _subjects(folder / "subjects.csv")
     images, whose, names, recorded = [], [], {}, []
     for where, row in _rows(folder / "images.csv", ("image", "subject"), ("wavelength_um", "pitch_um")):
         name = row["image"]
@@ -142,11 +157,21 @@ def read(folder: Path, expected: Optics | None = None, size: int | None = None) 
         recorded.append(_of(optics, own, where))
     if not images:
         raise DatasetError(f"{folder / 'images.csv'} names no images; add a row for each")
-    check(images, expected or optics, size or len(images[0]), recorded, list(names))
+    side = size or len(images[0])
+    check(images, expected or optics, side, recorded, list(names))
+    if optics.wrapped(side) > 1:
+        warnings.warn(
+            f"{folder}: at {optics.distance:g} um light of the finest structures goes {optics.wrapped(side):.2g} times "
+            f"half an image of {side} pixels sideways: what T makes of it wraps around at the borders",
+            stacklevel=2,
+        )
     centres = folder / "cells.csv"
     cells = _cells(centres, names, len(images[0])) if centres.exists() else None
+    alone = folder / "purified.csv"
+    purified = _purified(alone, side) if alone.exists() else None
     stack = np.stack([normalised(image) for image in images])
-    return Holograms(stack, np.array(whose, np.int64), proportions, splits, optics, cells, simulated=False)
+    whose = np.array(whose, np.int64)
+    return Holograms(stack, whose, proportions, splits, optics, cells, False, concentrations, purified)
 
 
 def check(
@@ -212,10 +237,10 @@ def _of(optics: Optics, own: dict[str, float], where: str) -> Optics:
         raise DatasetError(f"{where}: {error}") from None
 
 
-def _subjects(path: Path) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
-    """Return ({subject: number}, splits (S,), proportions (S, K))."""
-    numbers, splits, proportions = {}, [], []
-    for where, row in _rows(path, ("subject", "split", *CLASSES)):
+def _subjects(path: Path) -> tuple[dict[str, int], np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return ({subject: number}, splits (S,), proportions (S, K), concentrations (S,) or None)."""
+    numbers, splits, proportions, concentrations = {}, [], [], []
+    for where, row in _rows(path, ("subject", "split", *CLASSES), ("concentration",)):
         shares = np.array([_number(row[name], where, name) for name in CLASSES])
         if row["subject"] in numbers:
             raise DatasetError(f"{where}: subject {row['subject']!r} is there twice; remove one row")
@@ -230,7 +255,26 @@ def _subjects(path: Path) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
         numbers[row["subject"]] = len(numbers)
         splits.append(SPLITS.index(row["split"]))
         proportions.append(shares / shares.sum())
-    return numbers, np.array(splits, np.int64), np.array(proportions, np.float64).reshape(-1, len(CLASSES))
+        if "concentration" in row:
+            concentrations.append(_number(row["concentration"], where, "concentration"))
+            if not concentrations[-1] > 0:
+                raise DatasetError(f"{where}: concentration {row['concentration']} is not above 0; correct it")
+    shares = np.array(proportions, np.float64).reshape(-1, len(CLASSES))
+    return numbers, np.array(splits, np.int64), shares, np.array(concentrations) if concentrations else None
+
+
+def _purified(path: Path, size: int) -> tuple[np.ndarray, ...]:
+    found = {name: [] for name in CLASSES}
+    for where, row in _rows(path, ("image", "class")):
+        if row["class"] not in found:
+            raise DatasetError(f"{where}: class {row['class']!r} is none of {', '.join(CLASSES)}; correct it")
+        image = _intensity(path.parent, row["image"], where)
+        check([image], Optics(1, 1, 1), size, names=[row["image"]])
+        found[row["class"]].append(normalised(image))
+    for name, images in found.items():
+        if not images:
+            raise DatasetError(f"{path} names no image of purified {name}s; add one, or remove the file")
+    return tuple(np.stack(images) for images in found.values())
 
 
 def _cells(path: Path, images: dict[str, int], size: int) -> Cells:

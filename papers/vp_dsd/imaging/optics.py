@@ -40,6 +40,13 @@ class Optics:
                 f"{self.wavelength / math.sqrt(2):g} um only; average neighbouring pixels"
             )
 
+    def wrapped(self, size: int) -> float:
+        """Return how far the finest waves travel sideways, in halves of an image of `size` pixels a side.
+
+        Above 1 they go round the periodic image: where the distance exceeds ``size pitch^2 / wavelength``.
+        """
+        return self.distance * self.wavelength / (size * self.pitch**2)
+
     def to_object(self, holograms: Tensor) -> Tensor:
         """Apply T: holograms (..., H, W), real or complex, to complex images in the plane of the cells."""
         return self._propagate(holograms, -1)

@@ -3,6 +3,9 @@
 A cell is an ellipsoid with one ellipsoidal nucleus or, in granulocytes, four spherical ones. Light gains phase and
 loses amplitude along each chord and travels on to the sensor, which records its intensity with noise. The shapes are
 the authors'; their numbers are not public and ours assumed. Images wrap around at their borders, so that T is exact.
+
+The model is a thin object's: rays go straight through the cells, all of an image at one distance from the sensor, and a
+pixel records the intensity at its centre, not the mean over its area.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from papers.vp_dsd.imaging.bodies import Shape, draw, nuclei, places, transmission
+from papers.vp_dsd.imaging.bodies import Shape, draw, nuclei, paths, places, transmission
 from papers.vp_dsd.imaging.holograms import CLASSES, Cells, Holograms, normalised
 from papers.vp_dsd.imaging.optics import Optics, propagate
 from shared.training import axis_seed
@@ -37,7 +40,8 @@ class Recipe:
     distance_spread : standard deviation of an image's true distance around it.
     cells_least, cells_most : cells an image, uniform between them, both included.
     mean_proportions, concentration : of the Dirichlet distribution of subjects' proportions, in the order of `CLASSES`.
-    monocyte_limit : subjects with such a share of monocytes or more are drawn again.
+    monocyte_limit : subjects with such a share of monocytes or more are drawn again; the share that is left has a lower
+        mean than `mean_proportions` says (.068 for .085).
     noise : standard deviation of the multiplicative noise of intensities.
     spread : factor on the standard deviations of all shapes.
     debris : mean number of particles an image (Poisson), anywhere, also over and under cells.
@@ -135,14 +139,15 @@ def purified(recipe: Recipe, label: int, n_images: int, seed: int, device: torch
 
 
 def specimen(recipe: Recipe, seed: int, split: int, subject: int, image: int = 0) -> np.ndarray:
-    """Return the light right behind the cells of one image of `simulate`, (L, L) complex64, before it travels.
+    """Return the phase right behind the cells of one image of `simulate`, (L, L) float32, before its light travels.
 
-    `subject` counts within its split, `image` within the subject's.
+    In radians, the sum along each ray, which goes beyond half a turn and is not wrapped. `subject` counts within its
+    split, `image` within the subject's.
     """
     proportions = subject_proportions(recipe, axis_seed(seed, "subject", split, subject))
     own = axis_seed(seed, "image", split, subject, image)
     bodies = np.concatenate([_cells(recipe, proportions, own)[0], _debris(recipe, own)])
-    return transmission([bodies], recipe.size, recipe.pitch, recipe.wavelength, "cpu")[0].numpy()
+    return paths([bodies], recipe.size, recipe.pitch, recipe.wavelength, "cpu")[0][0].numpy()
 
 
 def subject_proportions(recipe: Recipe, seed: int) -> np.ndarray:

@@ -7,6 +7,8 @@ predictions, the second blurs them; both are kept, see `LABELS`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -46,6 +48,7 @@ def flm_loss(
     match_weight: float = 5e-4,
     share: float = 0.03,
     labels: str = "predicted",
+    level: Callable[[Tensor, Tensor, Tensor], Tensor] = kl_loss,
 ) -> Tensor:
     """Return ``(KL + entropy_weight H) / K + match_weight sum NLL``, the sum over bags and classes taught in them.
 
@@ -62,6 +65,7 @@ def flm_loss(
     offsets : (B + 1,) int64 on the host.
     proportions : (B, K).
     labels : one of `LABELS`, see `match`.
+    level : another loss over bags in place of KL, such as the VP loss.
 
     Returns
     -------
@@ -70,5 +74,5 @@ def flm_loss(
     if labels not in LABELS:
         raise ValueError(f"labels of FLM must be one of {', '.join(LABELS)}, not {labels!r}")
     matching = -(match(log_p.detach(), offsets, proportions, share=share, labels=labels) * log_p).sum()
-    level = kl_loss(log_p, offsets, proportions) + entropy_weight * entropy(log_p.exp())
-    return level / log_p.shape[1] + match_weight * matching
+    over_bags = level(log_p, offsets, proportions) + entropy_weight * entropy(log_p.exp())
+    return over_bags / log_p.shape[1] + match_weight * matching

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from papers.plot import student
+from papers.vp_dsd.learning.adversarial import beside_a_generator
 from papers.vp_dsd.learning.feature_label import flm_loss
 from papers.vp_dsd.learning.prototypes import PrototypicalClustering
 from papers.vp_dsd.loss import LOSSES
@@ -20,6 +21,7 @@ from shared.methods import LossMethod, Method, kl_loss
 from shared.training import Inputs
 
 RIVALS = (*LOSSES, "flm", "pc", "plot", "supervised")
+REPRESENTATIONS = ("none", "gan", "flm")  # beside KL, VP-L2 and VP-CE
 
 
 def method_of(
@@ -54,7 +56,11 @@ def method_of(
         settings = {"noise": spec.pc_noise, "temperature": spec.pc_temperature, "epsilon": spec.pc_epsilon}
         return PrototypicalClustering(network, optimiser, **settings), bags, {"bags_per_batch": per_batch}
     if loss not in ("plot", "supervised"):
-        return LossMethod(network, optimiser, _over_bags(spec)), bags, {"bags_per_batch": per_batch}
+        over_bags, more = _over_bags(spec), {"bags_per_batch": per_batch}
+        if "representation" in spec and spec.representation == "gan":
+            n_inputs = inputs.batch(bags.indices[:1]).shape[1]
+            return beside_a_generator(spec, network, optimiser, over_bags, n_inputs), bags, more
+        return LossMethod(network, optimiser, over_bags), bags, more
 
     indices = bags.indices if loss == "plot" else bags.indices[labels[bags.indices] >= 0]
     if not len(indices):
@@ -71,9 +77,13 @@ def method_of(
 
 def _over_bags(spec: Spec) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return the loss over bags that a spec names."""
-    if spec.loss == "flm":
-        weights = {"entropy_weight": spec.flm_entropy, "match_weight": spec.flm_weight}
-        return partial(flm_loss, **weights, share=spec.flm_share, labels=spec.flm_labels)
+    representation = spec.representation if "representation" in spec else "none"
+    if representation not in REPRESENTATIONS:
+        raise ValueError(f"representation {representation!r} is none of {', '.join(REPRESENTATIONS)}")
+    if "flm" in (spec.loss, representation):
+        settings = {"entropy_weight": spec.flm_entropy, "match_weight": spec.flm_weight, "share": spec.flm_share}
+        level = kl_loss if spec.loss == "flm" else LOSSES[spec.loss]
+        return partial(flm_loss, **settings, labels=spec.flm_labels, level=level)
     return LOSSES[spec.loss]
 
 

@@ -51,8 +51,9 @@ def shares(maps: Tensor) -> Tensor:
 class CFCRN(nn.Module):
     """Regress as the concatenated fully convolutional network of He et al. 2021, in compact form; 32 is their width.
 
-    It maps (N, 2, H, W) images, H and W multiples of 8, to (N, n_classes) logits: three halvings, three doublings, each
-    with the maps of its size concatenated, then one density map a class. Left out: the auxiliary networks of the deep
+    It maps (N, 2, H, W) images to (N, n_classes) logits: three halvings, three doublings, each with the maps of its
+    size concatenated, then one density map a class. Sides that are no multiple of 8 are lengthened to one, the periodic
+    image going on. Left out: the auxiliary networks of the deep
     supervision, which learn from true density maps. Added: more than one class.
     """
 
@@ -67,9 +68,10 @@ class CFCRN(nn.Module):
         self.last = nn.Conv2d(width, n_classes, 1)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Return densities, (N, 2, H, W) -> (N, n_classes, H, W), before they are made positive."""
-        if x.shape[2] % 8 or x.shape[3] % 8:
-            raise ValueError(f"C-FCRN needs images whose sides are multiples of 8, got {tuple(x.shape[2:])}")
+        """Return densities, (N, 2, H, W) -> (N, n_classes, H, W), sides lengthened, before they are made positive."""
+        more = -x.shape[3] % 8, -x.shape[2] % 8
+        if any(more):
+            x = F.pad(x, (0, more[0], 0, more[1]), mode="circular")
         seen = []
         for layer in self.down:
             x = F.relu(layer(x))

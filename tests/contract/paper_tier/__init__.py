@@ -1,0 +1,13 @@
+"""What the paper tier is shrunk by, a module for each paper, so that every kind of run it plans trains in a test.
+
+A module ``<paper>.py`` has
+
+    CHANGES   {key: value}: every run that holds the key gets the value
+    changes   optional, ``changes(spec) -> {key: value}``: the same for what depends on the run
+    data      ``data(root) -> None``: makes tiny datasets under their real names in the data root `root`; `toys` helps
+    NOT_RUN   optional, regular expressions: ids that may end in a reason for NOT RUN, for want of a package or of a
+              set that no toy stands for; of sets that are private (data/sources.csv) this is known
+
+Kinds are told apart by what a spec holds, its words and switches, and which of its numbers are zero
+(tests/contract/test_paper_tier.py); seeds and sizes make no kind.
+"""

@@ -1,0 +1,144 @@
+"""The paper tier of every paper at toy length: one run of each kind it plans is trained on tiny data, on a CPU."""
+
+import importlib
+import inspect
+import math
+import re
+import sys
+import zlib
+
+import pytest
+import torch
+
+from shared.config import papers, plan, read_config
+from shared.datasets import read_sources
+from tests.contract.paper_tier import toys
+
+PAPERS = [paper for paper in papers() if "paper" in read_config(paper).tiers]
+pytestmark = pytest.mark.slow
+
+
+def kind(run):
+    """What decides which code a run takes: the keys it holds, its words and switches, which of its numbers are zero."""
+    found = {}
+    for key, value in run.spec.values().items():
+        if key in ("dataset", "seed"):
+            continue
+        if isinstance(value, str):
+            found[key] = bool(value) if "/" in value else value  # of files, that there is one
+        elif isinstance(value, bool):
+            found[key] = value
+        elif isinstance(value, int | float):
+            found[key] = value == 0
+        else:
+            found[key] = type(value)
+    return tuple(found.items())
+
+
+def kinds(paper):
+    """One run of each kind of the paper tier, and one of each task on each dataset."""
+    seen, found = set(), []
+    for run in plan(paper, "paper"):
+        values = run.spec.values()
+        new = {kind(run), (values.get("task"), values.get("dataset"))} - seen
+        if new:
+            seen |= new
+            found.append(run)
+    return found
+
+
+def shrinking(paper):
+    """The paper's module in paper_tier; the error says what to write."""
+    name = f"tests.contract.paper_tier.{paper}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        pytest.fail(f"tests/contract/paper_tier/{paper}.py is missing; paper_tier/__init__.py says what stands in it")
+
+
+def shrunk(module, spec):
+    """The spec at toy length."""
+    spec = spec.but(**{key: value for key, value in module.CHANGES.items() if key in spec})
+    return spec.but(**module.changes(spec)) if hasattr(module, "changes") else spec
+
+
+def forget():
+    """Empty what papers keep of datasets from run to run."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("papers.", "shared.")):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear") and inspect.getmodule(value) is module:
+                    value.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """{paper: its data root, made once}, filled as it is asked for."""
+    return lambda paper, made={}: made.setdefault(paper, tmp_path_factory.mktemp(f"data_of_{paper}"))
+
+
+@pytest.fixture
+def ready(request, roots, monkeypatch):
+    """Give the paper's module, its toy data in place; the folder of checkpoints is shared by all its runs."""
+    paper = request.node.callspec.params["run"].spec.paper
+    module, root = shrinking(paper), roots(paper)
+    toys.use(root, monkeypatch)
+    forget()
+    if not (root / "made").exists():
+        module.data(root)
+        (root / "made").touch()
+    yield module, root / "checkpoints"
+    forget()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks are so small that many threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def may_be_absent(run, module):
+    """Whether nobody can have the run's dataset, or the paper says that this run lacks something here."""
+    ways = read_sources().get(run.spec.values().get("dataset"), ())
+    said = any(re.search(pattern, run.id) for pattern in getattr(module, "NOT_RUN", ()))
+    return said or any(way.how == "private" for way in ways)
+
+
+def numbers_in(metrics):
+    """(name, number) of all metrics under all selections."""
+    for selection, values in metrics.items():
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                yield f"{selection}: {name}", value
+
+
+@pytest.mark.parametrize("run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)])
+def test_every_kind_of_run_trains(run, ready):
+    """A run of the paper tier that cannot train would be found out after days on an accelerator."""
+    module, work = ready
+    spec = shrunk(module, run.spec)
+    train = importlib.import_module(f"papers.{spec.paper}.train").train
+    torch.manual_seed(zlib.crc32(run.id.encode()))
+    try:
+        result = train(spec, device="cpu", checkpoint=work / f"{run.id}.pt", key=spec.hash)
+    except Exception as error:
+        if not getattr(error, "not_run", False):
+            raise
+        assert may_be_absent(run, module), f"{run.id} is NOT RUN, which paper_tier does not expect: {error}"
+        pytest.skip(f"NOT RUN: {error}")
+    assert {name: value for name, value in numbers_in(result.metrics) if not math.isfinite(value)} == {}
+    assert spec.unread == []
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_paper_says_how_it_is_shrunk(paper):
+    """Each change must be of a key that some run of the tier holds: a renamed key would train at full length."""
+    module = shrinking(paper)
+    assert callable(module.data)
+    held = {key for run in kinds(paper) for key in run.spec}
+    assert sorted(set(module.CHANGES) - held) == []

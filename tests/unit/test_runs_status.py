@@ -1,0 +1,40 @@
+"""How long a tier takes, as a command says it, and where figures look for their tables."""
+
+import re
+
+import pytest
+
+from shared.config import papers_of, plan
+from shared.runs import status
+from shared.runs.sweep import duration
+from shared.tables import draw
+
+
+def test_the_length_of_a_tier_is_the_sum_of_its_runs(capsys):
+    assert status.main(["--tier", "gpu"]) == 0
+    head, *lines, whole = capsys.readouterr().out.splitlines()
+    runs = {paper: plan(paper, "gpu") for paper in papers_of("gpu")}
+    assert "one run at a time" in head
+    assert [line.split()[:3] for line in lines] == [["gpu", paper, str(len(own))] for paper, own in runs.items()]
+    seconds = sum(run.seconds for own in runs.values() for run in own)
+    assert re.fullmatch(rf"gpu +all +{sum(map(len, runs.values()))}  {duration(seconds)}", whole)
+
+
+def test_all_tiers_are_listed_and_an_unknown_one_is_refused(capsys):
+    assert status.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^{tier} +all ", out, re.M) for tier in ("smoke", "quick", "gpu", "paper"))
+    assert status.main(["--tier", "papr"]) == 2
+    assert "did you mean 'paper'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("hours", "text"), [(71.9, "71.9 h"), (72, "3.0 days"), (1242, "51.8 days")])
+def test_long_durations_are_days(hours, text):
+    assert duration(3600 * hours) == text
+
+
+def test_figures_are_drawn_from_the_repositorys_results_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(draw, "repository", lambda: tmp_path / "house")
+    with pytest.raises(FileNotFoundError, match="house/results/smoke/rot/notes.json"):
+        draw.make_figures("rot", "smoke")
