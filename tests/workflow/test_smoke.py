@@ -26,6 +26,7 @@ PAPERS = sorted(path.parent.name for path in (ROOT / "papers").glob("*/__init__.
 AFTER_TRAINING = ("tables", "figures", "page")  # the rules <paper>_... that stand on <paper>_train
 AFTER_ALL = {"comparison", "comparison_page", "report", "all"}
 ALL_CORES = ["snakemake", "all", "--cores"]
+STAGES = ("teachers", "detectors", "selections", "rates", "curves")  # what runs share, kept beside checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -155,8 +156,8 @@ def test_nothing_but_results_and_data_is_made(house):
     """A run leaves a clean checkout: whoever publishes can tell results from leftovers."""
     assert run(["git", "status", "--porcelain"], house) == ""
     assert not list(house.glob("results/**/*.part")) and not list(house.glob("results/**/.*"))
-    # What stays is stage one of PLOT, and the detectors of VP-DSD, which runs to come may stand on.
-    assert not [p for p in (house / ".work").rglob("*.pt") if p.parent.name not in ("teachers", "detectors")]
+    # What stays are shared stages, which runs to come may stand on.
+    assert not [p for p in (house / ".work").rglob("*.pt") if p.parent.name not in STAGES]
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -254,7 +255,7 @@ def test_a_deleted_record_is_noticed_and_trained_alone(house):
     [
         ("teir=smoke", "unknown key 'teir'; did you mean 'tier'?"),
         ("agin=true", "unknown key 'agin'; did you mean 'again'?"),
-        ("tier=smok", "there is no tier 'smok'; there are gpu, paper, quick, smoke"),
+        ("tier=smok", "there is no tier 'smok'; did you mean 'smoke'? there are gpu, paper, quick, smoke"),
     ],
 )
 def test_a_misspelling_is_refused_by_name(house, typed, said):
