@@ -29,7 +29,9 @@ try:
     LEFT_OUT = [paper for paper in papers() if paper not in PAPERS]
     OUTPUTS = {paper: read_outputs(paper) for paper in PAPERS}
     AGAIN = str(config.get("again", "")).lower() == "true"
-    BEFORE = status(TIER, AGAIN) if workflow.is_main_process else None
+    # Of the papers that are asked for by name, or of all: those of others keep their records for a later call.
+    NAMED = [paper for paper in PAPERS if any(f"{arg}_".startswith(f"{paper}_") for arg in sys.argv[1:])] or PAPERS
+    BEFORE = status(TIER, NAMED if AGAIN else ()) if workflow.is_main_process else None
 except ConfigError as error:
     raise WorkflowError(str(error))
 
@@ -77,7 +79,8 @@ def gone(paper):
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
     names = {run.spec.values().get("dataset") for run in plan(paper, TIER.tier)} - {None}
     ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]
-    lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready) + AGAIN * ["all, again"]
+    lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready)
+    lost += ["all, again"] if AGAIN and paper in NAMED else []
     if lost or not note.exists():
         index = runs_folder(paper, TIER.tier) / "index.csv"
         write_text(note, f"{index.stat().st_mtime_ns}\n{lost}\n" if lost and index.exists() else "")

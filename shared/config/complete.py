@@ -57,18 +57,19 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
 
 def _misspelt(config: Config, root: Path) -> list[str]:
     """Return a sentence for each value in a condition that no run has and that is nearly one that some run has."""
-    taken: dict[str, set] = {}
+    asked = {key for section in config.layout.sections for way in section.when for key in way}
+    taken: dict[str, set] = {key: set() for key in asked}
     for tier in config.tiers:
         for run in plan(config.layout.paper, tier, root):
-            for key, value in run.spec.values().items():
-                if isinstance(value, str):
-                    taken.setdefault(key, set()).add(value)
+            for key in asked.intersection(run.spec):
+                value = run.spec.peek(key)
+                taken[key] |= {value} if isinstance(value, str) else set()
     found = []
     for section in config.layout.sections:
         for key, wanted in ((key, wanted) for way in section.when for key, wanted in way.items()):
             wanted = wanted["not"] if isinstance(wanted, Mapping) else wanted
             for value in wanted if isinstance(wanted, list) else [wanted]:
-                known = taken.get(key, set())
+                known = taken[key]
                 close = difflib.get_close_matches(value, known, 1, 0.8) if isinstance(value, str) else []
                 if value not in known and close:
                     at = f"{config.at}: sections.{section.name}.when"

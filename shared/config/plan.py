@@ -260,7 +260,8 @@ def _plan(paper: str, tier: str, root: Path, _stamp: str) -> tuple[Run, ...]:
 
 def _run(layout: Sections, values: dict, base: Mapping, axes: Iterable[str], names: Any, about: Mapping) -> Run:
     """Name a run: by its paper's words, and by each key of the grid that differs from its tier and is not in these."""
-    spec, said = Spec(layout, values), Spec(layout, values)
+    spec = Spec(layout, values)
+    said = spec.afresh()
     method, _ = names.method(said), names.path(said, "")
     seed = said.seed if "seed" in said else 0
     for key in sorted(set(axes) - {"dataset"}):

@@ -88,17 +88,20 @@ class Sections:
         return self._held[answers]
 
     def _holding(self, values: Mapping[str, Any]) -> tuple[Section, ...]:
-        held: dict[str, Section] = {}
-        while True:
-            keys = {key for section in held.values() for key in section.keys}
-            more = [
-                section
-                for section in self.sections
-                if section.name not in held and (not section.when or any(_met(w, values, keys) for w in section.when))
-            ]
-            if not more:
-                return tuple(section for section in self.sections if section.name in held)
-            held |= {section.name: section for section in more}
+        held: set[str] = set()
+        keys: set[str] = set()
+        more = True
+        while more:
+            more = False
+            for section in self.sections:
+                if section.name in held or not (
+                    not section.when or any(_met(way, values, keys) for way in section.when)
+                ):
+                    continue
+                held.add(section.name)
+                keys.update(section.keys)
+                more = True
+        return tuple(section for section in self.sections if section.name in held)
 
 
 class Spec:
@@ -116,12 +119,19 @@ class Spec:
     __slots__ = ("_layout", "_reads", "_sections", "_values", "_view")
 
     def __init__(self, layout: Sections, values: Mapping[str, Any], _view: str = "", _reads: set[str] | None = None):
-        for key in values:
-            layout.section_of(key)
+        for key in values.keys() - layout._places.keys():
+            layout.section_of(key)  # raises
         self._layout, self._values, self._view = layout, dict(values), _view
         held = layout.holding(values)
         self._sections = tuple(s for s in held if s.stage == _view) if _view else held
         self._reads = set() if _reads is None else _reads
+
+    def afresh(self) -> Spec:
+        """Return the same spec, of which nobody has read anything."""
+        other = object.__new__(Spec)
+        other._layout, other._values, other._view = self._layout, self._values, self._view
+        other._sections, other._reads = self._sections, set()
+        return other
 
     def __reduce__(self):
         return Spec, (self._layout, self._values, self._view)
@@ -175,6 +185,10 @@ class Spec:
 
     def __repr__(self) -> str:
         return f"Spec({self.paper!r}, {self.values()})"
+
+    def peek(self, key: str) -> Any:
+        """Return the value of a key that it holds, which is no reading."""
+        return _own(self._values[key])
 
     def keys(self) -> list[str]:
         """Return the keys it holds."""

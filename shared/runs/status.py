@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from shared.config import Tier, load_tier, papers_of, plan, repository, tiers
@@ -57,15 +57,15 @@ class Status:
         return f"{length} for {self.todo} runs, {hand}{caveat(self.tier, hand)}{beside}"
 
 
-def status(tier: Tier, again: bool = False) -> Status:
-    """Return what there is of a tier; with `again`, every run is to be trained."""
+def status(tier: Tier, again: Collection[str] = ()) -> Status:
+    """Return what there is of a tier; every run of the papers in `again` is to be trained."""
     found, days = Status(tier), set()
     for paper in papers_of(tier.tier):
         folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
         index, made = store.read_index(folder) or {}, made_here(paper, tier.tier)
         waiting = []
         for run in plan(paper, tier.tier):
-            if again or not is_current(run, folder, code, tier.adopt):
+            if paper in again or not is_current(run, folder, code, tier.adopt):
                 waiting.append(run)
                 continue
             record = store.load_record(store.record_path(folder, run.id))

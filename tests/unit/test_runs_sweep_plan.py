@@ -126,7 +126,7 @@ def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monke
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """The status of a tier of one paper with three runs: tiny(again) -> Status; tiny.folder, tiny.runs."""
+    """The status of a tier of one paper with three runs: tiny(papers again) -> Status; tiny.folder, tiny.runs."""
     runs = [a_run(seed, seconds=100.0) for seed in range(3)]
     for module in (sweep, status):
         monkeypatch.setattr(module, "repository", lambda: tmp_path)
@@ -134,7 +134,7 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "code_hash", lambda module: "new")
     monkeypatch.setattr(status, "plan", lambda paper, tier: runs)
 
-    def call(again=False):
+    def call(*again):
         return status.status(Tier("tiny", "a test", "cpu", 1, False), again)
 
     call.folder, call.runs = sweep.runs_folder("toy", "tiny"), runs
@@ -159,7 +159,8 @@ def test_records_that_came_with_the_repository_are_told_from_those_made_here(tin
     assert tiny().records() == f"Records: 1 reused, made {day} from unknown (1); 1 made here."
     write_record(tiny.folder, tiny.runs[1], code="old")
     assert tiny().records() == "Records: 1 made here." and tiny().todo == 2
-    assert tiny(again=True).records() == "Records: 0 made here." and tiny(again=True).todo == 3
+    assert tiny("toy").records() == "Records: 0 made here." and tiny("toy").todo == 3
+    assert tiny("other").todo == 2
 
 
 def test_progress_counts_what_is_left_by_how_wrong_estimates_were():
