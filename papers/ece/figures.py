@@ -22,6 +22,9 @@ METHODS = {  # in words, and first in this order; others go by their name
     "ece-sigmoid": "ECE, Table 2",
     "constant": "constant weight",
     "ece-sigmoid-logit": "ECE, Table 2, plain logits",
+    "elr": "early-learning reg.",
+    "elr-logit": "early-learning reg., plain logits",
+    "weak0.5-logit": "weak supervision, plain logits",
 }
 SCHEDULES = ("code", "sigmoid")  # the official code's, and the best of Table 2
 TRIVIAL = {"everything positive": ":", "nothing positive": "--"}

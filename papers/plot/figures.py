@@ -22,7 +22,12 @@ PANELS = {
     f"llp_gan{PLOT}": "LLP-GAN + PLOT",
 }
 LABELS = dict(zip(CURVES, ("TD", "TD_OT", "TD_OT_5"), strict=True))
-KINDS = {f"dllp{PLOT}": ("hard", "-"), "dllp+sce+soft": ("soft", "--")}
+KINDS = {
+    f"dllp{PLOT}": ("hard", "-"),
+    "dllp+sce+soft0.1": ("soft, 1 / lambda = 0.1", "-."),
+    "dllp+sce+soft0.3": ("soft, 1 / lambda = 0.3", ":"),
+    "dllp+sce+soft": ("soft", "--"),
+}
 OTHER_LINES = (":", "-.")
 
 
