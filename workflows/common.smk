@@ -8,7 +8,7 @@ sys.path.insert(0, workflow.basedir)
 from snakemake.utils import validate
 
 from shared.config import ConfigError, default_tier, load_tier, papers, papers_of, plan, tiers
-from shared.config.complete import lacking
+from shared.config.complete import lacking, stamp
 from shared.config.files import check_keys, read_yaml
 from shared.config.outputs import read_outputs
 from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
@@ -22,9 +22,11 @@ try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
     validate(config, "../config/schema.yaml")
     TIER = load_tier(config.get("tier") or default_tier())
-    FORGOTTEN = [sentence for paper in papers() for sentence in lacking(paper)]
-    if FORGOTTEN:
-        raise ConfigError("\n".join(FORGOTTEN))
+    COMPLETE, LOOKED_AT = Path(workflow.basedir, ".work", "complete.txt"), stamp()  # when nothing was lacking; now
+    if not COMPLETE.exists() or COMPLETE.read_text() != LOOKED_AT:
+        if FORGOTTEN := [sentence for paper in papers() for sentence in lacking(paper)]:
+            raise ConfigError("\n".join(FORGOTTEN))
+        write_text(COMPLETE, LOOKED_AT)
     PAPERS = papers_of(TIER.tier)
     LEFT_OUT = [paper for paper in papers() if paper not in PAPERS]
     OUTPUTS = {paper: read_outputs(paper) for paper in PAPERS}

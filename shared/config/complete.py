@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from shared.config.files import ConfigError, read_yaml, repository
 from shared.config.outputs import read_outputs
 from shared.config.plan import Config, plan, read_config
+from shared.config.tiers import papers
 
 FILES = (
     "__init__.py",
@@ -53,6 +55,17 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
     except ConfigError as error:
         found.append(str(error))
     return found
+
+
+def stamp(root: Path | None = None) -> str:
+    """Return a hash of all that `lacking` looks at, of all papers: where it has not changed, nor has the answer."""
+    root, digest = root or repository(), hashlib.sha256()
+    looked_at = [root / "dvc.yaml", *(root / "config").glob("*.yaml"), *(root / "shared/config").glob("*.py")]
+    looked_at += [root / "papers" / paper / name for paper in papers(root) for name in FILES]
+    for path in sorted(looked_at):
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
+        digest.update(f"{path.relative_to(root)} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def _misspelt(config: Config, root: Path) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from shared.comparison import claims, reported
 from shared.comparison.evidence import RESERVED, matches
 from shared.config import load_tier, papers, plan, read_config, repository
-from shared.config.complete import FILES, lacking
+from shared.config.complete import FILES, lacking, stamp
 
 ROOT = repository()
 PAPERS = papers()
@@ -66,9 +66,11 @@ def cut(path, text, other=""):
 def test_the_check_names_what_was_forgotten(house, forget, said):
     """Each is known before anything trains, not in the last rule after a night."""
     assert lacking("sixth", house) == []
+    before = stamp(house)
     forget(house)
     (sentence,) = lacking("sixth", house)
     assert said in sentence
+    assert stamp(house) != before, "Snakemake would not look again"
 
 
 @each_paper

@@ -36,13 +36,19 @@ in_full_tiers = pytest.mark.parametrize(
 
 
 @cache
-def rows_of(paper, tier, measures, _stamp):
-    """Tidy rows of what the tier plans, as if all had been recorded: a row for each run's first seed and measure."""
+def runs_of(paper, tier, _stamp):
+    """A row for each run that the tier plans, of its first seed."""
     runs = {}
     for run in sorted(plan(paper, tier), key=lambda run: run.spec.values().get("seed", 0)):
         runs.setdefault(run.id.rsplit("/", 1)[0], run)
-    evidence = Evidence(paper, tier, Path("nowhere"), tuple(runs.values()), {})
-    rows = pandas.concat([evidence.rows(m, selections=[s]) for m, s in sorted(measures)], ignore_index=True)
+    return Evidence(paper, tier, Path("nowhere"), tuple(runs.values()), {}).rows(selections=["last"])
+
+
+@cache
+def rows_of(paper, tier, measures, stamp):
+    """Tidy rows of what the tier plans, as if all had been recorded: a row for each of its runs and each measure."""
+    runs = runs_of(paper, tier, stamp)
+    rows = pandas.concat([runs.assign(metric=m, selection=s) for m, s in sorted(measures)], ignore_index=True)
     # All different, so that ranks exist, and far from zero, so that ratios and scaled curves do.
     return rows.assign(value=1e6 + np.arange(len(rows), dtype=float), status="done")
 
