@@ -72,6 +72,17 @@ def broken_pipes():
     signal.signal(signal.SIGPIPE, before)
 
 
+@pytest.fixture
+def one_thread():
+    """Of torch, for a test whose networks are so small that many threads would wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def generated_data(tmp_path_factory):
     """A data root with the datasets that need no download."""

@@ -1,5 +1,4 @@
 # Shared by all rules: the tier, its papers and what each makes, the code each rule runs, the first lines a person reads.
-import difflib
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from snakemake.utils import validate
 
 from shared.config import ConfigError, default_tier, load_tier, papers, papers_of, plan, tiers
 from shared.config.complete import lacking, stamp
-from shared.config.files import check_keys, read_yaml
+from shared.config.files import check_keys, nearest, read_yaml
 from shared.config.outputs import read_outputs
 from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES

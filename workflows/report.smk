@@ -77,6 +77,6 @@ rule report:
 # Snakemake says of a misspelt target only that no rule produces it, and nothing here is told what the targets are.
 for typed in sys.argv[1:] * workflow.is_main_process:
     names = [rule.name for rule in workflow.rules]
-    nearest = difflib.get_close_matches(typed, names, 1, 0.8) if typed.isidentifier() else []
-    if nearest and typed not in names:
-        raise WorkflowError(f"There is no rule {typed!r}; did you mean {nearest[0]!r}?")
+    close = nearest(typed, names, 0.8) if typed.isidentifier() else None
+    if close and typed not in names:
+        raise WorkflowError(f"There is no rule {typed!r}; did you mean {close!r}?")

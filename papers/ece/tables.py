@@ -186,17 +186,16 @@ def idle(evidence: Evidence, runs: Iterable[Run]) -> str:
     Such are those of ECE that dropped less than a thousandth of the unannotated terms in every epoch, and those of weak
     supervision without a pseudo-label: but for focal weights they are trainings by cross-entropy under another name.
     """
-    found = {"excluded less than a thousandth in every epoch": {}, "added no pseudo-label": {}}
+    excluded, added = {}, {}  # {cell: ids of its runs}
     for run, record in evidence.recorded(runs):
-        kept, added = record["curves"].get("train_kept", ()), record["metrics"]["last"].get("pseudo_labels")
-        for nothing, cells in zip(
-            (kept and min(kept) > 0.999 and run.spec.loss == "ece", added == 0), found, strict=True
-        ):
-            if nothing:
-                name = (run.spec.dataset, run.spec.task, run.method, f"{100 * run.spec.fraction:.0f} %")
-                found[cells].setdefault(name, []).append(run.id)
+        cell = (run.spec.dataset, run.spec.task, run.method, f"{100 * run.spec.fraction:.0f} %")
+        kept = record["curves"].get("train_kept")
+        if run.spec.loss == "ece" and kept and min(kept) > 0.999:
+            excluded.setdefault(cell, []).append(run.id)
+        if record["metrics"]["last"].get("pseudo_labels") == 0:
+            added.setdefault(cell, []).append(run.id)
     said = []
-    for rule, cells in found.items():
+    for rule, cells in (("excluded less than a thousandth in every epoch", excluded), ("added no pseudo-label", added)):
         names = [f"{' '.join(name)} ({len(ids)} run{'s' * (len(ids) > 1)})" for name, ids in sorted(cells.items())]
         if names:
             said.append(f"The rule has {rule} of: {', '.join(names)}.")

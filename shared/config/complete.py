@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.config.files import ConfigError, read_yaml, repository
+from shared.config.files import ConfigError, nearest, read_yaml, repository
 from shared.config.outputs import read_outputs
 from shared.config.plan import Config, plan, read_config
 from shared.config.tiers import papers
@@ -75,18 +74,17 @@ def _misspelt(config: Config, root: Path) -> list[str]:
     for tier in config.tiers:
         for run in plan(config.layout.paper, tier, root):
             for key in asked.intersection(run.spec):
-                value = run.spec.peek(key)
-                taken[key] |= {value} if isinstance(value, str) else set()
+                if isinstance(value := run.spec.peek(key), str):
+                    taken[key].add(value)
     found = []
     for section in config.layout.sections:
         for key, wanted in ((key, wanted) for way in section.when for key, wanted in way.items()):
             wanted = wanted["not"] if isinstance(wanted, Mapping) else wanted
             for value in wanted if isinstance(wanted, list) else [wanted]:
-                known = taken[key]
-                close = difflib.get_close_matches(value, known, 1, 0.8) if isinstance(value, str) else []
-                if value not in known and close:
+                close = nearest(value, taken[key], 0.8) if isinstance(value, str) else None
+                if value not in taken[key] and close:
                     at = f"{config.at}: sections.{section.name}.when"
-                    found.append(f"{at}: no run has the {key} {value!r}; did you mean {close[0]!r}?")
+                    found.append(f"{at}: no run has the {key} {value!r}; did you mean {close!r}?")
     return found
 
 

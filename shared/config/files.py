@@ -69,11 +69,17 @@ def kind_of(content: Any) -> str:
     return "empty" if content is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def likeliest(key: str, known: Iterable[str]) -> str:
-    """Return what a person may have meant by `key`, or all that is known."""
+def nearest(text: str, known: Iterable[str], alike: float = 0.6) -> str | None:
+    """Return the known text that is most like another, None where none is alike by that much, of 1."""
+    return next(iter(difflib.get_close_matches(text, sorted(map(str, known)), 1, alike)), None)
+
+
+def likeliest(key: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Return what a person may have meant by `key`, else `otherwise`, which is all that is known unless told."""
     known = sorted(map(str, known))
-    close = difflib.get_close_matches(str(key), known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    if close := nearest(str(key), known):
+        return f"did you mean {close!r}?"
+    return f"known are {', '.join(known)}" if otherwise is None else otherwise
 
 
 def check_keys(keys: Iterable[str], known: Iterable[str], at: str) -> None:

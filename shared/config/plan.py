@@ -277,7 +277,7 @@ def sources_of(run: Run, tier: str, root: Path | None = None) -> dict[str, str]:
     """Return {key: source} of all a run's spec holds: its experiment's, else its tier's, else its section's."""
     config = read_config(run.spec.paper, root)
     own = config.tiers[tier]
-    (experiment,) = [e for e in own["experiments"] if e["name"] == run.experiment][:1]
+    experiment = next(e for e in own["experiments"] if e["name"] == run.experiment)
     changed = {**(own.get("settings") or {}), **(experiment.get("set") or {})}
     said = {**config.sources, **{key: entry["source"].strip() for key, entry in changed.items()}}
     return {key: said[key] for key in run.spec}
@@ -306,10 +306,6 @@ def find(paper: str, tier: str, run_id: str, root: Path | None = None) -> Run:
     runs = {run.id: run for run in plan(paper, tier, root)}
     wanted = run_id if run_id.startswith(f"{paper}/") else f"{paper}/{run_id}"
     if wanted not in runs:
-        raise ConfigError(f"tier {tier} of {paper} has no run {run_id!r}; {_hint(wanted, runs)}")
+        hint = f"`--list` names its {len(runs)} runs"
+        raise ConfigError(f"tier {tier} of {paper} has no run {run_id!r}; {likeliest(wanted, runs, hint)}")
     return runs[wanted]
-
-
-def _hint(wanted: str, runs: Mapping[str, Run]) -> str:
-    hint = likeliest(wanted, runs)
-    return hint if hint.startswith("did") else f"`--list` names its {len(runs)} runs"

@@ -94,13 +94,11 @@ class Sections:
         while more:
             more = False
             for section in self.sections:
-                if section.name in held or not (
-                    not section.when or any(_met(way, values, keys) for way in section.when)
-                ):
-                    continue
-                held.add(section.name)
-                keys.update(section.keys)
-                more = True
+                met = not section.when or any(_met(way, values, keys) for way in section.when)
+                if met and section.name not in held:
+                    held.add(section.name)
+                    keys.update(section.keys)
+                    more = True
         return tuple(section for section in self.sections if section.name in held)
 
 
@@ -119,8 +117,9 @@ class Spec:
     __slots__ = ("_layout", "_reads", "_sections", "_values", "_view")
 
     def __init__(self, layout: Sections, values: Mapping[str, Any], _view: str = "", _reads: set[str] | None = None):
-        for key in values.keys() - layout._places.keys():
-            layout.section_of(key)  # raises
+        if not values.keys() <= layout._places.keys():
+            for key in values:
+                layout.section_of(key)  # raises for the first that is unknown
         self._layout, self._values, self._view = layout, dict(values), _view
         held = layout.holding(values)
         self._sections = tuple(s for s in held if s.stage == _view) if _view else held

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from shared.config.files import ConfigError, check_keys, likeliest, read_yaml, repository, require_keys
+from shared.config.files import ConfigError, check_keys, likeliest, nearest, read_yaml, repository, require_keys
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ def default_tier() -> str:
 def load_tier(tier: str, root: Path | None = None) -> Tier:
     """Read ``config/<tier>.yaml``; an unknown key, or a name that is not the file's, is refused."""
     if tier not in tiers(root):
-        close = difflib.get_close_matches(tier, tiers(root), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        close = nearest(tier, tiers(root))
+        hint = f"did you mean {close!r}? " if close else ""
         raise ConfigError(f"there is no tier {tier!r}; {hint}there are {', '.join(tiers(root))}")
     path = (root or repository()) / "config" / f"{tier}.yaml"
     content = read_yaml(path)

@@ -8,7 +8,7 @@ import pickletools
 import tarfile
 import warnings
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -47,27 +47,55 @@ def read_tar(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
         passed, a wanted member is missing or there twice, or the archive is damaged.
     """
     left = set(wanted)
-    try:
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=Bounded(unpacked, path), mode="r|") as tar:
-            for count, member in enumerate(tar, 1):
-                refuse_tricks(member, path)
-                if count > COUNT_LIMIT:
-                    raise DatasetError(f"{path} holds more than {COUNT_LIMIT} members; it is not the official file")
-                if member.name not in wanted:
-                    continue
-                if member.name not in left:
-                    raise DatasetError(f"{path}: {member.name!r} is there twice; it is not the official file")
-                left.remove(member.name)
-                yield member.name, tar.extractfile(member).read()
-            while tar.fileobj.read(tarfile.RECORDSIZE):  # to the end, where gzip keeps its checksum
-                pass
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DatasetError(f"{path} is damaged or truncated ({error}); remove it and fetch again") from error
+
+    def take(member: tarfile.TarInfo) -> bool:
+        if member.name in wanted and member.name not in left:
+            raise DatasetError(f"{path}: {member.name!r} is there twice; it is not the official file")
+        left.discard(member.name)
+        return member.name in wanted
+
+    yield from members(path, take, COUNT_LIMIT, "remove it and fetch again")
     if left:
         raise DatasetError(f"{path} has no {', '.join(sorted(left))}; it is truncated or not the official file")
 
 
-def refuse_tricks(member: tarfile.TarInfo, path: Path) -> None:
+def members(
+    path: Path, wanted: Callable[[tarfile.TarInfo], bool], most: int, remedy: str
+) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of the wanted members of a tar, gzipped unless its name ends in ``.tar``, in its order.
+
+    Nothing is extracted.
+
+    Parameters
+    ----------
+    wanted : asked of each member, in turn; may raise.
+    most : members it may have.
+    remedy : what a person is told to do where it is damaged.
+
+    Raises
+    ------
+    DatasetError
+        If any member is not a plain file or folder with a plain relative name, a limit on size or number is
+        passed, or the archive is damaged.
+    """
+    try:
+        with (
+            path.open("rb") if path.suffix == ".tar" else gzip.open(path) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as tar,
+        ):
+            for count, member in enumerate(tar, 1):
+                _refuse_tricks(member, path)
+                if count > most:
+                    raise DatasetError(f"{path} holds more than {most} members; it is not the official file")
+                if wanted(member):
+                    yield member.name, tar.extractfile(member).read()
+            while tar.fileobj.read(tarfile.RECORDSIZE):  # to the end, where gzip keeps its checksum
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise DatasetError(f"{path} is damaged or truncated ({error}); {remedy}") from error
+
+
+def _refuse_tricks(member: tarfile.TarInfo, path: Path) -> None:
     """Refuse, with a DatasetError, a member that is no plain file or folder, points outside, or is too large."""
     name = PurePosixPath(member.name)
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
@@ -212,7 +240,7 @@ def _shown(value: Any) -> str:
         return f"a huge {type(value).__name__}"
 
 
-class Bounded(io.RawIOBase):
+class _Bounded(io.RawIOBase):
     """A stream that refuses to give more than `TOTAL_LIMIT` bytes."""
 
     def __init__(self, stream: BinaryIO, path: Path):

@@ -14,10 +14,8 @@ before the first "-" in a file's name, the label is the letter before its ending
 takes them; the archive itself could not be had, and the size of its images is not verified.
 """
 
-import gzip
 import math
 import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -176,24 +174,14 @@ def _images(path: Path) -> Iterator[tuple[str, bytes]]:
                 raise DatasetError(f"{file} is a link, too large or one of more than {CROPS_MOST} files; remove it")
             yield file.name, file.read_bytes()
         return
-    try:
-        with (
-            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as unpacked,
-            tarfile.open(fileobj=archives.Bounded(unpacked, path), mode="r|") as tar,
-        ):
-            for count, member in enumerate(tar, 1):
-                archives.refuse_tricks(member, path)
-                if count > CROPS_MOST or member.size > BYTES:
-                    raise DatasetError(
-                        f"{path}: {member.name!r} has more than {BYTES} bytes or is one of more than {CROPS_MOST} "
-                        "members; it is not the authors' archive"
-                    )
-                if member.isfile():
-                    yield PurePosixPath(member.name).name, tar.extractfile(member).read()
-            while tar.fileobj.read(tarfile.RECORDSIZE):  # to the end, where gzip keeps its checksum
-                pass
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DatasetError(f"{path} is damaged or truncated ({error}); replace it") from error
+
+    def is_image(member: tarfile.TarInfo) -> bool:
+        if member.size > BYTES:
+            raise DatasetError(f"{path}: {member.name!r} has more than {BYTES} bytes; it is not the authors' archive")
+        return member.isfile()
+
+    for name, content in archives.members(path, is_image, CROPS_MOST, "replace it"):
+        yield PurePosixPath(name).name, content
 
 
 def _rescaled(content: bytes, where: str) -> np.ndarray:

@@ -12,10 +12,10 @@ import torch
 
 from shared.config import papers, plan, read_config
 from shared.datasets import read_sources
-from tests.contract.paper_tier import toys
+from tests.contract.paper_tier import shrunk, toys
 
 PAPERS = [paper for paper in papers() if "paper" in read_config(paper).tiers]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def kind(run):
@@ -58,12 +58,6 @@ def shrinking(paper):
         pytest.fail(f"tests/contract/paper_tier/{paper}.py is missing; paper_tier/__init__.py says what stands in it")
 
 
-def shrunk(module, spec):
-    """The spec at toy length."""
-    spec = spec.but(**{key: value for key, value in module.CHANGES.items() if key in spec})
-    return spec.but(**module.changes(spec)) if hasattr(module, "changes") else spec
-
-
 def forget():
     """Empty what papers keep of datasets from run to run."""
     for name, module in list(sys.modules.items()):
@@ -91,15 +85,6 @@ def ready(request, roots, monkeypatch):
         (root / "made").touch()
     yield module, root / "checkpoints"
     forget()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks are so small that many threads would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def may_be_absent(run, module):

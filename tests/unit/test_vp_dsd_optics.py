@@ -12,11 +12,7 @@ from papers.vp_dsd.imaging.optics import Optics, propagate
 from papers.vp_dsd.imaging.simulator import Recipe, simulate
 
 OPTICS = Optics(wavelength=0.637, pitch=1.67, distance=1000.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_fields(*shape, dtype=torch.complex128):

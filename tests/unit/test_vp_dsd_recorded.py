@@ -21,20 +21,17 @@ from shared.config import find, plan, repository
 from shared.datasets import DatasetError, is_simulated
 from shared.records import store
 from shared.tables.evidence import gather
-from tests.contract.paper_tier.vp_dsd import CHANGES, RECIPE, changes, recorded
+from tests.contract.paper_tier import shrunk
+from tests.contract.paper_tier import vp_dsd as shrinking
+from tests.contract.paper_tier.vp_dsd import RECIPE, recorded
 
 SETS = ("wbc_holograms_synthetic", "wbc_holograms")
 # Of another sensor than config.yaml's.
 OWN = replace(RECIPE, size=36, pitch=2.2, distance=120.0, distance_spread=0.0, test_subjects=8)
-pytestmark = pytest.mark.filterwarnings("ignore:.*wraps around at the borders")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*wraps around at the borders"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +47,7 @@ def mirror(tmp_path_factory):
 
 def toy(spec):
     """The spec at toy length; a detector of few steps is off by far, and every class must have a detection."""
-    wide = {**CHANGES, "match_radius": OWN.size}
-    spec = spec.but(**{key: value for key, value in wide.items() if key in spec})
-    return spec.but(**changes(spec))
+    return shrunk(shrinking, spec, match_radius=OWN.size)
 
 
 def asked_for(results):

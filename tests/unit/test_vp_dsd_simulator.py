@@ -15,11 +15,7 @@ from papers.vp_dsd.imaging.wrapping import wrapped
 from shared.training import axis_seed
 
 FEW = Recipe(train_subjects=3, validation_subjects=1, test_subjects=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -11,3 +11,10 @@ A module ``<paper>.py`` has
 Kinds are told apart by what a spec holds, its words and switches, and which of its numbers are zero
 (tests/contract/test_paper_tier.py); seeds and sizes make no kind.
 """
+
+
+def shrunk(module, spec, **wider):
+    """The spec at toy length, by a paper's module; `wider` are more of its CHANGES, or others."""
+    changes = {**module.CHANGES, **wider}
+    spec = spec.but(**{key: value for key, value in changes.items() if key in spec})
+    return spec.but(**module.changes(spec)) if hasattr(module, "changes") else spec
