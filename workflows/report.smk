@@ -3,7 +3,8 @@ OVERVIEW = caption(
     "workflow",
     "Every table and figure of this tier, and every number and claim of the papers beside what was reproduced.",
     "**Reported beside reproduced** holds the verdicts. A folder for each paper holds its figures and tables. What stands "
-    "in for a paper's data or network is named under each figure and table; what was not run is shown as NOT RUN.",
+    "in for a paper's data or network, and how its protocol differs, is named under each figure and table, as is what "
+    "still moved where training ended; what was not run is shown as NOT RUN.",
     BEFORE.records() if BEFORE else "",
 )
 
@@ -24,7 +25,7 @@ rule comparison:
         "../environment.yml"
     params:
         tier=TIER.tier,
-    # Exit status 1 says that a claim is contradicted: a result, not a failure.
+    # Exit status 1 says that comparable records contradict a claim of the paper: a result, not a failure.
     shell:
         "(python -m shared.comparison {wildcards.paper} --tier {params.tier} || [ $? -eq 1 ]) 2>&1 | tee {log}"
 
@@ -39,7 +40,8 @@ rule comparison_page:
             caption=caption(
                 "comparison",
                 "Every number of the paper beside what was reproduced, with its verdict, and every claim beside the control that "
-                "the paper left out. A verdict of NOT COMPARABLE or NOT RUN says so with its reason.",
+                "the paper left out. How many are judged stands first, with the reasons why others are not. A verdict on a "
+                "stand-in, on a simulation or under another protocol says so.",
             ),
             category="Reported beside reproduced",
             labels={"what": "{paper}"},

@@ -29,12 +29,14 @@ class Material:
     splits : (n,) int64, of each image: 0 train, 1 validation, 2 test.
     target : (M,) bool, the objects to be found.
     annotated : (M,) bool, those of them in training images that the run may see.
+    cluster : what the runs of other seeds may share: the split of a real set; empty where each seed draws its images.
     """
 
     data: Localised
     splits: np.ndarray
     target: np.ndarray
     annotated: np.ndarray
+    cluster: str = ""
 
     def numbers(self, split: int) -> np.ndarray:
         """Return the (k,) int64 image numbers of a split."""
@@ -88,7 +90,8 @@ def material_of(spec: Spec) -> Material:
                 f"{name}: {data.names[i]} has {height} x {width} pixels, less than a crop of {spec.crop}: set "
                 "`crop` or `scale` lower"
             )
-    return Material(data, splits, target[data.classes], annotated)
+    cluster = "" if name == SIMULATED else f"split {spec.seed % spec.splits}"
+    return Material(data, splits, target[data.classes], annotated, cluster)
 
 
 def updates(spec: Spec, n_images: int) -> int:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from papers.ece import metrics
+from papers.ece.course import following, laid_out, padded, watched
 from papers.ece.criteria import criterion_of
-from papers.ece.data import Material, material_of, updates
+from papers.ece.data import Material, material_of
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import OVERLAP, Detector, boxes_of
 from papers.ece.detection.network import Network
@@ -37,12 +38,12 @@ def detect(spec: Spec, device: torch.device, session: dict) -> Result | None:
         raise DatasetError("early-learning regularisation remembers predictions by pixel: no detection of it; use weak")
     material = material_of(spec)
     data, train = material.data, material.numbers(0)
-    images, given = [data.images[i] for i in train], boxes_of(data, material.annotated)
+    given = boxes_of(data, material.annotated)
     done = trained(
         rounds_of(spec),
         [given[i] for i in train],
-        lambda boxes, number, own: fit_detector(spec, images, boxes, number, device, own),
-        lambda boxes, method: with_pseudo_boxes(boxes, method.found(images), spec.tau),
+        lambda boxes, number, own: fit_detector(spec, material, boxes, number, device, own),
+        lambda boxes, method: with_pseudo_boxes(boxes, method.found([data.images[i] for i in train]), spec.tau),
         session,
     )
     if done is None:
@@ -61,6 +62,7 @@ def detect(spec: Spec, device: torch.device, session: dict) -> Result | None:
         curves=curves,
         bags=material.seen,
         data={spec.dataset: data.sha256()},
+        cluster=material.cluster,
         cost={"train_s": round(seconds, 3)},
         says=f"F1 {last['f1']:.3f}, {last['f1_tuned']:.3f} at {last['threshold']:.2f}",
         method=method,
@@ -90,17 +92,37 @@ def measure(detector: Detector, material: Material, radius: float) -> tuple[dict
     in_test = (material.splits == 2)[data.owners()]
     last["found_share"] = len(sure.scores) / max(int((target & in_test).sum()), 1)
     trivial = {"": tuned, "_everything": metrics.everything(data, test, radius), "_nothing": metrics.nothing(len(test))}
-    known = np.array([name != UNKNOWN for name in data.class_names])
-    others = ~target & known[data.classes]
+    others = _others(material, test)
     for name, some in trivial.items():
         if name:
             last[f"f1{name}"] = judged(some)["f1"]
-        if (others & in_test).any():
+        if others.any():
             recall_others = judged(some, others)["recall"]
             last[f"recall_others{name}"] = recall_others
             last[f"exclusive_recall{name}"] = metrics.exclusive_recall(judged(some)["recall"], recall_others)
     best, f1 = metrics.best_threshold(found, data, test, target, radius)
     return last, {"f1": f1, "threshold": best}, found
+
+
+def along(detector: Detector, material: Material, seen: list[np.ndarray], radius: float) -> dict[str, float]:
+    """Return what tables compare, of the images numbered `seen`, of validation (for the threshold) and of test."""
+    data, target, (validation, test) = material.data, material.target, seen
+    held, found = (detector.found([data.images[i] for i in numbers]) for numbers in seen)
+    threshold, _ = metrics.best_threshold(held, data, validation, target, radius)
+    tuned = found.above(threshold)
+    sure, best = (metrics.scores(some, data, test, target, radius) for some in (found.above(CONFIDENT), tuned))
+    scores, others = {"f1": sure["f1"], "f1_tuned": best["f1"]}, _others(material, test)
+    if others.any():
+        recall_others = metrics.scores(tuned, data, test, others, radius)["recall"]
+        scores["exclusive_recall"] = metrics.exclusive_recall(best["recall"], recall_others)
+    return scores
+
+
+def _others(material: Material, numbers: np.ndarray) -> np.ndarray:
+    """(M,) bool: objects of other classes that are known, in the images numbered so."""
+    data = material.data
+    known = np.array([name != UNKNOWN for name in data.class_names])
+    return ~material.target & known[data.classes] & np.isin(data.owners(), numbers)
 
 
 def corner(material: Material, found: metrics.Found, side: int) -> dict[str, list]:
@@ -122,7 +144,7 @@ def corner(material: Material, found: metrics.Found, side: int) -> dict[str, lis
 
 def fit_detector(
     spec: Spec,
-    images: list[np.ndarray],
+    material: Material,
     boxes: list[np.ndarray],
     number: int,
     device: torch.device,
@@ -132,12 +154,11 @@ def fit_detector(
 
     Returns
     -------
-    (method, what `fit` returns), or None if the deadline came first. The number of updates is that of the spec to
-    within half an epoch.
+    (method, what `fit` returns), or None if the deadline came first.
     """
-    n, batch, rate = len(images), spec.batch, spec.learning_rate
-    per_epoch = math.ceil(n / batch)
-    epochs = max(1, round(updates(spec, n) / per_epoch))
+    images, rate = [material.data.images[i] for i in material.numbers(0)], spec.learning_rate
+    crops, epochs, per_epoch = laid_out(spec, len(images))
+    seen = [watched(spec, material, split) for split in (1, 2)]
     seed = axis_seed(spec.seed, "detector", number)
     seed_torch(seed, device)
     terms = AnchorTerms(criterion_of(spec))
@@ -145,16 +166,16 @@ def fit_detector(
     method = Detector(network, rate, images, boxes, spec.crop, epochs * per_epoch)
     fitted = fit(
         method,
-        Inputs(np.arange(n)[:, None], device),
-        Bags(np.arange(n), np.arange(n + 1), np.ones((n, 1))),
+        Inputs(np.arange(len(images))[:, None], device),
+        Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
         epochs=epochs,
-        bags_per_batch=batch,
+        bags_per_batch=spec.batch,
         schedule=Schedule(spec.lr_schedule, rate),
         seed=seed,
-        evaluate=lambda method: {},
+        evaluate=following(epochs, per_epoch, lambda method: along(method, material, seen, spec.match_radius)),
         **session,
     )
-    return None if fitted is None else (method, fitted)
+    return None if fitted is None else (method, fitted | {"curves": padded(fitted["curves"])})
 
 
 def with_pseudo_boxes(boxes: list[np.ndarray], found: metrics.Found, tau: float) -> list[np.ndarray]:

@@ -6,16 +6,15 @@ import numpy as np
 import torch
 
 from papers.ece import metrics
+from papers.ece.course import following, laid_out, padded, watched
 from papers.ece.criteria import criterion_of
-from papers.ece.data import Material, material_of, updates
+from papers.ece.data import Material, material_of
 from papers.ece.loss import foreground
 from papers.ece.segmentation.method import Segmenter, predict_map
 from papers.ece.weak import rounds_of, trained
 from shared.bags import Bags
 from shared.config import Spec
 from shared.training import Inputs, Result, Schedule, axis_seed, fit, seed_torch
-
-POINTS = 24  # of a curve, about; an epoch of the loop then goes over the images several times
 
 
 def segment(spec: Spec, device: torch.device, session: dict) -> Result | None:
@@ -57,6 +56,7 @@ def segment(spec: Spec, device: torch.device, session: dict) -> Result | None:
         curves=fitted["curves"] | shown,
         bags=material.seen,
         data={spec.dataset: material.data.sha256()},
+        cluster=material.cluster,
         cost={"train_s": round(seconds, 3)},
         says=f"DICE {found['last']['dice']:.3f}",
         method=method,
@@ -70,17 +70,13 @@ def fit_network(
 
     Returns
     -------
-    (method, what `fit` returns), or None if the deadline came first. The number of updates is that of the spec to
-    within half an epoch of the loop.
+    (method, what `fit` returns), or None if the deadline came first.
     """
     from papers.ece.segmentation.network import unet  # seconds, which only runs that train pay
 
     images = [material.data.images[i] for i in material.numbers(0)]
-    steps = updates(spec, len(images))
-    times = max(1, steps * spec.batch // (POINTS * len(images)))
-    crops = np.tile(np.arange(len(images)), times)
-    per_epoch = -(-len(crops) // spec.batch)
-    epochs = max(1, round(steps / per_epoch))
+    crops, epochs, per_epoch = laid_out(spec, len(images))
+    seen = [watched(spec, material, split) for split in (1, 2)]
     seed_torch(axis_seed(spec.seed, "segmenter", number), device)
     network = unet(spec.encoder, spec.encoder_depth, spec.width)
     network = network.to(device, memory_format=torch.channels_last)
@@ -102,10 +98,10 @@ def fit_network(
         bags_per_batch=spec.batch,
         schedule=Schedule(spec.lr_schedule, spec.learning_rate),
         seed=axis_seed(spec.seed, "segmenter", number),
-        evaluate=lambda method: {},
+        evaluate=following(epochs, per_epoch, lambda method: judged(*mapped(method, material, seen, spec), spec.batch)),
         **session,
     )
-    return None if fitted is None else (method, fitted)
+    return None if fitted is None else (method, fitted | {"curves": padded(fitted["curves"])})
 
 
 def with_pseudo_labels(masks: list[np.ndarray], method: Segmenter, material: Material, spec: Spec) -> list[np.ndarray]:
@@ -121,32 +117,41 @@ def measure(method: Segmenter, material: Material, spec: Spec) -> tuple[dict, di
     complete labels of the validation images, which a user of sparse labels would not have; "oracle" takes the best
     threshold on the test images themselves.
     """
-    maps, truth = {}, {}
-    for split in (1, 2):
-        numbers = material.numbers(split)
-        maps[split] = predict_map(method, [material.data.images[i] for i in numbers], 2**spec.encoder_depth)
-        truth[split] = [material.data.masks(i, material.target) for i in numbers]
-    threshold, _ = metrics.tuned_dice(maps[1], truth[1])
-    predicted = [p >= 0.5 for p in maps[2]]
-    everything = [np.ones_like(mask) for mask in truth[2]]
-    last = {
-        "dice": metrics.dice_per_image(predicted, truth[2]),
-        "dice_batch": metrics.dice_batch(predicted, truth[2]),
-        "dice_batches": metrics.dice_batches(predicted, truth[2], spec.batch),
-        "dice_tuned": metrics.dice_per_image([p >= threshold for p in maps[2]], truth[2]),
-        "threshold": threshold,
+    maps, truth = mapped(method, material, [material.numbers(split) for split in (1, 2)], spec)
+    predicted = [p >= 0.5 for p in maps[1]]
+    everything = [np.ones_like(mask) for mask in truth[1]]
+    last = judged(maps, truth, spec.batch) | {
+        "dice_batch": metrics.dice_batch(predicted, truth[1]),
+        "threshold": metrics.tuned_dice(maps[0], truth[0])[0],
         "positive_share": _share(predicted),
-        "true_share": _share(truth[2]),
-        "dice_everything": metrics.dice_per_image(everything, truth[2]),
-        "dice_nothing": metrics.dice_per_image([~mask for mask in everything], truth[2]),
+        "true_share": _share(truth[1]),
+        "dice_everything": metrics.dice_per_image(everything, truth[1]),
+        "dice_nothing": metrics.dice_per_image([~mask for mask in everything], truth[1]),
     }
     curves = {}
     if "shown" in spec:
         corner = np.s_[: spec.shown, : spec.shown]
-        percent = np.round(100 * maps[2][0]).astype(int)
-        panels = {"image": material.data.images[material.numbers(2)[0]], "true": 100 * truth[2][0], "found": percent}
+        percent = np.round(100 * maps[1][0]).astype(int)
+        panels = {"image": material.data.images[material.numbers(2)[0]], "true": 100 * truth[1][0], "found": percent}
         curves["shown"] = {name: panel[corner].tolist() for name, panel in panels.items()}
-    return {"last": last, "oracle": {"dice": metrics.tuned_dice(maps[2], truth[2])[1]}}, curves
+    return {"last": last, "oracle": {"dice": metrics.tuned_dice(maps[1], truth[1])[1]}}, curves
+
+
+def mapped(method: Segmenter, material: Material, seen: list[np.ndarray], spec: Spec) -> tuple[list, list]:
+    """Return (maps of the foreground, complete masks) of the images numbered `seen`, of validation and of test."""
+    maps = [predict_map(method, [material.data.images[i] for i in some], 2**spec.encoder_depth) for some in seen]
+    return maps, [[material.data.masks(i, material.target) for i in some] for some in seen]
+
+
+def judged(maps: list, truth: list, batch: int) -> dict[str, float | None]:
+    """Return the DICE of test images at argmax, by image and by batch, and at the threshold best on validation."""
+    threshold, _ = metrics.tuned_dice(maps[0], truth[0])
+    predicted = [p >= 0.5 for p in maps[1]]
+    return {
+        "dice": metrics.dice_per_image(predicted, truth[1]),
+        "dice_batches": metrics.dice_batches(predicted, truth[1], batch),
+        "dice_tuned": metrics.dice_per_image([p >= threshold for p in maps[1]], truth[1]),
+    }
 
 
 def _share(masks: list[np.ndarray]) -> float:

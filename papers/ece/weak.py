@@ -39,8 +39,9 @@ def trained(
     Returns
     -------
     (method, what `fit` returned, labels learned from, seconds of all trainings), or None if the deadline came first.
+    Among the curves are ``round<number>_test_<measure>`` of the earlier trainings.
     """
-    seconds = 0.0
+    seconds, earlier = 0.0, {}
     for number in range(rounds):
         own, kept, done = dict(session), _kept(session, number), None
         if kept:
@@ -52,16 +53,20 @@ def trained(
                 return None
             labels = grown(labels, fitted[0])
             done = {"labels": [torch.from_numpy(some) for some in labels], "train_s": fitted[1]["train_s"]}
+            courses = {name: values for name, values in fitted[1]["curves"].items() if name.startswith("test_")}
+            done["curves"] = {f"round{number + 1}_{name}": values for name, values in courses.items()}
             if kept:
                 checkpoint.keep(kept, {"key": own["key"], **done})
                 own["checkpoint"].unlink(missing_ok=True)
         labels, seconds = [some.numpy() for some in done["labels"]], seconds + done["train_s"]
+        earlier |= done["curves"]
     fitted = fit_round(labels, rounds, session)
     if fitted is None:
         return None
     for number in range(rounds if session.get("checkpoint") else 0):
         _kept(session, number).unlink(missing_ok=True)
-    return *fitted, labels, seconds + fitted[1]["train_s"]
+    method, last = fitted
+    return method, last | {"curves": earlier | last["curves"]}, labels, seconds + last["train_s"]
 
 
 def _kept(session: dict, number: int) -> Path | None:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas
 from matplotlib.figure import Figure
 
+from papers.mle_llp.names import inputs
 from shared import plotting
 from shared.config import Spec
 from shared.tables.draw import Drawn
@@ -22,15 +23,17 @@ METHODS = {  # in words, and first in this order; others go by their name
 DATASETS = {  # in words, photos to the left as in the paper; others go by their name
     "images_of_groups": "group photos",
     "cifar10": "CIFAR",
+    "images_of_groups-features": "group photos, frozen features",
+    "cifar10-features": "CIFAR, frozen features",
     "digits": "digits 3, 8",
-    "wbc_stained": "stained blood cells",
 }
 
 
 def fig1(drawn: Drawn) -> Figure:
     """Draw Figure 1: test accuracy by epoch; bands are one standard deviation over repetitions."""
     table = drawn["fig1"]
-    planned = {run.spec.dataset for run in drawn.runs if run.spec.task == "learning" and _split(run.spec)}
+    runs = [run.spec for run in drawn.runs if run.spec.task == "learning" and _split(run.spec)]
+    planned = {inputs(spec.dataset, spec.network) for spec in runs}
     figure, axes = _panels(planned)
     for dataset, axis in axes.items():
         own = table[table.dataset == dataset]

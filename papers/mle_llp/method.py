@@ -5,6 +5,8 @@ The loss is an argument beside the spec, for the timing of Table 1 builds all of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ from shared.bags import Bags
 from shared.config import Spec
 from shared.methods import LLPGAN, LossMethod, Method, kl_loss
 from shared.networks import MLP, Discriminator, FeatureGenerator, Generator, ResNet18
-from shared.training import axis_seed, seed_torch
+from shared.training import Schedule, axis_seed, fit, seed_torch
 
 PERCEPTRONS = ("mlp", "patch_features")
 OF_INSTANCES = ("supervised", "mle_llp")  # the losses whose minibatches may cut a bag in two
@@ -75,3 +77,27 @@ def lessons(loss: str, data: Data, bags: Bags, images_per_batch: int, stop_chang
     if loss == "mle_llp":
         more["renew"] = expectation(data.inputs, bags, stop_change)
     return alone, more
+
+
+def fitted(
+    spec: Spec,
+    data: Data,
+    bags: Bags,
+    *,
+    rate: float,
+    epochs: int,
+    seed: int,
+    session: dict,
+    evaluate: Callable[[Method], dict[str, float]] = lambda method: {},
+    stop_change: float = 0.0,
+) -> tuple[Method, dict] | None:
+    """Train the method of a spec, which may be its stage "search", on bags; return (method, what `fit` returns).
+
+    It is None if the deadline came first. `evaluate` and `session` are those of `fit`, `stop_change` of `expectation`.
+    """
+    method = method_of(spec.loss, spec, data, seed, rate)
+    learned, more = lessons(spec.loss, data, bags, spec.images_per_batch, stop_change)
+    schedule = Schedule(spec.schedule, rate)
+    settings = {"epochs": epochs, "schedule": schedule, "seed": seed, "evaluate": evaluate, **more, **session}
+    found = fit(method, data.inputs, learned, **settings)
+    return None if found is None else (method, found)

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pandas
 
-from papers.mle_llp.names import TIMED
+from papers.mle_llp.names import TIMED, inputs
 from shared.config import Run
 from shared.tables.evidence import NOT_RUN, Evidence
 from shared.tables.make import Table
 from shared.tables.numbers import checks, over_seeds, wide, with_text
 
 # Columns that tell a row's cell.
-READ = ("task", "loss", "method", "dataset", "pool", "bags", "smallest", "largest", "metric")
+READ = ("task", "loss", "method", "dataset", "network", "pool", "bags", "smallest", "largest", "metric")
 ACCURACIES = ("accuracy", "class_accuracy")
 CONVERGENCE = ("epochs_to_99", "half_accuracy", "unrest", "stop_epoch")
-SPREADS = ("spread", "late_spread")  # of a band
-CHOSEN = "learning_rate"
+RATE = "learning_rate"
+CHOSEN = f"chosen_{RATE}"
 DIRECT = "mle_direct"  # ours: shown with the methods, and once more with the controls
 BESIDE = ("mle_llp", "dllp")  # what controls are to be held against
 OF_EPOCHS = {"epoch_s": "epoch_s", "ratio": "times_dllp"}  # durations of a method: <name>_<method>
@@ -27,12 +27,15 @@ E_STEP_SHARE = "e_step_share"  # of MLE-LLP's epoch
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows as cells of the tables: `table`, `row`, `column` beside what they have; a row may be in several.
 
+    The `dataset` of a cell is what its network reads: frozen features of a dataset are another than its images.
+
     A method by its plain name is shown as such: in Figure 1 where all bags are split 80 to 20, by number of bags, by
     size where all bags have one, or, where all bags of an official split are used, for itself. What has a suffix to its
     loss is a control.
     """
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *READ])))
-    kinds = {"learning": _learned, "band": _bands, "durations": _timed, "e_step": _e_steps}
+    rows = rows.assign(dataset=[inputs(*pair) for pair in zip(rows.dataset, rows.network, strict=True)])
+    kinds = {"learning": _learned, "durations": _timed, "e_step": _e_steps}
     parts = [part for task, of in kinds.items() if len(own := rows[rows.task == task]) for part in of(own) if len(part)]
     return pandas.concat(parts, ignore_index=True) if parts else rows[:0].assign(table="", row="", column="")
 
@@ -54,12 +57,6 @@ def _learned(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
     bags = rows.dataset + " m=" + rows.bags.astype(str).replace("0", "all")
     rows = rows.assign(column=bags.where(~one_size, rows.dataset + " n=" + rows.largest.map("{:g}".format)))
     return [rows[chosen].assign(table=table) for table, chosen in tables.items()]
-
-
-def _bands(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
-    """The spread over repetitions of a method, beside what its own curves say."""
-    rows = rows.assign(row=rows.loss, method=rows.loss, bags=rows.bags.astype(int), column=rows.dataset + " m=all")
-    return [rows[rows.metric.isin(SPREADS)].assign(table="convergence")]
 
 
 def _timed(rows: pandas.DataFrame) -> list[pandas.DataFrame]:
@@ -95,9 +92,13 @@ def _recorded(evidence: Evidence, table: str, task: str | list[str]) -> pandas.D
 
 
 def _runs(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
-    """The runs of the datasets in some rows that train."""
-    datasets = set(rows.dataset)
-    return [run for run in evidence.where(task="learning") if run.spec.values()["dataset"] in datasets]
+    """The runs that train on what the networks in some rows read."""
+    read = set(rows.dataset)
+    return [run for run in evidence.where(task="learning") if _read(run) in read]
+
+
+def _read(run: Run) -> str:
+    return inputs(*(run.spec.values()[key] for key in ("dataset", "network")))
 
 
 def fig1(evidence: Evidence) -> Table:
@@ -105,7 +106,7 @@ def fig1(evidence: Evidence) -> Table:
     shown, by = _cells(evidence, "fig1"), ["dataset", "method", "epoch"]
     points = []
     for run, record in evidence.recorded([run for run in evidence.runs if run.id in set(shown["id"])]):
-        key, seen = {name: evidence.about[run.id][name] for name in by[:2]}, record["curves"]["test_accuracy"]
+        key, seen = {"dataset": _read(run), "method": run.method}, record["curves"]["test_accuracy"]
         for epoch in range(run.spec.values()["epochs"]):
             points.append({**key, "epoch": epoch + 1, "value": seen[min(epoch, len(seen) - 1)]})
     table = pandas.DataFrame(points, columns=[*by, "value"])
@@ -151,12 +152,12 @@ def controls(evidence: Evidence) -> Table:
 
 
 def convergence(evidence: Evidence) -> Table:
-    """Return what curves and bands say: epochs to 99 %, half time, unrest, where the rule would stop, spreads."""
-    tasks, by = ["learning", "band"], ["dataset", "bags", "method", "metric"]
-    numbers = over_seeds(_recorded(evidence, "convergence", tasks), by).sort_values(by, kind="stable")
+    """Return what curves say: epochs to 99 %, half time, unrest, and where the rule would stop."""
+    by = ["dataset", "bags", "method", "metric"]
+    numbers = over_seeds(_recorded(evidence, "convergence", "learning"), by).sort_values(by, kind="stable")
     shown = with_text(_with_all(numbers[(numbers.bags == 0)]), "value")
     text = shown.pivot(index=by[:3], columns="metric", values="value").reset_index()
-    return Table(numbers, _filled(text), used=evidence.where(task=tasks))
+    return Table(numbers, _filled(text), used=evidence.where(task="learning"))
 
 
 def rates(evidence: Evidence) -> Table:
@@ -164,14 +165,16 @@ def rates(evidence: Evidence) -> Table:
     runs = [run for run in evidence.where(task="learning") if run.spec.values()["choose_rate"]]
     lines: dict[tuple, dict] = {}
     for run, record in evidence.recorded(runs):
-        about = {name: evidence.about[run.id][name] for name in ("dataset", "bags", "method")}
-        searched = zip(record["curves"]["searched_rate"], record["curves"]["searched_loss"], strict=True)
+        about = {"dataset": _read(run), "bags": run.spec.values()["bags"], "method": run.method}
+        searched = zip(record["curves"][f"tried_{RATE}"], record["curves"]["tried_score"], strict=True)
         losses = {f"loss at {rate:g}": loss for rate, loss in sorted(searched)}
+        last = record["metrics"]["last"]
+        chosen = {RATE: last[CHOSEN], "at the end of its grid": {-1: "least", 1: "greatest"}.get(last[f"{CHOSEN}_end"])}
         # Every seed has the same.
-        lines[tuple(about.values())] = {**about, CHOSEN: record["metrics"]["last"][CHOSEN], **losses}
+        lines[tuple(about.values())] = {**about, **chosen, **losses}
     if not runs:
-        return Table(pandas.DataFrame([{"learning_rate": "no run of this tier searches for it"}]), used=[])
-    numbers = pandas.DataFrame([lines[key] for key in sorted(lines)], columns=None if lines else ["dataset", CHOSEN])
+        return Table(pandas.DataFrame([{RATE: "no run of this tier searches for it"}]), used=[])
+    numbers = pandas.DataFrame([lines[key] for key in sorted(lines)], columns=None if lines else ["dataset", RATE])
     return Table(numbers, _filled(_with_all(numbers)), used=runs)
 
 

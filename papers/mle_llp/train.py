@@ -1,4 +1,4 @@
-"""Train a run of the paper, of any task: ``python -m papers.mle_llp.train cifar10/mle_llp/m1000/seed0 --here``."""
+"""Train a run of the paper, any task: ``python -m papers.mle_llp.train cifar10-features/dllp/m1000/seed0 --here``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from papers.mle_llp import task_timing
 from papers.mle_llp.checks import check
 from papers.mle_llp.data import bags_of, data_of
-from papers.mle_llp.task_learning import band, learn
+from papers.mle_llp.task_learning import learn
 from shared.config import Spec
 from shared.training import Result, framed
 
@@ -26,7 +26,7 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         cost = task_timing.durations(spec, data, bags)
         result = Result({"last": {}}, bags={"train": bags.summary()}, cost=cost, says="measured")
     else:
-        result = (learn if spec.task == "learning" else band)(spec, data, session)
+        result = learn(spec, data, session)
     if result is not None:
         result.data = data.checksums
     return result

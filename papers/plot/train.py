@@ -14,7 +14,7 @@ from papers.plot.loss import Mixup
 from shared.bags import Bags
 from shared.config import Spec
 from shared.methods import Method, kl_loss
-from shared.training import Result, Schedule, accuracy, axis_seed, bag_loss, fit, framed, select
+from shared.training import Result, Schedule, accuracy, axis_seed, bag_loss, fit, framed, select, within
 from shared.training.data import Data
 
 
@@ -30,7 +30,7 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         return scores | ({"validation_loss": bag_loss(method, data.train, held_out)} if len(held_out) else {})
 
     share = 1.0 if spec.second == "none" else spec.epochs / (spec.epochs + spec.second_epochs)
-    trained = teacher.train(first, data.train, bags, data.n_classes, evaluate, part(session, 0, share))
+    trained = teacher.train(first, data.train, bags, data.n_classes, evaluate, within(session, 0, share))
     if trained is None:
         return None
     method, curves, seconds = trained
@@ -46,11 +46,12 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
             seed=axis_seed(spec.seed, "stage two"),
             evaluate=evaluate,
             **more,
-            **part(session, share, 1),
+            **within(session, share, 1),
         )
         if fitted is None:
             return None
-        curves, cost["train_s"] = fitted["curves"], round(fitted["train_s"], 3)
+        curves = {**fitted["curves"], "first_test_accuracy": curves["test_accuracy"]}
+        cost["train_s"] = round(fitted["train_s"], 3)
     metrics = select(curves)
     metrics["last"] |= {name: values[-1] for name, values in curves.items() if name.startswith("td")}
     metrics["last"] |= {f"first_{name}": values[0] for name, values in curves.items() if name.startswith("td")}
@@ -87,17 +88,6 @@ def second_stage(spec: Spec, first: Method, data: Data, bags: Bags) -> tuple[Met
     targets = np.full((len(bags.indices), data.n_classes), 1 / data.n_classes)
     single = Bags(bags.indices, np.arange(len(bags.indices) + 1), targets)
     return method, single, {"bags_per_batch": spec.images_per_batch, "renew": renew}
-
-
-def part(session: dict, start: float, end: float) -> dict:
-    """Return the session of a stage that goes from `start` to `end` of a run, as its reports say."""
-    if "report" not in session:
-        return session
-
-    def report(fraction: float, numbers: dict) -> None:
-        session["report"](start + (end - start) * fraction, numbers)
-
-    return {**session, "report": report}
 
 
 def regions(method: Method, points: np.ndarray, device: torch.device, side: int = 60) -> list[int]:

@@ -88,9 +88,9 @@ def selection(evidence: Evidence) -> Table:
             for rate, alpha, score in zip(tried["tried_learning_rate"], alphas, tried["tried_score"], strict=True)
         ]
         rows += own
-        lines.append({**names, **_in_words(own)})
+        lines.append({**names, **_in_words(own), "at the end of its grid": _ends(last)})
     columns = ["dataset", "method", "bag_size", "learning_rate", "alpha", "score", "chosen"]
-    said = [*columns[:-1], "next", "tried", "diverged"]
+    said = [*columns[:-1], "next", "tried", "diverged", "at the end of its grid"]
     nothing = [{"dataset": "this tier chooses none"}]
     text = pandas.DataFrame(lines or nothing, columns=said).fillna("")
     return Table(pandas.DataFrame(rows, columns=columns), text, used=runs)
@@ -107,7 +107,7 @@ def _first(evidence: Evidence, runs: list[Run]) -> dict[tuple, dict | None]:
 
 def _in_words(tried: list[dict]) -> dict:
     """What was chosen, its score, and the candidate that came next."""
-    finite = sorted((row for row in tried if row["score"] != "diverged"), key=lambda row: row["score"])
+    finite = sorted((row for row in tried if row["score"] is not None), key=lambda row: row["score"])
     (best,) = (row for row in tried if row["chosen"])
     following = next((row for row in finite if row is not best), None)
     named = following and ", ".join(f"{row:g}" for row in (following["learning_rate"], following["alpha"]) if row != "")
@@ -118,6 +118,13 @@ def _in_words(tried: list[dict]) -> dict:
         "tried": len(tried),
         "diverged": len(tried) - len(finite),
     }
+
+
+def _ends(last: dict) -> str:
+    """Which of what was chosen is the least or the greatest of the values tried, that is, may lie beyond them."""
+    words = {-1: "least", 1: "greatest"}
+    ends = {key: last.get(f"chosen_{key}_end", 0) for key in ("learning_rate", "alpha")}
+    return ", ".join(f"{words[end]} {key}" for key, end in ends.items() if end)
 
 
 def equations(evidence: Evidence) -> Table:

@@ -112,9 +112,10 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         chosen = tuning.chosen(spec, data, fitted, within(session, 0, share))
         if chosen is None:
             return None
-        values, searched = chosen
+        values, ends, searched = chosen
         session = within(session, share, 1)
         found = {f"chosen_{key}": value for key, value in values.items()}
+        found |= {f"chosen_{key}_end": end for key, end in ends.items()}
         cost["selection_s"] = round(time.time() - started, 3)
 
     def evaluate(method: LossMethod) -> dict[str, float]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from papers.rot.data import selection_bags_of
 from shared.config import Spec
-from shared.training import bag_loss, choose
+from shared.training import bag_loss, choose, end_of, tried
 from shared.training.data import Data
 
 STAGE = "selection"
@@ -22,8 +21,10 @@ def candidates(spec: Spec) -> list[dict[str, float]]:
     return [rate | {"alpha": alpha} for alpha in alphas for rate in rates]
 
 
-def chosen(spec: Spec, data: Data, fitted: Callable, session: dict) -> tuple[dict[str, float], dict[str, list]] | None:
-    """Return (rate and alpha, what was tried), or None if the deadline came first.
+def chosen(
+    spec: Spec, data: Data, fitted: Callable, session: dict
+) -> tuple[dict[str, float], dict[str, int], dict[str, list]] | None:
+    """Return (rate and alpha, where they lie on their grids, what was tried), or None if the deadline came first.
 
     The score is the proportion loss of held-out bags after the last epoch of a short run, whatever loss trains, so that
     all alphas are measured alike. The bags are a draw of their own out of the training images, and all seeds share the
@@ -37,8 +38,9 @@ def chosen(spec: Spec, data: Data, fitted: Callable, session: dict) -> tuple[dic
     Returns
     -------
     best : {"learning_rate": number} and, of ROT, "alpha".
-    tried : {"tried_learning_rate", "tried_alpha", "tried_score": a value a candidate}; "diverged" stands for a score
-        that is not finite.
+    ends : for each of these -1 where it is the least of the values tried beside it, 1 where it is the greatest, else 0.
+        The grids are the paper's and are not extended.
+    tried : as of `shared.training.tried`.
     """
     stage = spec.stage(STAGE)
     bags, held_out = selection_bags_of(stage, data.y_train, data.n_classes)
@@ -55,6 +57,4 @@ def chosen(spec: Spec, data: Data, fitted: Callable, session: dict) -> tuple[dic
     if found is None:
         return None
     best, rows = found
-    tried = {f"tried_{key}": [row[key] for row in rows] for key in rows[0]}
-    tried["tried_score"] = [x if math.isfinite(x) else "diverged" for x in tried["tried_score"]]
-    return best, tried
+    return best, {key: end_of(rows, key) for key in best}, tried(rows)

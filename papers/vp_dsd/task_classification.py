@@ -103,6 +103,7 @@ def classify(spec: Spec, device: torch.device, session: dict) -> Result | None:
         curves=curves,
         bags=bags,
         data=data.checksums,
+        cluster=data.cluster,
         cost={"train_s": round(seconds, 3)},
         says=f"error {metrics['last']['error']:.1f}",
         method=method,

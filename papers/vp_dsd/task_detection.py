@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from papers.vp_dsd.data import about, holograms_of, image_bags, recipe_of
 from papers.vp_dsd.detection.concentration import concentration_scores, concentrations
 from papers.vp_dsd.detection.csc import learn
 from papers.vp_dsd.detection.embeddings import Embedding, embedding_of
-from papers.vp_dsd.detection.matching import best_threshold, match, scores, true_labels
+from papers.vp_dsd.detection.matching import best_threshold, match, of_images, score, true_labels
 from papers.vp_dsd.detection.method import amplitude_peaks, softmax_peaks
 from papers.vp_dsd.imaging.holograms import CLASSES, Holograms
 from papers.vp_dsd.imaging.simulator import purified
@@ -22,25 +21,6 @@ from shared.datasets import DatasetError
 from shared.training import Result, axis_seed
 
 CANDIDATES = {"local_softmax": 0.05, "amplitude": 1.0}  # thresholds below any that could be chosen
-
-
-def of_images(points, numbers: np.ndarray):
-    """Return the part of `Detections` or `Cells` that lies in the images numbered so, in that order."""
-    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(*points.offsets[i : i + 2]) for i in numbers)])
-    offsets = np.concatenate([[0], np.diff(points.offsets)[numbers].cumsum()])
-    others = {field.name: getattr(points, field.name)[rows] for field in fields(points) if field.name != "offsets"}
-    return replace(points, offsets=offsets, **others)
-
-
-def score(found, holograms: Holograms, numbers: np.ndarray, radius: float) -> dict[str, float]:
-    """Return precision, recall, F1 and recall by class, in percent, of detections in the images numbered so."""
-    cells = of_images(holograms.cells, numbers)
-    pairs = match(found, cells, radius, holograms.images.shape[1] if holograms.simulated else None)
-    seen = true_labels(pairs, cells)
-    result = scores(pairs, len(cells.labels))
-    for k in np.unique(cells.labels):
-        result[f"recall_{CLASSES[k]}"] = (seen == k).sum() / (cells.labels == k).sum()
-    return {name: 100 * float(value) for name, value in result.items()}
 
 
 def detect(spec: Spec, device: torch.device, session: dict) -> Result | None:

@@ -7,8 +7,8 @@ import torch
 
 from papers.vp_dsd.data import holograms_of, recipe_of
 from papers.vp_dsd.detection.embeddings import embedding_of
+from papers.vp_dsd.detection.matching import of_images
 from papers.vp_dsd.imaging.simulator import specimen
-from papers.vp_dsd.task_detection import of_images
 from shared.config import Spec
 from shared.datasets import DatasetError
 from shared.training import Result, axis_seed

@@ -1,4 +1,4 @@
-"""Run the command line: python -m shared.comparison [PAPER ...] [--tier T] [--results DIR]"""
+"""Run the command line: python -m shared.comparison [PAPER ...] [--tier T] [--records ID] [--results DIR]"""
 
 import argparse
 import signal
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from shared.comparison import terminal, writing
+from shared.comparison.behind import records_behind
 from shared.comparison.report import compare
 from shared.comparison.reported import InputError
 from shared.config import ConfigError, default_tier, load_tier, papers_of, repository, tiers
@@ -13,21 +14,31 @@ from shared.config.tiers import check_paper
 
 
 def main(argv=None, root=None):
-    """Compare, print and write; return the exit status: 0, 1 (a claim is contradicted) or 2 (bad input)."""
+    """Compare, print and write; return the exit status: 0, 1 (the paper is contradicted) or 2 (bad input)."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.comparison",
         description="Hold each number and each claim of a paper against the run records, with a verdict.",
-        epilog="Exit status: 0; 1 when a claim of a paper is contradicted; 2 on bad input.",
+        epilog="Exit status: 1 when records that are comparable with the paper's (its data, network and protocol, "
+        "nothing simulated) contradict one of its own claims; 2 on bad input; else 0, also when a claim is "
+        "contradicted on a stand-in, and when a control or an extension is.",
     )
     parser.add_argument("paper", nargs="*", help="papers to compare; all that the tier has unless told")
     parser.add_argument(
         "--tier", default=default_tier(), help=f"one of {', '.join(tiers(root))}; %(default)s unless told"
     )
     parser.add_argument("--results", type=Path, help="folder with one folder for each tier; results unless told")
+    parser.add_argument(
+        "--records",
+        metavar="ID",
+        help="list the records behind a claim (its id) or a reported number (table/row/column), and stop",
+    )
     options = parser.parse_args(argv)
     results = options.results or (root or repository()) / "results"
     try:
         names = _papers(options, results, root)
+        if options.records:
+            print("\n".join(records_behind(options.records, names, options.tier, results, root)))
+            return 0
         comparisons = [compare(name, options.tier, results, root) for name in names]
         for comparison in comparisons:
             if comparison.folder.is_dir():

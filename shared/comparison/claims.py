@@ -7,13 +7,18 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
                  selector is the grid expected: absent cells are named missing and the rest is judged
     metric       default accuracy
     selection    default last; `cost` reads wall_s, train_s, peak_memory_mb, ...
-    aggregate    every (default) | any | mean over the cells
+    aggregate    every (default) | any | mean over the cells | share: at least the `share` of the cells hold
     reduce       mean | max | min over the records that share cell and seed; without it the verdict says that
                  there are several, never averages in silence
     requires     selector the records must meet for the claim to be judged at all, else NOT COMPARABLE; `tier`
                  counts as a spec key
     deterministic    judge from one record, every value by itself (at_least, at_most, within)
-    because      the reason for a margin or a threshold; required with one
+    still        the most that a side may still gain or lose in the last quarter of its training, in the unit of the
+                 measure that converges; else |margin|, else a point of accuracy or half of the distance
+                 between estimate and bound, whichever is less (see convergence.py)
+    converged    {metric: accuracy}: the measure whose course tells whether a side has converged, where the claim's
+                 own has none; or false, with because, where the claim's measure has no course
+    because      the reason for a margin, a threshold or a tolerance; required with one
     control      id of the claim that is the control the paper left out
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
@@ -21,8 +26,9 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
                  "not in gpu: ..." with the reason (tests/contract/test_tiers.py asks for it)
 
 A side (`left`, `right`, `of`) is a selector that may also hold `metric`, `selection`, `minus` (a selector:
-the side becomes a difference of two, paired by seed) and `floor` (see same_shape). A side that fixes a cell
-key to one value is the same in every cell along that key.
+the side becomes a difference of two, paired by seed), `floor` (see same_shape) and, on both sides of a ratio,
+`over: seeds` (the side becomes its standard deviation over seeds). A side that fixes a cell key to one value is
+the same in every cell along that key.
 
 Kinds, with what is examined per seed:
 
@@ -59,16 +65,16 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("requires", "because", "control", "role", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "role", "note"),
 }
 CHOICES = {
-    "aggregate": ("every", "any", "mean"),
+    "aggregate": ("every", "any", "mean", "share"),
     "reduce": ("mean", "max", "min"),
     "role": ("paper", "control", "extension"),
     "direction": ("increasing", "decreasing"),
     "selection": SELECTIONS,
 }
-NUMBERS = ("margin", "threshold", "at_least", "at_most")
+NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
 SELECTORS = ("where", "left", "right", "of", "requires")
 
 
@@ -95,7 +101,10 @@ class Claim:
     metric: str = "accuracy"
     selection: str = "last"
     aggregate: str = "every"
+    share: float | None = None
     reduce: str = ""
+    still: float | None = None
+    converged: dict | bool | None = None
     requires: dict = field(default_factory=dict)
     deterministic: bool = False
     because: str = ""
@@ -183,11 +192,21 @@ def _claim(entry, where):
     for key in ("cells", "order"):
         check(isinstance(entry.get(key, []), list), key, "must be a list")
     check(isinstance(entry.get("deterministic", False), bool), "deterministic", "must be true or false")
-    if any(entry.get(key) for key in NUMBERS):
-        check(entry.get("because"), "because", "must give the reason for the margin or the threshold")
+    if any(entry.get(key) for key in NUMBERS) or entry.get("converged") is False:
+        check(entry.get("because"), "because", "must give the reason for the margin, threshold or tolerance")
+    check(entry.get("still", 1) > 0, "still", "must be above zero")
+    course = entry.get("converged", False)
+    named = isinstance(course, Mapping) and course.keys() == {"metric"} and isinstance(course["metric"], str)
+    check(course is False or named, "converged", "must be false, or {metric:} with the name of a measure")
+    check(("share" in entry) == (entry.get("aggregate") == "share"), "share", "goes with aggregate: share")
+    check(0 < entry.get("share", 1) <= 1, "share", "must be a share of the cells, above 0 and at most 1")
     if entry["kind"] == "ratio":
         bounds = [entry[key] for key in ("at_least", "at_most") if key in entry]
         check(bounds and min(bounds) > 0, "at_most", "at_least, at_most or both must be given, above zero")
+    spreads = [side.get("over") for side in (entry.get("left", {}), entry.get("right", {}), entry.get("of", {}))]
+    if any(spreads):
+        alike = entry["kind"] == "ratio" and spreads == ["seeds", "seeds", None]
+        check(alike, "left", "may hold over: seeds only in a ratio, and only with the other side")
     if entry["kind"] == "same_shape":
         check(("margin" in entry) != ("at_least" in entry), "margin", "give either margin or at_least")
     if entry["kind"] in ("within", "same_shape"):

@@ -2,14 +2,17 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from shared.comparison import stats
 
-RESERVED = ("metric", "selection", "minus", "floor")
+RESERVED = ("metric", "selection", "minus", "floor", "over")
+NOT_RUN = "NOT RUN"  # the status of a planned run without a record; its value is nan, as a failed one's
 
 
 class AmbiguousError(Exception):
@@ -17,22 +20,67 @@ class AmbiguousError(Exception):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Hold one cell: the examined quantity per seed, and what its judgement needs besides.
+class Runs:
+    """Name the runs behind one side of a cell.
 
     Attributes
     ----------
+    role : left, right or of; "left minus" of what is subtracted from it.
+    sign : whether the examined quantity rises (1) or falls (-1) with the runs' measure; 0 where either may be.
+    ids : of their records.
+    """
+
+    role: str
+    sign: int
+    metric: str
+    selection: str
+    ids: tuple
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Hold one cell: the examined quantity, and what its judgement needs besides.
+
+    Attributes
+    ----------
+    values : the quantity, a Series by seed.
     floor : stands in for the standard deviation where the paired values agree exactly although the sides vary: a
         coincidence of rounding, not certainty.
     guard : a p-value the claim must pass as well.
     better : the probability of improvement; nan where it means nothing.
+    clusters : seed -> name of what it shares with others ("": nothing); None where all stand alone.
+    sides : the `Runs` of each side.
     """
 
     name: str
-    x: pd.Series
+    values: pd.Series
     floor: float = 0.0
     guard: float = 0.0
     better: float = float("nan")
+    clusters: pd.Series | None = None
+    sides: tuple = ()
+
+    @cached_property
+    def x(self):
+        """Return what tests are made of: a Series of the means over what seeds share."""
+        return stats.cluster_means(self.values, self.clusters)
+
+
+class Samples(NamedTuple):
+    """List what a claim is judged on.
+
+    Attributes
+    ----------
+    cells : list of Sample
+    missing : names of cells that are planned and lack values, "(failed)" or another reason behind it where known.
+    used : the rows any side selects.
+    absent : names of cells of the grid that nobody plans.
+    """
+
+    cells: list
+    missing: list
+    used: pd.DataFrame
+    absent: list
 
 
 def matches(rows, selector):
@@ -50,52 +98,81 @@ def matches(rows, selector):
         elif isinstance(want, list):
             mask &= column.isin(want)
         else:
-            mask &= column.isna() if want is None else (column == want).fillna(False).astype(bool)
+            mask &= np.asarray(column.isna() if want is None else column == want, dtype=bool)
     return np.asarray(mask)
 
 
 def samples(rows, claim):
-    """Return the samples a claim is judged on, and the cells of its grid that lack records.
+    """Return the `Samples` a claim is judged on.
 
     Parameters
     ----------
     rows : DataFrame
-        Tidy rows: spec keys, selection, metric, value; a failed run is a row whose value is nan.
+        Tidy rows: spec keys, selection, metric, value, and `status`, `cluster` where known. A run without a record is
+        a row whose value is nan; it failed, unless its status is NOT RUN.
     claim : Claim
-
-    Returns
-    -------
-    found : list of Sample
-    missing : list of str
-        Names of the cells without a pair of values, "(failed)" where a run left only a log.
-    used : DataFrame
-        The rows any side selects.
     """
-    used = _used(rows, claim)
-    failed = used[used["value"].isna()]
-    found, missing = [], []
+    used = _used(rows, claim).reset_index(drop=True)
+    used = used.assign(seed=used["seed"].fillna(-1) if "seed" in used else -1)
+    failed = used[used["value"].isna() & (used["status"] != NOT_RUN if "status" in used else True)]
+    found, missing, absent = [], [], []
     for cell in _grid(used, claim):
-        for name, part, build in _parts(used, claim, cell):
-            sample = build()
-            if sample is not None and len(sample.x):
+        for name, parts, build in _parts(used, claim, cell):
+            sample, why = build()
+            needed = list(itertools.product(_all_sides(claim), parts))
+            if sample is not None and len(sample.values):
                 found.append(sample)
+            elif not all(_of(used, claim, side, part).any() for side, part in needed):
+                absent.append(name)
             else:
-                lost = any(matches(failed, _selector(claim, side, part)).any() for side in claim.sides)
-                missing.append(f"{name} (failed)" if lost else name)
-    return found, missing, used
+                why = "failed" if any(_of(failed, claim, side, part).any() for side, part in needed) else why
+                missing.append(f"{name} ({why})" if why else name)
+    return Samples(found, missing, used, absent)
+
+
+def planned_cells(runs, claim):
+    """Return the names of the cells of a claim's grid whose sides all have runs.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        One row for each planned run, or for each of a first seed; what they measure does not matter.
+    claim : Claim
+    """
+    rows = [runs.assign(metric=metric, selection=selection) for metric, selection in sorted(measures_of(claim))]
+    rows = pd.concat(rows, ignore_index=True).assign(value=np.nan, seed=-1)
+    used = _used(rows[matches(rows, claim.requires)], claim)
+    parts = [part for cell in _grid(used, claim) for part in _parts(used, claim, cell)]
+    sides = _all_sides(claim)
+    return [name for name, parts, _ in parts if all(_of(used, claim, s, p).any() for s in sides for p in parts)]
+
+
+def measures_of(claim):
+    """Return the set of (metric, selection) that the sides of a claim read."""
+    return {(side.get("metric", claim.metric), side.get("selection", claim.selection)) for side in _all_sides(claim)}
+
+
+def _all_sides(claim):
+    """The selectors of all sides, what is subtracted from one among them."""
+    return [*claim.sides, *({**_without(side), **side["minus"]} for side in claim.sides if "minus" in side)]
+
+
+def _without(side):
+    return {key: value for key, value in side.items() if key != "minus"}
 
 
 def _used(rows, claim):
     mask = np.zeros(len(rows), dtype=bool)
-    for side in claim.sides:
-        for part in (side, side | side.get("minus", {})):
-            mask |= matches(rows, _selector(claim, part, {})) & _measures(rows, claim, part)
+    for side in _all_sides(claim):
+        mask |= _of(rows, claim, side, {})
     return rows[mask]
 
 
-def _measures(rows, claim, side):
+def _of(rows, claim, side, cell):
+    """The mask of the rows of a side in one cell."""
     metric, selection = side.get("metric", claim.metric), side.get("selection", claim.selection)
-    return np.asarray((rows["metric"] == metric) & (rows["selection"] == selection))
+    measured = np.asarray((rows["metric"] == metric) & (rows["selection"] == selection))
+    return measured & matches(rows, _selector(claim, side, cell))
 
 
 def _selector(claim, side, cell):
@@ -132,62 +209,100 @@ def _text(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _values(rows, claim, side, cell):
-    """A side's value per seed in one cell."""
-    part = rows[matches(rows, _selector(claim, side, cell)) & _measures(rows, claim, side)]
+class _Side(NamedTuple):
+    """A side in one cell: its values and their clusters, by seed, and its runs."""
+
+    values: pd.Series
+    clusters: pd.Series
+    runs: tuple
+
+
+def _side(rows, claim, side, cell, role):
     worst = {"at_most": "max", "at_least": "min"}.get(claim.kind, "") if claim.deterministic else ""
-    values = _per_seed(part.dropna(subset="value"), claim.reduce or worst)
-    if "minus" not in side:
-        return values
-    other = {k: v for k, v in side.items() if k != "minus"} | side["minus"]
-    return (values - _values(rows, claim, other, cell)).dropna()
+    part = rows[_of(rows, claim, side, cell) & rows["value"].notna().to_numpy()]
+    values, part = _per_seed(part, claim.reduce or worst)
+    clusters = part.groupby("seed")["cluster"].first() if "cluster" in part else pd.Series(dtype=object)
+    plain = "minus" not in side and "over" not in side
+    sign = 0 if not plain else -1 if role.startswith("right") else 1
+    metric, selection = side.get("metric", claim.metric), side.get("selection", claim.selection)
+    found = _Side(values, clusters, (Runs(role, sign, metric, selection, tuple(part["id"])),))
+    if "minus" in side:
+        other = _side(rows, claim, {**_without(side), **side["minus"]}, cell, f"{role} minus")
+        runs = *found.runs, *(replace(runs, sign=0) for runs in other.runs)
+        found = _Side((values - other.values).dropna(), clusters.combine_first(other.clusters), runs)
+    if "over" in side:
+        found = found._replace(values=_log_spreads(stats.cluster_means(found.values, clusters)))
+    return found
+
+
+def _log_spreads(x):
+    """The jackknife's pseudo-values of the logarithm of a standard deviation (Miller 1968), none of fewer than three.
+
+    Their mean is its estimate, and their spread the estimate's, so that two sides are compared as two means are.
+    """
+    n = len(x)
+    if n < 3:
+        return x.iloc[:0]
+    with np.errstate(divide="ignore"):
+        without = np.array([np.log(np.delete(x.to_numpy(), i).std(ddof=1)) for i in range(n)])
+        return pd.Series(n * np.log(x.std()) - (n - 1) * without, x.index)
 
 
 def _per_seed(rows, reduce):
-    seeds = rows["seed"].fillna(-1) if "seed" in rows else pd.Series(-1, index=rows.index)
-    groups = rows["value"].groupby(seeds)
-    counts = groups.size()
+    """One value per seed, and the rows these come from."""
+    counts = rows["seed"].value_counts(sort=False)
     if len(counts) and counts.max() > 1 and not reduce:
-        one = rows[seeds == counts.idxmax()].drop(columns=["id", "value", "finished"], errors="ignore")
+        one = rows[rows["seed"] == counts.idxmax()].drop(columns=["id", "value", "finished"], errors="ignore")
         keys = [c for c in one if one[c].nunique(dropna=False) > 1 and c not in ("commit", "code_hash")]
         raise AmbiguousError(
             f"{counts.max()} records share a cell and a seed and differ in {', '.join(keys) or 'nothing'}; "
             "select one value, add the key to cells, or reduce"
         )
     # A seed that lacks some of the records the others reduce over would not measure the same thing.
-    return groups.agg(reduce or "mean")[counts == counts.max()]
+    rows = rows[rows["seed"].isin(counts.index[counts == counts.max()])]
+    if reduce in ("max", "min") and len(rows):
+        rows = rows.loc[rows.groupby("seed")["value"].agg(f"idx{reduce}")]
+    return rows.groupby("seed")["value"].mean(), rows
 
 
 def _parts(rows, claim, cell):
-    """What one cell of the grid expands to: `(name, cell, builder of its sample or None)`."""
+    """What one cell of the grid expands to: `(name, cells it needs, builder of a sample or None, and of why none)`."""
     if claim.kind in ("ranking", "monotone"):
         yield from _steps(rows, claim, cell)
     elif claim.kind == "same_shape":
         yield from _shapes(rows, claim, cell)
     else:
-        yield name_of(cell), cell, lambda: _one(rows, claim, cell)
+        yield name_of(cell), [cell], lambda: _one(rows, claim, cell)
 
 
 def _one(rows, claim, cell):
-    sides = [_values(rows, claim, side, cell) for side in claim.sides]
-    if len(sides) == 1:
+    if len(claim.sides) == 1:
         low, high, _ = claim.region
-        x = sides[0]
-        return Sample(name_of(cell), x, better=float(np.mean((x >= low) & (x <= high))) if len(x) else np.nan)
-    return _pair(*sides, name_of(cell), log=claim.kind == "ratio")
+        values, clusters, runs = _side(rows, claim, claim.sides[0], cell, "of")
+        better = float(np.mean((values >= low) & (values <= high))) if len(values) else np.nan
+        return Sample(name_of(cell), values, better=better, clusters=clusters, sides=runs), ""
+    sides = [_side(rows, claim, side, cell, role) for side, role in zip(claim.sides, ("left", "right"), strict=True)]
+    if "over" in claim.left:  # the sides are logarithms already, and no run has a spread of its own
+        sample, why = _pair(*sides, name_of(cell))
+        return sample and replace(sample, better=np.nan), why
+    return _pair(*sides, name_of(cell), claim.kind == "ratio")
 
 
-def _pair(left, right, name, log=False):
+def _pair(first, second, name, logs=False):
     """The paired difference, or log ratio, of two sides over the seeds they share."""
-    left, right = left.align(right, join="inner")
+    left, right = first.values.align(second.values, join="inner")
     if not len(left):
-        return None
+        return None, ""
     better = stats.improvement(left, right)
-    if log:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            left, right = np.log(left), np.log(right)
+    if logs:
+        if (left <= 0).any() or (right <= 0).any():
+            n = int(((left <= 0) | (right <= 0)).sum())
+            return None, f"no ratio: a side is 0 in {n} of {len(left)} seeds"
+        left, right = np.log(left), np.log(right)
     x = (left - right)[np.isfinite(left - right)]
-    return Sample(name, x, floor=float(np.hypot(stats.spread(left), stats.spread(right))), better=better)
+    clusters = first.clusters.combine_first(second.clusters)
+    floor = np.hypot(*(stats.spread(stats.cluster_means(side, clusters)) for side in (left, right)))
+    return Sample(name, x, float(floor), better=better, clusters=clusters, sides=first.runs + second.runs), ""
 
 
 def _steps(rows, claim, cell):
@@ -201,36 +316,43 @@ def _steps(rows, claim, cell):
         name = ", ".join(filter(None, [name_of(cell) if cell else "", f"{key} {_text(first)} over {_text(second)}"]))
 
         def build(first=first, second=second, name=name):
-            sides = [_values(rows, claim, {**claim.of, key: level}, cell) for level in (first, second)]
-            return _pair(*sides, name)
+            sides = {"left": {**claim.of, key: first}, "right": {**claim.of, key: second}}
+            return _pair(*(_side(rows, claim, side, cell, role) for role, side in sides.items()), name)
 
-        yield name, {**cell, key: [first, second]}, build
+        yield name, [{**cell, key: first}, {**cell, key: second}], build
 
 
 def _shapes(rows, claim, cell):
     key = claim.along
     levels = _levels(rows, claim, key, cell)
-    curves = [
-        pd.DataFrame({v: _values(rows, claim, {**side, key: v}, cell) for v in levels}).dropna(axis=1, how="all")
-        for side in claim.sides
+    sides = [
+        {v: _side(rows, claim, {**side, key: v}, cell, role) for v in levels}
+        for side, role in zip(claim.sides, ("left", "right"), strict=True)
     ]
+    curves = [pd.DataFrame({v: s.values for v, s in side.items()}).dropna(axis=1, how="all") for side in sides]
     shared = [v for v in levels if all(v in curve for curve in curves)]
-    absent = [v for v in levels if v not in shared]
+    for level in (v for v in levels if v not in shared):
+        yield name_of({**cell, key: level}), [{**cell, key: level}], lambda: (None, "")
     left, right = (curve[shared].dropna() for curve in curves)
     left, right = left.align(right, join="inner", axis=0)
-    for level in absent:
-        yield name_of({**cell, key: level}), {**cell, key: level}, lambda: None
     if claim.at_least is not None:
-        yield name_of(cell), cell, lambda: _tau(left, right, name_of(cell))
+        about = sides[0][shared[0]].clusters if shared else None
+        runs = tuple(run for side in sides for v in shared for run in side[v].runs)
+        yield name_of(cell), [cell], lambda: (_tau(left, right, name_of(cell), about, runs), "")
         return
     scaled = [_scaled(curve, side.get("floor", 0.0)) for curve, side in zip((left, right), claim.sides, strict=True)]
     for level in shared[1:]:
         name = name_of({**cell, key: level})
 
         def build(level=level, name=name):
-            return _pair(*(curve[level] for curve in scaled), name)
+            # A point of a scaled curve rests on the runs of its first point as well.
+            ends = [
+                _Side(curve[level], side[level].clusters, side[shared[0]].runs + side[level].runs)
+                for curve, side in zip(scaled, sides, strict=True)
+            ]
+            return _pair(*ends, name)
 
-        yield name, {**cell, key: level}, build
+        yield name, [{**cell, key: level}], build
 
 
 def _scaled(curve, floor):
@@ -239,9 +361,14 @@ def _scaled(curve, floor):
     return (curve - floor).div(top.where(top > 0), axis=0)
 
 
-def _tau(left, right, name):
-    """Kendall's tau per seed. The mean curves must also agree beyond chance: few points always look alike."""
-    if left.shape[1] < 2 or not len(left):
+def _tau(left, right, name, clusters, runs):
+    """Kendall's tau per seed. The mean curves must also agree beyond chance: few points always look alike.
+
+    Where all seeds have the same tau, one exchange of neighbours stands in for its spread.
+    """
+    points = left.shape[1]
+    if points < 2 or not len(left):
         return None
     x = pd.Series([stats.kendall(a, b) for a, b in zip(left.values, right.values, strict=True)], left.index).dropna()
-    return Sample(name, x, guard=stats.concordance_p(left.mean(), right.mean()))
+    guard = stats.concordance_p(left.mean(), right.mean())
+    return Sample(name, x, floor=4 / (points * (points - 1)), guard=guard, clusters=clusters, sides=runs)

@@ -2,26 +2,32 @@
 
 HOLDS           every cell of the grid holds: the mean over seeds lies in the claimed region, one-sided
                 p <= 5 % in each cell. All must pass, so no correction is due (intersection-union test)
-CONTRADICTED    at least one cell lies significantly outside, after Holm's correction over the cells
-INCONCLUSIVE    neither, or one seed only; says which cell is weakest and how many more seeds would decide it
+CONTRADICTED    at least one cell lies significantly outside, after a correction for the number of cells
+INCONCLUSIVE    neither, or one seed only, or nothing varies: says which cell is weakest and how many more seeds would
+                decide it. So is what a test decides while runs behind it still move (see convergence.py)
 NOT COMPARABLE  there are records, but none meets what the claim requires
 NOT RUN         no records
 
-With `aggregate: any` the two swap: one cell must hold after Holm, all must fail. With `mean` the cells are
-averaged per seed and judged as one. Cells without records are named and the rest is judged.
+With `aggregate: any` the two swap: one cell must hold after the correction, all must fail. With `share` as many cells
+must hold, or more must fail than it leaves; `every` and `any` are its ends. With `mean` the cells are averaged per
+seed and judged as one. Cells without records are named and the rest is judged.
 
-A p-value is the larger of a paired Student test's and a paired bootstrap's, an interval (90 %) the wider of
-the two. A deterministic claim is judged by its values alone: every one must lie in the region.
+Seeds that share something (a split of the data, a detector) are one value, their mean: n counts these clusters. p and
+intervals (90 %) are of shared/comparison/stats.py: Student's with fewer than five, which the verdict then says, from
+five on the larger of Student's and the bootstrap's. What is printed as p is never below .5 ** n. Outside a region with
+two ends p is of either tail at the nearer end. A deterministic claim is judged by its values alone: every one must lie
+in the region.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from shared.comparison import stats
-from shared.comparison.evidence import AmbiguousError, Sample, matches, samples
+from shared.comparison import convergence, stats
+from shared.comparison.evidence import AmbiguousError, Runs, Sample, matches, samples
+from shared.comparison.setting import Setting
 
 EXAMINED = {
     **dict.fromkeys(("greater", "within"), "the difference"),
@@ -29,6 +35,8 @@ EXAMINED = {
     "ratio": "the ratio",
 }
 VERDICTS = ("HOLDS", "CONTRADICTED", "INCONCLUSIVE", "NOT COMPARABLE", "NOT RUN")
+DECIDED = ("HOLDS", "CONTRADICTED")
+SHOWN = 4  # cells, or moves, that a reason lists before it counts the rest
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,14 @@ class ClaimVerdict:
         seeds; nan where it does not exist.
     better : probability of improvement (of two sides, that a run on the left beats one on the right; of one, the share
         of runs in the region), mean over cells.
-    seeds : fewest and most seeds of a cell.
-    missing : cells of the grid without records.
-    caveats : stand-ins and simulations.
+    p : of the verdict's direction, corrected for the number of cells; undecided the smaller of both directions. Never
+        below .5 ** n; nan where nothing was tested.
+    seeds, clusters : fewest and most of a cell.
+    hold, cells : cells that hold beyond doubt, and cells judged.
+    missing : cells that this tier plans and that lack values, with the reason where one is known.
+    unplanned : how many more cells the paper's own tier plans.
+    caveats : what keeps the records from being comparable with the paper's.
+    setting : the same in few words, "on a stand-in"; empty where the records are comparable.
     """
 
     verdict: str
@@ -52,48 +65,77 @@ class ClaimVerdict:
     low: float = math.nan
     high: float = math.nan
     better: float = math.nan
+    p: float = math.nan
     seeds: tuple = (0, 0)
+    clusters: tuple = (0, 0)
     hold: int = 0
     cells: int = 0
     missing: tuple = ()
+    unplanned: int = 0
     caveats: tuple = ()
+    setting: str = ""
+
+    @property
+    def comparable(self):
+        """Tell whether the records behind it are comparable with the paper's."""
+        return not self.setting
+
+    @property
+    def word(self):
+        """Return the verdict as it is printed: a decision says where it was made."""
+        return f"{self.verdict} {self.setting}" if self.setting and self.verdict in DECIDED else self.verdict
 
 
-def judge_claim(rows, claim, caveats=lambda rows: ()):
+def judge_claim(rows, claim, setting=lambda rows: Setting(), elsewhere=lambda claim: ()):
     """Judge a claim on tidy rows.
 
     Parameters
     ----------
     rows : DataFrame
-        One row per record, selection and metric; a failed run is a row whose value is nan.
+        One row per record, selection and metric, gains of the last quarter of training under `convergence`. A run
+        without a record is a row whose value is nan; it failed, unless its `status` is NOT RUN.
     claim : Claim
-    caveats : callable
-        Rows -> the sentences a reader must know about them.
+    setting : callable
+        Rows -> their `Setting`.
+    elsewhere : callable
+        Claim -> names of the cells that the paper's own tier plans (evidence.planned_cells).
 
     Returns
     -------
     ClaimVerdict
     """
     if rows.empty:
-        return _nothing(rows, claim, (), rows)
+        return _nothing(rows, claim, rows)
     kept = rows[matches(rows, claim.requires)]
     try:
-        found, missing, used = samples(kept, claim)
-        if not found:
-            return _nothing(rows, claim, missing, used)
+        found = samples(kept, claim)
     except AmbiguousError as error:
         return ClaimVerdict("INCONCLUSIVE", str(error))
-    return decide(found, claim, missing, caveats(used))
+    here = {sample.name for sample in found.cells} | {name.split(" (")[0] for name in found.missing}
+    beside = {"missing": tuple(found.missing), "unplanned": len(set(elsewhere(claim)) - here)}
+    if not found.cells:
+        return replace(_nothing(rows, claim, found.used), **beside)
+    # An identity is of no protocol.
+    where = Setting() if claim.deterministic else setting(found.used.dropna(subset="value"))
+    return decide(found.cells, claim, kept, caveats=where.reasons, setting=where.word, **beside)
 
 
-def decide(found, claim, missing=(), caveats=()):
-    """Return the verdict on a claim from one sample per cell; `judge_claim` says how the samples come from records."""
+def decide(found, claim, rows=None, **beside):
+    """Return the verdict on a claim from one sample per cell; `judge_claim` says how the samples come from records.
+
+    Parameters
+    ----------
+    found : list of Sample
+    claim : Claim
+    rows : DataFrame
+        Whose convergence counts; none unless told.
+    beside : further fields of the verdict
+    """
     better = [s.better for s in found if not math.isnan(s.better)]
     shared = {
         **_summary(found, claim),
         "better": float(np.mean(better)) if better and claim.kind != "same_shape" else math.nan,
-        "missing": tuple(missing),
-        "caveats": tuple(caveats),
+        **beside,
     }
     if claim.deterministic:
         return _by_value(found, claim, shared)
@@ -101,21 +143,25 @@ def decide(found, claim, missing=(), caveats=()):
         found = [_averaged(found)]
         if not len(found[0].x):
             return ClaimVerdict("INCONCLUSIVE", "no seed has every cell of the mean", **shared)
-    return _by_test(found, claim, shared)
+    none = rows is None or "gain_error" not in rows
+    moves = [((), ()) if none else convergence.unsettled(rows, claim, sample) for sample in found]
+    return _by_test(found, claim, moves, shared)
 
 
-def _nothing(rows, claim, missing, used):
+def _nothing(rows, claim, used):
     """The verdict when no cell has a sample; `used` are the rows that any side selects."""
     if claim.requires and len(rows):
-        unmet = samples(rows, claim)[2]
-        if len(unmet) and not len(used):
-            have = "; ".join(f"{key} {_listed(unmet, key)}" for key in claim.requires)
+        unmet = samples(rows, claim).used
+        if unmet["value"].notna().any() and not used["value"].notna().any():
+            have = "; ".join(f"{key} {_listed(unmet.dropna(subset='value'), key)}" for key in claim.requires)
             return ClaimVerdict("NOT COMPARABLE", f"needs {_worded(claim.requires)}; these records have {have}")
     needs = f"needs {_worded(claim.requires)}; " if claim.requires else ""
-    why = "no seed has records of both sides" if len(used) else "no records"
-    if len(used) and used["value"].isna().all():
+    why = "no records"
+    if len(used) and used["value"].notna().any():
+        why = "no seed has records of both sides"
+    elif len(used) and ("status" not in used or (used["status"] == "FAILED").all()):
         why = "every run failed: a log and no record"
-    return ClaimVerdict("NOT RUN", needs + why, missing=tuple(missing))
+    return ClaimVerdict("NOT RUN", needs + why)
 
 
 def _by_value(found, claim, shared):
@@ -131,25 +177,73 @@ def _by_value(found, claim, shared):
     return ClaimVerdict("CONTRADICTED", f"deterministic values not all with {_region(claim)}: {outside}", **shared)
 
 
-def _by_test(found, claim, shared):
+def _by_test(found, claim, moves, shared):
+    n = len(found)
+    wanted = {"any": 1, "share": math.ceil((claim.share or 1) * n - 1e-9)}.get(claim.aggregate, n)
     inside = np.array([_p_inside(s, claim) for s in found])
     outside = np.array([_p_outside(s, claim) for s in found])
-    some = claim.aggregate == "any"
-    hold = stats.holm(inside) if some else inside <= stats.ALPHA
-    against = outside <= stats.ALPHA if some else stats.holm(outside)
-    cells = f"in {'any of ' if some else ''}{len(found)} cell{'s' if len(found) > 1 else ''}"
-    if claim.aggregate == "mean":
-        cells = "in the mean over cells"
-    shared |= {"hold": int(hold.sum()), "cells": len(found)}
-    if hold.any() if some else hold.all():
-        return ClaimVerdict("HOLDS", f"{_region(claim)} {cells}", **shared)
-    if against.all() if some else against.any():
-        worst = "; ".join(_shown(s, claim) for s, bad in zip(found, against, strict=True) if bad)
-        return ClaimVerdict("CONTRADICTED", f"significantly against {_region(claim)}: {worst}", **shared)
+    # That `wanted` cells hold, and that so many fail that they cannot: for each how many, p, and what moves against it.
+    ways = {
+        "HOLDS": (wanted, inside, [against for against, _ in moves]),
+        "CONTRADICTED": (n - wanted + 1, outside, [against for _, against in moves]),
+    }
+    if any(len(s.x) > 1 and (stats.varies(s.x) or s.floor) for s in found):
+        shared["p"] = stats.printed(min(_at_least(k, p) for k, p, _ in ways.values()), _fewest(found))
+    k, p, against = ways["HOLDS"]
+    hold = [q * (n - k + 1) <= stats.ALPHA and not moved for q, moved in zip(p.tolist(), against, strict=True)]
+    shared |= {"hold": sum(hold), "cells": n}
+    for verdict, (k, p, against) in ways.items():
+        steady = np.where([bool(moved) for moved in against], 1.0, p)
+        if _at_least(k, steady) <= stats.ALPHA:
+            by = [s for s, q in zip(found, steady, strict=True) if q * (n - k + 1) <= stats.ALPHA]
+            shared["p"] = stats.printed(_at_least(k, p), _fewest(by))
+            return ClaimVerdict(verdict, _supported(verdict, by, found, claim) + _theory(by, n - k + 1), **shared)
+        if _at_least(k, p) <= stats.ALPHA:
+            by = [(s, moved) for s, q, moved in zip(found, p, against, strict=True) if moved and q <= stats.ALPHA]
+            return ClaimVerdict("INCONCLUSIVE", f"not converged: {_moving(by, n)}", **shared)
+    if not any(stats.varies(s.x) or s.floor for s in found) and all(len(s.x) > 1 for s in found):
+        return ClaimVerdict("INCONCLUSIVE", f"{_constant(found[0])}: {_shown(found[0], claim)}", **shared)
     weakest = found[int(np.argmax(inside))]
-    why = f"{_region(claim)} shown in {hold.sum()} of {len(found)}; weakest {_shown(weakest, claim)}"
-    why = f"{why}; {_needs(weakest, claim)}"
-    return ClaimVerdict("INCONCLUSIVE", why, **shared)
+    why = f"{_region(claim)} shown in {shared['hold']} of {n}; weakest {_shown(weakest, claim)}"
+    return ClaimVerdict("INCONCLUSIVE", f"{why}; {_needs(weakest, claim)}", **shared)
+
+
+def _at_least(k, p):
+    """The p-value for at least k of len(p) cells: Bonferroni's partial conjunction (Benjamini & Heller 2008).
+
+    It holds whatever ties the cells to each other. For all of them it is the largest p, for one len(p) times the least.
+    """
+    return float(min(1.0, (len(p) - k + 1) * np.sort(p)[k - 1]))
+
+
+def _supported(verdict, by, found, claim):
+    """What decides: the region and its cells, or the cells against it."""
+    if verdict == "CONTRADICTED":
+        return f"significantly against {_region(claim)}: {_some([_shown(s, claim) for s in by])}"
+    cells = {"any": f"any of {len(found)}", "share": f"{len(by)} of {len(found)}"}.get(claim.aggregate, len(found))
+    cells = "the mean over cells" if claim.aggregate == "mean" else f"{cells} cell{'s' * (len(found) > 1)}"
+    return f"{_region(claim)} in {cells}"
+
+
+def _fewest(found):
+    return min(len(s.x) for s in found)
+
+
+def _theory(by, times):
+    """What is to be known of a verdict on values that are too few, `times` corrected, unless they are normal."""
+    n = _fewest(by)
+    return f"; normal theory, n = {n}" if times * 0.5**n > stats.ALPHA else ""
+
+
+def _moving(by, n):
+    """The moves that take a verdict away, each once, with the cell where there are several."""
+    texts = {str(move): s.name for s, moves in reversed(by) for move in moves}
+    return _some([f"{name}: {text}" if n > 1 else text for text, name in reversed(texts.items())])
+
+
+def _some(texts):
+    more = len(texts) - SHOWN
+    return "; ".join(texts[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _p_inside(sample, claim):
@@ -160,32 +254,36 @@ def _p_inside(sample, claim):
 
 
 def _p_outside(sample, claim):
-    """Two bounds give two ways to be outside, hence the factor 2. An exact tie is not outside."""
-    low, high, _ = claim.region
-    x = sample.x.to_numpy()
-    below = stats.p_below(x, low, floor=sample.floor) if np.isfinite(low) else 1.0
-    above = stats.p_above(x, high, floor=sample.floor) if np.isfinite(high) else 1.0
-    return min(1.0, min(below, above) * (2 if np.isfinite(low) and np.isfinite(high) else 1))
+    """An exact tie is not outside."""
+    return stats.p_beyond(sample.x.to_numpy(), *claim.region[:2], floor=sample.floor)
 
 
 def _averaged(found):
-    """Per-seed mean over the cells, on the seeds that have them all."""
-    table = pd.concat([s.x for s in found], axis=1, join="inner")
-    return Sample("mean over cells", table.mean(axis=1), floor=max(s.floor for s in found))
+    """Per-seed mean over the cells, on the seeds that have them all; a side is that of all cells."""
+    table = pd.concat([s.values for s in found], axis=1, join="inner")
+    runs = {}
+    for side in (side for s in found for side in s.sides):
+        runs.setdefault((side.role, side.sign, side.metric, side.selection), []).extend(side.ids)
+    clusters = [s.clusters for s in found if s.clusters is not None and len(s.clusters)]
+    return Sample(
+        "mean over cells",
+        table.mean(axis=1),
+        floor=max(s.floor for s in found),
+        clusters=pd.concat(clusters).groupby(level=0).first() if clusters else None,
+        sides=tuple(Runs(*key, tuple(ids)) for key, ids in runs.items()),
+    )
 
 
 def _summary(found, claim):
     back = math.exp if claim.kind == "ratio" else float
-    sizes = [len(s.x) for s in found]
+    counts = {"seeds": [len(s.values) for s in found], "clusters": [len(s.x) for s in found]}
     mean = _averaged(found)
-    if not len(mean.x):
-        return {"estimate": back(np.mean([s.x.mean() for s in found])), "seeds": (min(sizes), max(sizes))}
-    low, high = stats.paired_interval(mean.x.to_numpy(), floor=mean.floor)
+    low, high = stats.paired_interval(mean.x.to_numpy(), floor=mean.floor) if len(mean.x) else (math.nan, math.nan)
     return {
-        "estimate": back(mean.x.mean()),
+        "estimate": back(mean.x.mean() if len(mean.x) else np.mean([s.x.mean() for s in found])),
         "low": back(low),
         "high": back(high),
-        "seeds": (min(sizes), max(sizes)),
+        **{key: (min(sizes), max(sizes)) for key, sizes in counts.items()},
     }
 
 
@@ -199,20 +297,33 @@ def _shown(sample, claim):
 def _needs(sample, claim):
     n = len(sample.x)
     if n < 2:
-        return "one seed has no spread, at least 1 more is needed"
+        return f"one {_unit(sample)} has no spread, at least 1 more is needed"
+    if not (stats.varies(sample.x) or sample.floor):
+        return _constant(sample)
     if sample.guard > stats.ALPHA:
         return f"too few points to tell likeness from chance (p = {sample.guard:.2g})"
     mean = sample.x.mean()
     distance = min(abs(mean - bound) for bound in claim.region[:2])
     more = stats.more_seeds_to_side(distance, stats.spread(sample.x.to_numpy(), sample.floor), n)
     if more is None:
-        return f"no number of seeds up to {stats.MOST_SEEDS} would decide it at this spread"
-    return f"about {more} more seed{'s' if more > 1 else ''} would decide it with power {stats.POWER:g}"
+        return f"no number of {_unit(sample)}s up to {stats.MOST_SEEDS} would decide it at this spread"
+    return f"about {more} more {_unit(sample)}{'s' if more > 1 else ''} would decide it with power {stats.POWER:g}"
+
+
+def _unit(sample):
+    """What n counts."""
+    return "seed" if len(sample.x) == len(sample.values) else "cluster"
+
+
+def _constant(sample):
+    return f"nothing varies over {len(sample.values)} seeds, so that no test can tell them from a coincidence"
 
 
 def _region(claim):
     """What is examined, and where the claim puts it."""
     examined = EXAMINED.get(claim.kind, claim.metric)
+    if "over" in claim.left:
+        examined = "the ratio of standard deviations over seeds"
     if claim.kind == "same_shape":
         examined = "the gap of the scaled curves" if claim.at_least is None else "Kendall's tau"
     low, high, closed = claim.region

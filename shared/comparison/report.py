@@ -2,19 +2,42 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from shared.comparison import claims, judging, reported, verdicts
-from shared.comparison.evidence import matches, samples
+from shared.comparison import claims, convergence, judging, reported, stats, verdicts
+from shared.comparison.evidence import measures_of, planned_cells, samples
 from shared.comparison.reported import InputError
-from shared.config import repository
-from shared.config.plan import module_of, sources_of
+from shared.comparison.setting import setting_of
+from shared.config import plan, repository
+from shared.config.plan import module_of, read_config, sources_of
 from shared.runs.code import code_hash
-from shared.tables.evidence import FAILED, NOT_RUN, gather
+from shared.tables.evidence import CONVERGENCE, FAILED, NOT_RUN, Evidence, gather
+from shared.tables.numbers import moved
 
 CELL = ["table", "row", "column", "metric", "selection"]
+SETTING = ("stand_in", "differs", "simulated", "dataset")  # columns of rows that setting_of reads
+NOBODY_KNOWS = "no record follows a measure of the test set, so that nobody knows whether it had converged"
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Hold what lies behind the verdict on one reported number.
+
+    Attributes
+    ----------
+    ids : the runs whose values it rests on.
+    reasons : why it was not judged, in separate sentences; empty where it was.
+    commits : those its records came from.
+    assumed : where it was not reproduced, {key: the reason} of what its runs assume because the paper does not say it.
+    """
+
+    ids: tuple
+    reasons: tuple
+    commits: tuple
+    assumed: dict
 
 
 @dataclass(frozen=True)
@@ -23,25 +46,68 @@ class Comparison:
 
     Attributes
     ----------
-    commits : per reported number, the commits its records came from.
-    assumed : per reported number that was not reproduced, {key: the reason} of what its runs assume because the paper
-        does not say it.
-    facts : sentences on provenance.
+    cells, claims : pairs of what the paper says and the verdict on it.
+    behind : per reported number, its `Behind`.
+    kept : per claim, whether it is decided and Benjamini-Hochberg at 5 % over all tested claims keeps it; None where it
+        was not tested.
+    facts : sentences on provenance and on convergence.
     """
 
     paper: str
     tier: str
     folder: Path
     cells: tuple
-    commits: tuple
-    assumed: tuple
+    behind: tuple
     claims: tuple
+    kept: tuple
     facts: tuple
 
     @property
     def contradicted(self):
-        """Return the claims of the paper itself that the records contradict."""
-        return [c for c, v in self.claims if v.verdict == "CONTRADICTED" and c.role == "paper"]
+        """Return the claims of the paper itself that records comparable with the paper's contradict."""
+        return [c for c, v in self.claims if v.verdict == "CONTRADICTED" and v.comparable and c.role == "paper"]
+
+    @cached_property
+    def controls(self):
+        """Return {claim: the verdict on its control}, of those that have one."""
+        found = {claim.id: verdict for claim, verdict in self.claims}
+        return {claim.id: found[claim.control] for claim, _ in self.claims if claim.control}
+
+
+class Rows:
+    """The tidy rows of a tier, by what they measure; a planned run without a record has one without a value."""
+
+    def __init__(self, evidence):
+        self.evidence = evidence
+        self._found = dict(list(evidence.found.groupby(["metric", "selection"], sort=False)))
+        blank = [about for run_id, about in evidence.about.items() if run_id not in evidence.records]
+        self._blank = pd.DataFrame(blank).assign(value=float("nan"))
+        course = [rows for (_, selection), rows in self._found.items() if selection == CONVERGENCE]
+        self.course = pd.concat(course, ignore_index=True) if course else evidence.found[:0]
+
+    def of(self, measures):
+        """Return the rows of pairs of metric and selection, and what those runs still gained."""
+        parts = [self._found[pair] for pair in sorted(measures) if pair in self._found]
+        parts += [self._blank.assign(metric=m, selection=s) for m, s in sorted(measures) if len(self._blank)]
+        parts += [self.course] if parts and len(self.course) else []
+        return pd.concat(parts, ignore_index=True) if parts else self.evidence.found[:0]
+
+    def mapped(self, measures, root=None):
+        """Return all rows, and those of `measures` without a value, as the paper's tables.py maps them to its cells."""
+        found = self.evidence.found
+        parts = [found[found["selection"] != CONVERGENCE]]
+        parts += [self._blank.assign(metric=m, selection=s) for m, s in sorted(measures)]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return pd.DataFrame(columns=[*CELL, "seed", "value", "id"])
+        paper = self.evidence.paper
+        ours = module_of(paper, "tables", root).cells(pd.concat(parts, ignore_index=True))
+        lacking = [c for c in (*CELL, "seed", "value", "id") if c not in ours]
+        if lacking:
+            plural = "s" * (len(lacking) > 1)
+            raise InputError(f"papers/{paper}/tables.py: cells lacks the column{plural} {', '.join(lacking)}")
+        value = pd.to_numeric(ours["value"]).where(ours["id"].isin(self.evidence.records))
+        return ours.assign(value=value, **{key: ours[key].astype(str) for key in CELL})
 
 
 def compare(paper, tier, results=None, root=None):
@@ -64,100 +130,89 @@ def compare(paper, tier, results=None, root=None):
     InputError
         When the paper's csv, yaml or tables.py is missing or malformed.
     """
-    folder = (root or repository()) / "papers" / paper
-    cells, asserted = reported.read_reported(folder / "reported.csv"), claims.read_claims(folder / "claims.yaml")
+    cells, asserted = told(paper, root)
     evidence = gather(paper, tier, results, root)
-    measures = {(c.metric, c.selection) for c in cells} | {(c.metric, c.selection) for c in asserted}
-    lost = _without_value(evidence, measures)
-    failed, blank = lost[lost["status"] == FAILED], lost[lost["why"] != ""]
-    rows = _joined(evidence.found, failed)
-    ours = _ours(paper, rows, root)
-    judged = [_cell(cell, ours, rows, tier) for cell in cells]
-    on_cells, commits = [verdict for verdict, _ in judged], [commits for _, commits in judged]
-    on_claims = [judging.judge_claim(rows, claim, caveats) for claim in asserted]
-    if len(blank):
-        wanted = _ours(paper, _joined(rows, blank), root)
-        reasons = dict(zip(blank["id"], blank["why"], strict=True))
-        on_cells = [_because(v, _of(cell, wanted), reasons) for cell, v in zip(cells, on_cells, strict=True)]
-        used = [samples(blank[matches(blank, claim.requires)], claim)[2] for claim in asserted]
-        on_claims = [_because(v, rows, reasons) for v, rows in zip(on_claims, used, strict=True)]
+    rows = Rows(evidence)
+    ours = rows.mapped({(cell.metric, cell.selection) for cell in cells}, root)
+    own = dict(list(ours.groupby(CELL, sort=False)))
+    judged = [_cell(cell, own.get(cell.cell, ours[:0]), rows, root) for cell in cells]
+    elsewhere = _planned_in_paper(paper, tier, root)
+    on_claims = [_claim(claim, rows, elsewhere) for claim in asserted]
     return Comparison(
         paper=paper,
         tier=tier,
         folder=evidence.folder,
-        cells=tuple(zip(cells, on_cells, strict=True)),
-        commits=tuple(commits),
-        assumed=tuple(
-            _assumed(_of(cell, ours), evidence, root) if verdict.verdict == "NOT REPRODUCED" else {}
-            for cell, verdict in zip(cells, on_cells, strict=True)
-        ),
+        cells=tuple((cell, verdict) for cell, (verdict, _) in zip(cells, judged, strict=True)),
+        behind=tuple(behind for _, behind in judged),
         claims=tuple(zip(asserted, on_claims, strict=True)),
-        facts=tuple(_facts(evidence, rows, cells, ours, root)),
+        kept=_kept(on_claims),
+        facts=tuple(_facts(rows, cells, ours, root)),
     )
 
 
-def _without_value(evidence, measures):
-    """Rows without a value, for each measure, of the planned runs without a record."""
-    runs = [run for run in evidence.runs if run.id not in evidence.records]
-    parts = [evidence.rows(metric, runs, [selection]) for metric, selection in sorted(measures)]
-    return _joined(*parts) if parts and runs else pd.DataFrame(columns=["id", "seed", "status", "why", "value"])
+def told(paper, root=None):
+    """Return what a paper says: its reported numbers and its claims."""
+    folder = (root or repository()) / "papers" / paper
+    return reported.read_reported(folder / "reported.csv"), claims.read_claims(folder / "claims.yaml")
 
 
-def _joined(*parts):
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame(columns=["id", "seed", "selection", "metric", "value", "status", "why"])
-    rows = pd.concat(parts, ignore_index=True)
-    return rows.assign(value=pd.to_numeric(rows["value"]))
+def _cell(cell, mine, rows, root):
+    """The verdict on one reported number, from our rows of its cell, and its `Behind`."""
+    evidence = rows.evidence
+    about = pd.DataFrame([evidence.about[run_id] for run_id in mine["id"]], columns=["id", "status", "why", *SETTING])
+    mine = mine[["id", "value"]].reset_index(drop=True).join(about.drop(columns="id"))
+    tried = mine[mine["status"] != NOT_RUN]
+    setting = setting_of(mine)
+    course = rows.course[rows.course["id"].isin(tried["id"])]
+    verdict = verdicts.judge_cell(
+        tried["value"].to_numpy(dtype=float),
+        cell,
+        setting.reasons,
+        [evidence.records.get(run_id, {}).get("cluster", "") for run_id in tried["id"]],
+        [str(move) for move in convergence.moving(course, cell.metric, cell.margin)],
+    )
+    reasons = {"NOT COMPARABLE": setting.reasons, "FAILED": (verdict.why,)}.get(verdict.verdict, ())
+    if verdict.verdict == "NOT RUN":
+        reasons = tuple(sorted({why for why in mine["why"] if why})) or ("not trained yet",)
+        reasons = reasons if len(mine) else (f"not in the plan of the tier {evidence.tier}",)
+        verdict = replace(verdict, why="; ".join(reasons))
+    ids = tuple(run_id for run_id in tried["id"] if run_id in evidence.records)
+    commits = {evidence.records[run_id]["code"]["commit"] for run_id in ids} - {None}
+    assumed = _assumed(ids, evidence, root) if verdict.verdict in ("NOT REPRODUCED", "INCONSISTENT") else {}
+    return verdict, Behind(ids, reasons, tuple(sorted(commits)), assumed)
 
 
-def _because(verdict, used, reasons):
-    """A verdict of NOT RUN with the reasons of the runs it would use, where these have an id."""
-    said = sorted({reasons[name] for name in used["id"] if name in reasons}) if "id" in used else []
-    if verdict.verdict != "NOT RUN" or not said:
+def _claim(claim, rows, elsewhere):
+    """The verdict on one claim; of one that was not run, with the reasons that the index knows."""
+    mine = rows.of(measures_of(claim))
+    verdict = judging.judge_claim(mine, claim, setting_of, elsewhere)
+    if verdict.verdict != "NOT RUN" or mine.empty:
         return verdict
-    return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}")
+    said = sorted({why for why in samples(mine, claim).used["why"] if why})
+    return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}") if said else verdict
 
 
-def caveats(rows):
-    """Return what a reader must know about these rows: stand-ins and simulated data."""
-    said = set()
-    if "stand_in" in rows:
-        texts = (text for text in rows["stand_in"].dropna().unique() if isinstance(text, str))
-        said |= {f"a stand-in: {part}" for text in texts for part in text.split("; ") if part}
-    if "simulated" in rows:
-        simulated = rows[rows["simulated"].isin([True])]
-        names = sorted(simulated["dataset"].dropna().unique()) if "dataset" in simulated else []
-        if len(simulated):
-            said.add(f"simulated data: {', '.join(map(str, names))}" if names else "simulated data")
-    return tuple(sorted(said))
+def _planned_in_paper(paper, tier, root):
+    """A callable: claim -> names of the cells of its grid that the paper's own protocol plans; none in that tier."""
+    if tier == "paper" or "paper" not in read_config(paper, root).tiers:
+        return lambda claim: ()
+    firsts = {run.id.rsplit("/", 1)[0]: run for run in reversed(plan(paper, "paper", root))}
+    planned = Evidence(paper, "paper", Path(), tuple(reversed(firsts.values())), {})
+    runs = pd.DataFrame(list(planned.about.values()))
+    return lambda claim: planned_cells(runs, claim)
 
 
-def _ours(paper, rows, root):
-    """The cells of the paper's tables as its own tables.py maps them from our rows."""
-    if rows.empty:
-        return pd.DataFrame(columns=[*CELL, "seed", "value", "id"])
-    ours = module_of(paper, "tables", root).cells(rows)
-    lacking = [c for c in (*CELL, "seed", "value", "id") if c not in ours]
-    if lacking:
-        plural = "s" * (len(lacking) > 1)
-        raise InputError(f"papers/{paper}/tables.py: cells lacks the column{plural} {', '.join(lacking)}")
-    return ours.assign(**{key: ours[key].astype(str) for key in CELL})
+def _kept(found):
+    """Which verdicts on claims stand after Benjamini-Hochberg. What is undecided counts as a test, with p = 1."""
+    decided = [v.verdict in judging.DECIDED for v in found]
+    p = [v.p if sure else max(v.p, 1.0) if v.p == v.p else v.p for v, sure in zip(found, decided, strict=True)]
+    kept = stats.benjamini_hochberg(p)
+    return tuple(None if v.p != v.p else bool(keep) for v, keep in zip(found, kept, strict=True))
 
 
-def _cell(cell, ours, rows, tier):
-    """The verdict on one reported cell, and the commits of its records."""
-    mine = _of(cell, ours)
-    evidence = rows[rows["id"].isin(mine["id"])]
-    obstacles = [] if tier == "paper" else [f"tier {tier} is not the paper's protocol"]
-    verdict = verdicts.judge_cell(mine["value"].to_numpy(dtype=float), cell, [*obstacles, *caveats(evidence)])
-    commits = sorted(evidence["commit"].dropna().unique()) if "commit" in evidence and len(mine) else []
-    return verdict, tuple(commits)
-
-
-def _assumed(mine, evidence, root):
+def _assumed(ids, evidence, root):
     """{key: the reason} of the values of a cell's runs that config.yaml calls assumed; the seed is no assumption."""
-    found, ids = {}, set(mine["id"])
+    found, ids = {}, set(ids)
     for run in (run for run in evidence.runs if run.id in ids):
         for key, source in sources_of(run, evidence.tier, root).items():
             if source.startswith("assumed") and key != "seed":
@@ -165,17 +220,9 @@ def _assumed(mine, evidence, root):
     return {key: "; or ".join(reasons) for key, reasons in found.items()}
 
 
-def _of(cell, ours):
-    """The rows of our cells that belong to one reported cell."""
-    return ours[(ours[CELL] == pd.Series(dict(zip(CELL, _key(cell), strict=True)))).all(axis=1)]
-
-
-def _key(cell):
-    return cell.table, cell.row, cell.column, cell.metric, cell.selection
-
-
-def _facts(evidence, rows, cells, ours, root):
+def _facts(rows, cells, ours, root):
     """Sentences on provenance: what the records are, of which commits, made on what; what is missing, and why."""
+    evidence = rows.evidence
     found = list(evidence.records.values())
     if not found:
         yield "no records"
@@ -187,6 +234,7 @@ def _facts(evidence, rows, cells, ours, root):
         yield f"{len(found)} records, made {made}, from {commits}"
         yield _since(evidence.paper, found, root)
         yield f"run on {', '.join(sorted({str(record['environment'].get('device', 'unknown')) for record in found}))}"
+        yield moved(evidence) or NOBODY_KNOWS
     statuses = {run_id: about["status"] for run_id, about in evidence.about.items()}
     failed = sorted(run_id for run_id, status in statuses.items() if status == FAILED)
     if failed:
@@ -196,10 +244,9 @@ def _facts(evidence, rows, cells, ours, root):
     for why, n in sorted(reasons.items()):
         if why or evidence.records:
             yield f"{n} not run: {why or 'nobody has trained them yet'}"
-    yield from caveats(rows)
     reported_tables = {cell.table for cell in cells}
-    theirs = ours[ours.table.isin(reported_tables)]
-    others = set(map(tuple, theirs[CELL].to_numpy())) - {_key(cell) for cell in cells}
+    theirs = ours[ours["table"].isin(reported_tables) & ours["value"].notna()]
+    others = set(map(tuple, theirs[CELL].to_numpy())) - {cell.cell for cell in cells}
     if others:
         yield f"{len(others)} further cells of ours in these tables have no reported number"
 

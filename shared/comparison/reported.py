@@ -61,6 +61,20 @@ class Reported:
             sem = self.spread / float(stats.t.ppf(0.975, self.n - 1))
         return sem * math.sqrt(self.n)
 
+    @property
+    def is_bound(self):
+        """Return whether the paper gives only a bound of the number."""
+        return self.spread_kind in BOUNDS
+
+    @property
+    def unknown(self):
+        """Return in words what of the paper's runs a test would need and cannot know; "" where nothing is."""
+        if self.is_bound or self.sd is not None:
+            return ""
+        if self.n == 1:
+            return "the paper reports one run"
+        return "the paper gives no " + " and no ".join(k for k in ("n", "spread") if getattr(self, k) is None)
+
 
 def read_reported(path):
     """Read and validate a `reported.csv`.

@@ -1,14 +1,42 @@
-"""Compute the intervals, p-values and seed counts behind the verdicts on cells and on claims."""
+"""Compute the intervals, p-values and seed counts behind the verdicts on cells and on claims.
+
+The unit is a seed, or a cluster of seeds that share something (`cluster_means`): n is the number of units throughout.
+"""
 
 from functools import cache
 
 import numpy as np
-from scipy import stats
+import pandas as pd
+from scipy import special, stats
 
 ALPHA = 0.05
 POWER = 0.80
 RESAMPLES = 4999
 MOST_SEEDS = 1000
+NORMAL_THEORY = 5  # with fewer units any verdict rests on normal theory alone: .5**4 > ALPHA
+ROUNDING = 1e-12  # relative to the largest number at hand, at least to 1
+
+
+def cluster_means(x, clusters):
+    """Return the means of values over what they share.
+
+    Parameters
+    ----------
+    x : Series
+        One value per seed.
+    clusters : Series, mapping or None
+        Seed -> name of its cluster; a seed that has none, or "", stands alone.
+
+    Returns
+    -------
+    Series
+        One mean per cluster, in the order of first appearance; a lone seed keeps its own label.
+    """
+    if clusters is None:
+        return x
+    names = pd.Series(clusters, dtype=object).reindex(x.index)
+    keys = [name if isinstance(name, str) and name else seed for name, seed in zip(names, x.index, strict=True)]
+    return x.groupby(keys, sort=False).mean() if any(isinstance(key, str) for key in keys) else x
 
 
 def welch(sd_ours, n_ours, sd_reported, n_reported):
@@ -17,9 +45,9 @@ def welch(sd_ours, n_ours, sd_reported, n_reported):
     Parameters
     ----------
     sd_ours, sd_reported : float
-        Standard deviations over seeds; either may be zero.
+        Standard deviations over units; either may be zero.
     n_ours, n_reported : int or array
-        Numbers of seeds, at least 2; `inf` makes that side a known constant.
+        Numbers of units, at least 2; `inf` makes that side a known constant.
 
     Returns
     -------
@@ -36,70 +64,119 @@ def welch(sd_ours, n_ours, sd_reported, n_reported):
 
 def interval(centre, se, df, level):
     """Return the two-sided Student interval of a mean or of a difference of means."""
-    half = 0.0 if se == 0 else stats.t.ppf(0.5 + level / 2, df) * se
+    half = 0.0 if se == 0 else special.stdtrit(df, 0.5 + level / 2) * se
     return float(centre - half), float(centre + half)
+
+
+def prediction_interval(mean, sd, n, level=0.95):
+    """Return the interval in which one more value lies: mean -+ t sd sqrt(1 + 1/n), n at least 2."""
+    return interval(mean, sd * np.sqrt(1 + 1 / n), n - 1, level)
 
 
 @cache
 def _resamples(n):
-    """Indices of the bootstrap samples of n seeds: always the same ones, so verdicts are repeatable."""
-    return np.random.default_rng(n).integers(n, size=(RESAMPLES, n))
+    """Weights (resamples, n) of the bootstrap means of n values: always the same, so verdicts are repeatable."""
+    drawn = np.random.default_rng(n).integers(n, size=(RESAMPLES, n))
+    return (drawn[:, :, None] == np.arange(n)).sum(axis=1) / n
+
+
+def rounding(*numbers):
+    """Return the difference below which numbers, or arrays of them, count as equal."""
+    return ROUNDING * max(1.0, *(float(np.abs(x).max()) for x in numbers))
 
 
 def spread(x, floor=0.0):
-    """Return the standard deviation over seeds, or `floor` when the seeds agree to rounding."""
+    """Return the standard deviation, or `floor` when the values agree to rounding."""
     sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
-    return sd if sd > 1e-12 * max(1.0, float(np.abs(x).max())) else floor
+    return sd if sd > rounding(x) else floor
+
+
+def varies(x):
+    """Tell whether values differ by more than rounding; one value, or none, does not."""
+    return len(x) > 1 and spread(x) > 0
 
 
 def paired_interval(x, level=1 - 2 * ALPHA, floor=0.0):
-    """Return the interval of the mean of per-seed values: the wider, at each end, of bootstrap and Student.
+    """Return Student's interval of the mean; from five values on the wider, at each end, of it and the bootstrap's.
 
-    A percentile bootstrap over 2 to 5 seeds never leaves the range of the seeds and is far too narrow;
-    Student's interval assumes symmetry. One seed gives no interval: `(nan, nan)`.
+    A percentile bootstrap of fewer is far too narrow: it never leaves their range. Where nothing varies there is no
+    interval: `(nan, nan)`, as for one value.
     """
-    n = len(x)
-    if n < 2:
+    n, x = len(x), np.asarray(x, dtype=float)
+    if n < 2 or not (sd := spread(x, floor)):
         return np.nan, np.nan
-    low, high = interval(np.mean(x), spread(x, floor) / np.sqrt(n), n - 1, level)
-    means = np.asarray(x)[_resamples(n)].mean(axis=1)
-    tail = 0.5 - level / 2
-    return min(low, float(np.quantile(means, tail))), max(high, float(np.quantile(means, 1 - tail)))
+    low, high = interval(x.mean(), sd / np.sqrt(n), n - 1, level)
+    if n < NORMAL_THEORY:
+        return low, high
+    ends = np.quantile(_resamples(n) @ x, (0.5 - level / 2, 0.5 + level / 2))
+    return min(low, float(ends[0])), max(high, float(ends[1]))
 
 
 def p_above(x, bound, closed=False, floor=0.0):
-    """Return the one-sided p-value that the mean over seeds lies above `bound`: the larger of bootstrap and Student.
+    """Return the one-sided p-value that the mean lies above `bound`.
 
-    `closed` counts a mean equal to the bound, with no spread at all, as above it. One seed gives 1; two that
-    agree exactly give 0.25, as on a small test set they agree by chance; more that agree give 0.
+    Student's with fewer than five values (normal theory), from five on the larger of Student's and the bootstrap's.
+    Where nothing varies there is no test: 1, as for one value.
+
+    Parameters
+    ----------
+    x : sequence of float
+        One value per unit.
+    closed : count a resampled mean equal to the bound as above it.
+    floor : stands in for the standard deviation where the values agree to rounding.
     """
-    n = len(x)
     if np.isinf(bound):
         return 0.0 if bound < 0 else 1.0
-    if n < 2:
-        return 1.0
-    mean, sd = float(np.mean(x)), spread(x, floor)
-    if sd == 0:
-        above = mean > bound or (closed and np.isclose(mean, bound, rtol=1e-12, atol=1e-12))
-        return (0.25 if n == 2 else 0.0) if above else 1.0
-    student = stats.t.sf((mean - bound) / (sd / np.sqrt(n)), n - 1)
-    means = np.asarray(x)[_resamples(n)].mean(axis=1)
-    return max(float(student), float(1 + np.sum(means <= bound)) / (RESAMPLES + 1))
+    return _p(np.asarray(x, dtype=float), [bound], closed, floor)
 
 
 def p_below(x, bound, closed=False, floor=0.0):
     """Mirror `p_above`."""
-    return p_above(-np.asarray(x), -bound, closed, floor)
+    return p_above(-np.asarray(x, dtype=float), -bound, closed, floor)
 
 
-def holm(p, alpha=ALPHA):
-    """Tell which hypotheses Holm's step-down procedure rejects: a boolean array shaped as `p`."""
+def p_beyond(x, low, high, floor=0.0):
+    """Return the p-value that the mean lies outside [low, high], either of which may be infinite.
+
+    At the nearer end: P(T >= t) + P(T >= t + (high - low) / se), the chance of either tail for a mean that lies on that
+    end. It is exact for normal values, between the one-sided p of a wide region and the two-sided p of a point.
+    """
+    x = np.asarray(x, dtype=float)
+    if (len(x) and x.mean() < (low + high) / 2) or np.isinf(high):
+        x, low, high = -x, -high, -low
+    # Now the nearer end is `high`, and a mean beyond `low` by as much as this one has t + (high - low) / se.
+    ends = [bound for bound in (high, low) if np.isfinite(bound)]
+    return _p(x, ends, False, floor) if ends else 1.0
+
+
+def _p(x, bounds, closed, floor):
+    """The chance, summed over bounds, of a mean as far above each if it were the true one."""
+    n = len(x)
+    if n < 2 or not (sd := spread(x, floor)):
+        return 1.0
+    bounds = np.asarray(bounds, dtype=float)
+    student = special.stdtr(n - 1, (bounds - x.mean()) / (sd / np.sqrt(n))).sum()
+    if n < NORMAL_THEORY:
+        return float(min(1.0, student))
+    tie = rounding(x, bounds) * (-1 if closed else 1)
+    below = sum(np.sum(_resamples(n) @ x <= bound + tie) for bound in bounds)
+    return float(min(1.0, max(student, (1 + below) / (RESAMPLES + 1))))
+
+
+def printed(p, n):
+    """Return the p-value that tables show: never below `.5 ** n`, what n values say without an assumption."""
+    return max(float(p), 0.5**n)
+
+
+def benjamini_hochberg(p, alpha=ALPHA):
+    """Tell which hypotheses are rejected at a false discovery rate of `alpha`: a boolean array shaped as `p`.
+
+    A p that is nan was not tested: not rejected, and not counted among the tests.
+    """
     p = np.asarray(p, dtype=float)
-    order = np.argsort(p, kind="stable")
-    passed = p[order] <= alpha / np.arange(len(p), 0, -1)
-    rejected = np.zeros(len(p), dtype=bool)
-    rejected[order] = np.logical_and.accumulate(passed)
-    return rejected
+    tested = np.sort(p[~np.isnan(p)])
+    passed = tested[tested <= alpha * np.arange(1, len(tested) + 1) / max(1, len(tested))]
+    return p <= passed.max() if len(passed) else np.zeros(p.shape, dtype=bool)
 
 
 def improvement(left, right):
@@ -120,12 +197,13 @@ def concordance_p(a, b):
 
 
 def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
-    """Return how many seeds to add before a difference would be decided, at the present estimates.
+    """Return how many units to add before a difference would be decided, at the present estimates.
 
     They lead to the smallest n' > n for which one of these holds, with se and df from `welch` at n':
 
         |D| + (t[.95, df] + t[.90, df]) se <= margin      equivalence shown with power 0.80
-        (t[.975, df] + t[.80, df]) se <= |D|              difference from zero shown with power 0.80
+        margin + (t[.95, df] + t[.80, df]) se <= |D|      more than the margin shown with power 0.80
+        (t[.975, df] + t[.80, df]) se <= |D| <= margin    difference from zero shown with power 0.80
 
     Equivalence takes the .90 quantile because both of its one-sided tests must pass.
 
@@ -134,20 +212,38 @@ def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
     int or None
         None when no number up to 1000 does: the reported side's own spread is then the limit.
     """
-    more = np.arange(n + 1, MOST_SEEDS + 1)
-    se, df = welch(sd, np.maximum(more, 2), sd_reported, n_reported)
-    equivalent = (stats.t.ppf(0.95, df) + stats.t.ppf(0.90, df)) * se <= margin - abs(difference)
-    separate = (stats.t.ppf(0.975, df) + stats.t.ppf(POWER, df)) * se <= abs(difference)
-    decided = (more >= 2) & (equivalent | (separate & (difference != 0)))
-    return int(more[decided][0] - n) if decided.any() else None
+    beyond = abs(difference) - margin
+
+    def decided(more):
+        se, df = welch(sd, more, sd_reported, n_reported)
+        if beyond > 0:
+            return _need(0.95, POWER, df) * se <= beyond
+        equivalent = (_need(0.95, 0.90, df) * se <= -beyond) & (beyond < 0)
+        return equivalent | ((_need(0.975, POWER, df) * se <= abs(difference)) & (difference != 0))
+
+    return _first(decided, n)
 
 
 def more_seeds_to_side(distance, sd, n):
-    """Return the seeds to add before a mean at `distance` from a bound is shown to lie on its side of it.
+    """Return the units to add before a mean at `distance` from a bound is shown to lie on its side of it.
 
     They lead to the smallest n' > n with (t[.95, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance; None beyond 1000.
     """
-    more = np.arange(max(n + 1, 2), MOST_SEEDS + 1)
-    need = (stats.t.ppf(1 - ALPHA, more - 1) + stats.t.ppf(POWER, more - 1)) * sd / np.sqrt(more)
-    decided = (need <= distance) & (distance > 0)
-    return int(more[decided][0] - n) if decided.any() else None
+    return (
+        _first(lambda more: _need(1 - ALPHA, POWER, more - 1) * sd / np.sqrt(more) <= distance, n)
+        if distance > 0
+        else None
+    )
+
+
+def _need(level, power, df):
+    """How many standard errors a test at a level needs for a power."""
+    return special.stdtrit(df, level) + special.stdtrit(df, power)
+
+
+def _first(decided, n):
+    """How many more than n units decide, or None. Blocks spare the quantiles of hundreds where a few do."""
+    for more in np.array_split(np.arange(max(n + 1, 2), MOST_SEEDS + 1), (10, 30, 100)):
+        if (enough := more[decided(more)]).size:
+            return int(enough[0] - n)
+    return None

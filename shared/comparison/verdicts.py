@@ -3,31 +3,37 @@
 With D = ours - reported, in order of precedence:
 
 NOT RUN, FAILED     no value of ours; FAILED when a run left a log and no record
-NOT COMPARABLE      tier, data or protocol differ from the paper, or the paper's n or spread is unknown
+NOT COMPARABLE      data or protocol differ from the paper
+INCONCLUSIVE        one value; values that do not vary; runs that still move by more than the margin
 REPRODUCED          90 % Welch interval of D inside the margin (two one-sided tests at 5 %)
-NOT REPRODUCED      95 % Welch interval of D excludes 0 and |D| > margin
+NOT REPRODUCED      90 % Welch interval of D wholly outside the margin
 SMALL DIFFERENCE    95 % Welch interval of D excludes 0 and |D| <= margin
 INCONCLUSIVE        none of these; says how many more seeds would decide
 
-Welch's interval is approximate: at two seeds of ours with unequal spreads up to 7 % instead of 5 % of results whose
-true D equals the margin are called REPRODUCED (tests/unit/test_comparison_rates.py); from three seeds on about 5 %.
+Where the paper gives only a bound ("> 90 %"), the bound is a known constant and the margin has one side. Where it gives
+no n or no spread, its number is taken as one run with our spread, and said so:
 
-Where the paper gives only a bound ("> 90 %"), the bound is a known constant and the same tests are one-sided:
-REPRODUCED when the 95 % one-sided limit of D does not fall below it by more than the margin, and so on.
+CONSISTENT          it lies in our 95 % prediction interval, mean -+ t s sqrt(1 + 1/n), widened by the margin
+INCONSISTENT        it does not
+
+Seeds that share something (a split) are averaged first: means, spreads and n are those of clusters. What each verdict
+risks is in docs/verdicts.md, measured by shared/comparison/rates.py.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from shared.comparison import stats
-from shared.comparison.reported import BOUNDS
+from shared.comparison.reported import Reported
 
 VERDICTS = (
-    *("REPRODUCED", "SMALL DIFFERENCE", "NOT REPRODUCED", "INCONCLUSIVE"),
+    *("REPRODUCED", "SMALL DIFFERENCE", "NOT REPRODUCED", "CONSISTENT", "INCONSISTENT", "INCONCLUSIVE"),
     *("NOT COMPARABLE", "FAILED", "NOT RUN"),
 )
+DECIDED = VERDICTS[:5]
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,16 @@ class Verdict:
 
     Attributes
     ----------
-    low, high : 95 % interval of `difference`.
-    more : seeds to add, None if unknown or not needed.
+    n, seeds : clusters (seeds, where they share nothing), and the seeds in them.
+    mean, sd : over the n.
+    low, high : 95 % interval of `difference`; for a number without n or spread, of where one run of the paper puts it.
+    more : seeds (clusters) to add, None if unknown or not needed.
     """
 
     verdict: str
     why: str
     n: int = 0
+    seeds: int = 0
     mean: float = math.nan
     sd: float = math.nan
     difference: float = math.nan
@@ -51,7 +60,41 @@ class Verdict:
     more: int | None = None
 
 
-def judge_cell(values, reported, obstacles=()):
+@dataclass(frozen=True)
+class _Ours:
+    """Our side of a cell: mean and spread over n units, seeds or clusters, and the number they are held against."""
+
+    mean: float
+    sd: float
+    n: int
+    unit: str
+    reported: Reported
+
+    @property
+    def difference(self):
+        return self.mean - self.reported.value
+
+    @property
+    def theirs(self):
+        """The paper's standard deviation and n; a bound is a known constant."""
+        return (0.0, math.inf) if self.reported.is_bound else (self.reported.sd, self.reported.n)
+
+    @property
+    def region(self):
+        """Where D has to lie."""
+        margin, kind = self.reported.margin, self.reported.spread_kind
+        return -math.inf if kind == "upper_bound" else -margin, math.inf if kind == "lower_bound" else margin
+
+    def interval(self, level):
+        """The interval of D, if there is one."""
+        if self.n < 2 or not self.sd:
+            return math.nan, math.nan
+        if self.reported.unknown:
+            return stats.prediction_interval(self.difference, self.sd, self.n, level)
+        return stats.interval(self.difference, *stats.welch(self.sd, self.n, *self.theirs), level)
+
+
+def judge_cell(values, reported, obstacles=(), clusters=None, moving=()):
     """Judge one reported number against our values of it, one per seed.
 
     Parameters
@@ -60,98 +103,104 @@ def judge_cell(values, reported, obstacles=()):
         One per seed; nan for a seed that left a log and no record.
     reported : Reported
     obstacles : sequence of str
-        Why tier, data or protocol differ from the paper; empty when they do not.
+        How data or protocol differ from the paper; empty when they do not.
+    clusters : sequence of str, optional
+        What each seed shares with others, as long as `values`; "" where it stands alone.
+    moving : sequence of str
+        Which of its runs still move by more than the margin where training ends: "dllp gains .37 an epoch".
 
     Returns
     -------
     Verdict
     """
     values = np.asarray(values, dtype=float)
-    failed = int(np.isnan(values).sum())
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
+    lost = np.isnan(values)
+    failed, seeds = int(lost.sum()), int((~lost).sum())
+    if not seeds:
         if failed:
             return Verdict("FAILED", f"{_count(failed, 'run')} failed: a log and no record")
         return Verdict("NOT RUN", "no record for this cell")
-    n, mean = len(values), float(values.mean())
-    sd = stats.spread(values) if n > 1 else math.nan
-    bound = reported.spread_kind in BOUNDS
-    sd_reported, n_reported = (0.0, math.inf) if bound else (reported.sd, reported.n)
-    difference = mean - reported.value
-    low = high = math.nan
-    se = df = None
-    if n > 1 and sd_reported is not None:
-        se, df = stats.welch(sd, n, sd_reported, n_reported)
-        low, high = stats.interval(difference, se, df, 0.95)
-
-    def verdict(name, why, more=None):
-        lost = f"; {_count(failed, 'seed')} failed" if failed else ""
-        return Verdict(name, why + lost, n, mean, sd, difference, low, high, more)
-
-    reasons = [*obstacles, *([] if bound else _unknown(reported))]
-    if reasons:
-        return verdict("NOT COMPARABLE", "; ".join(reasons))
-    if n == 1:
-        # Only one side's spread is known; the seed count supposes that ours is the same.
-        more = stats.more_seeds(difference, reported.margin, sd_reported, 1, sd_reported, n_reported)
-        if bound:
-            return verdict("INCONCLUSIVE", "one seed has no spread: at least 1 more is needed", 1)
-        return verdict("INCONCLUSIVE", "one seed has no spread; if ours is the paper's, " + _needs(more), more)
-    if bound:
-        return verdict(*_against_bound(difference, se, df, low, high, reported, sd, n))
-    return verdict(*_against_value(difference, se, df, low, high, reported, sd, n))
-
-
-def _against_value(difference, se, df, low, high, reported, sd, n):
-    margin = reported.margin
-    inner = stats.interval(difference, se, df, 0.90)
-    both = " (neither side varies)" if se == 0 else ""
-    if -margin < inner[0] and inner[1] < margin:
-        return "REPRODUCED", f"90 % interval {_range(*inner)}{both} lies inside the margin of {margin:g}"
-    if low > 0 or high < 0:
-        outside = f"95 % interval {_range(low, high)}{both} excludes 0"
-        if abs(difference) > margin:
-            return "NOT REPRODUCED", f"{outside} and the difference exceeds the margin of {margin:g}"
-        return "SMALL DIFFERENCE", f"{outside}, but the difference is within the margin of {margin:g}"
-    more = stats.more_seeds(difference, margin, sd, n, reported.sd, reported.n)
-    return "INCONCLUSIVE", f"95 % interval {_range(low, high)} does not settle it; {_needs(more)}", more
-
-
-def _against_bound(difference, se, df, low, high, reported, sd, n):
-    margin = reported.margin
-    name = reported.spread_kind.replace("_", " ")
-    inner = stats.interval(difference, se, df, 0.90)
-    if reported.spread_kind == "lower_bound":
-        gap, worst, best = difference, inner[0], high
+    units = values[~lost]
+    if clusters is not None:
+        shared = pd.Series(list(clusters), dtype=object)[~lost]
+        units = stats.cluster_means(pd.Series(units, shared.index), shared).to_numpy()
+    n, unit = len(units), "seed" if len(units) == seeds else "cluster"
+    ours = _Ours(float(units.mean()), stats.spread(units) if n > 1 else math.nan, n, unit, reported)
+    if obstacles:
+        name, why, more = "NOT COMPARABLE", "; ".join(obstacles), None
     else:
-        gap, worst, best = -difference, -inner[1], -low
-    if worst >= -margin:
-        return "REPRODUCED", f"95 % one-sided limit of the difference keeps the {name} within {margin:g}"
-    if best < 0:
-        outside = f"95 % interval {_range(low, high)} is on the wrong side of the {name}"
-        if gap < -margin:
-            return "NOT REPRODUCED", f"{outside}, by more than the margin of {margin:g}"
-        return "SMALL DIFFERENCE", f"{outside}, by no more than the margin of {margin:g}"
-    more = stats.more_seeds_to_side(abs(gap + margin), sd, n)
-    return "INCONCLUSIVE", f"95 % interval {_range(low, high)} does not settle it; {_needs(more)}", more
+        name, why, more = _judged(ours)
+    if moving and name in DECIDED:
+        name, why = "INCONCLUSIVE", f"not converged: {'; '.join(moving)}"
+    if failed:
+        why += f"; {_count(failed, 'seed')} failed"
+    if name in DECIDED and n < stats.NORMAL_THEORY:
+        why += f"; normal theory, n = {n}"
+    return Verdict(name, why, n, seeds, ours.mean, ours.sd, ours.difference, *ours.interval(0.95), more)
 
 
-def _unknown(reported):
-    """What the paper leaves unsaid that a test needs."""
-    if reported.n == 1:
-        return ["the paper reports one run, so its spread is unknown"]
-    silent = [what for what, x in (("n", reported.n), ("spread", reported.spread)) if x is None]
-    return [f"the paper's {' and '.join(silent)} {'are' if silent[1:] else 'is'} unknown"] if silent else []
+def _judged(ours):
+    """The verdict on a comparable cell, why, and how many units to add."""
+    if ours.n == 1:
+        return "INCONCLUSIVE", *_alone(ours)
+    if not ours.sd:
+        constant = f"our {ours.n} {ours.unit}s agree to rounding"
+        return "INCONCLUSIVE", f"nothing varies: {constant}, which no test can use", None
+    return _predicted(ours) if ours.reported.unknown else _tested(ours)
 
 
-def _needs(more):
+def _alone(ours):
+    """Why one unit decides nothing, and how many more would: its spread is unknown, so it is supposed the paper's."""
+    one, theirs = f"one {ours.unit} has no spread", ours.theirs
+    if not theirs[0]:
+        return f"{one}: at least 1 more is needed", 1
+    more = stats.more_seeds(ours.difference, ours.reported.margin, theirs[0], 1, *theirs)
+    return f"{one}; if ours is the paper's, {_needs(more, ours.unit)}", more
+
+
+def _tested(ours):
+    """Two one-sided tests each for inside and outside, then whether there is a difference at all."""
+    low, high = ours.region
+    inner, outer = ours.interval(0.90), ours.interval(0.95)
+    margin, difference = ours.reported.margin, ours.difference
+    of = f"the margin of {margin:g}" + f" ({ours.reported.spread_kind.replace('_', ' ')})" * ours.reported.is_bound
+    if low < inner[0] and inner[1] < high:
+        return "REPRODUCED", f"90 % interval {_range(*inner)} lies inside {of}", None
+    if inner[1] < low or high < inner[0]:
+        return "NOT REPRODUCED", f"90 % interval {_range(*inner)} lies outside {of}", None
+    tie = stats.rounding(ours.reported.value, margin)
+    wrong = (outer[1] < 0 and math.isfinite(low)) or (outer[0] > 0 and math.isfinite(high))
+    if wrong and low - tie <= difference <= high + tie:
+        return "SMALL DIFFERENCE", f"95 % interval {_range(*outer)} excludes 0, but the difference is within {of}", None
+    if ours.reported.is_bound:
+        more = stats.more_seeds_to_side(min(abs(difference - low), abs(difference - high)), ours.sd, ours.n)
+    else:
+        more = stats.more_seeds(difference, margin, ours.sd, ours.n, *ours.theirs)
+    return "INCONCLUSIVE", f"95 % interval {_range(*outer)} does not settle it; {_needs(more, ours.unit)}", more
+
+
+def _predicted(ours):
+    """Whether the paper's number, as one run with our spread, is one that ours lead us to expect."""
+    reported = ours.reported
+    low, high = stats.prediction_interval(ours.mean, ours.sd, ours.n)
+    low, high = low - reported.margin, high + reported.margin
+    inside = low <= reported.value <= high
+    why = (
+        f"{reported.value:g} lies {'in' if inside else 'outside'} {_range(low, high, '.4g')}, our 95 % prediction "
+        f"interval widened by the margin of {reported.margin:g}; conditional on one run and our spread, since "
+        f"{reported.unknown}"
+    )
+    return "CONSISTENT" if inside else "INCONSISTENT", why, None
+
+
+def _needs(more, unit):
     if more is None:
-        return f"no number of our seeds up to {stats.MOST_SEEDS} would decide at these spreads"
-    return f"about {_count(more, 'more seed')} would decide with power {stats.POWER:g}"
+        return f"no number of our {unit}s up to {stats.MOST_SEEDS} would decide at these spreads"
+    return f"about {_count(more, f'more {unit}')} would decide with power {stats.POWER:g}"
 
 
-def _range(low, high):
-    return f"[{low:.3g}, {high:.3g}]"
+def _range(low, high, form=".3g"):
+    return f"[{low:{form}}, {high:{form}}]"
 
 
 def _count(n, what):

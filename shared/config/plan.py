@@ -24,8 +24,9 @@ from shared.config.spec import Section, Sections, Spec, check_type
 from shared.config.tiers import check_paper, papers
 
 ABOUT_SECTION = ("when", "stage")
-ABOUT_TIER = ("stand_in", "seconds", "settings", "experiments")
-ABOUT_EXPERIMENT = ("name", "grid", "set", "stand_in", "seconds")
+ABOUT_RUNS = ("stand_in", "differs", "seconds")
+ABOUT_TIER = (*ABOUT_RUNS, "settings", "experiments")
+ABOUT_EXPERIMENT = ("name", "grid", "set", *ABOUT_RUNS)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Run:
     spec : its whole configuration.
     seconds : how long it may take, until records know better.
     stand_in : what stands in for the paper's data or network, in words; empty if nothing does.
+    differs : how the protocol departs from the paper's in what the numbers depend on, in words; empty if it does not.
     experiment : the name of the experiment that asks for it first.
     """
 
@@ -47,6 +49,7 @@ class Run:
     spec: Spec
     seconds: float
     stand_in: str = ""
+    differs: str = ""
     experiment: str = ""
 
     @property
@@ -139,11 +142,12 @@ def _check_tier(own: Any, at: str) -> None:
 
 
 def _check_about(about: Mapping[str, Any], at: str) -> None:
-    seconds, stand_in = about.get("seconds", 1), about.get("stand_in", "")
+    seconds = about.get("seconds", 1)
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
         raise ConfigError(f"{at}: `seconds` must be a number above 0, not {seconds!r}")
-    if not isinstance(stand_in, str):
-        raise ConfigError(f"{at}: `stand_in` must be a text, not {stand_in!r}")
+    for key in ("stand_in", "differs"):
+        if not isinstance(about.get(key, ""), str):
+            raise ConfigError(f"{at}: `{key}` must be a text, not {about[key]!r}")
 
 
 def _ways(when: Any, at: str) -> list[Mapping[str, Any]]:
@@ -270,7 +274,8 @@ def _run(layout: Sections, values: dict, base: Mapping, axes: Iterable[str], nam
             text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
             method += f"-{text}" if isinstance(value, str) else f"-{key}{text}"
     run_id = f"{spec.paper}/{names.path(said, method)}/seed{seed}"
-    return Run(run_id, method, spec, float(about.get("seconds", 60)), about.get("stand_in", ""), about["name"])
+    said = about.get("stand_in", ""), about.get("differs", "")
+    return Run(run_id, method, spec, float(about.get("seconds", 60)), *said, about["name"])
 
 
 def sources_of(run: Run, tier: str, root: Path | None = None) -> dict[str, str]:

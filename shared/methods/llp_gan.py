@@ -5,6 +5,7 @@ The K logits l and a fixed zero logit for "fake" make K + 1 classes: D(x) = Z / 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -37,7 +38,7 @@ class LLPGAN:
     """A discriminator is the classifier, and a generator keeps it busy.
 
     One `update` is two steps, as in the release. First the discriminator's, on
-    ``adversarial_loss + weight * kl_loss``; then the generator's, on `feature_matching`, through the discriminator just
+    ``adversarial_loss + weight * loss``; then the generator's, on `feature_matching`, through the discriminator just
     moved. Both read the same real batch and the same noise, uniform on [-1, 1], as many fakes as real instances; both
     networks are in training mode throughout, and every pass through the discriminator draws its own dropout. Noise and
     dropout come from torch's global generators.
@@ -61,6 +62,7 @@ class LLPGAN:
     generator : module from (N, `generator.noise`) numbers to inputs.
     discriminator_optimiser, generator_optimiser : over the parameters of each; Adam, 3e-4, beta1 0.5 in the release.
     weight : of the proportion loss; 1 in the release.
+    loss : the proportion loss, of (log_p (M, K), offsets (B + 1,), proportions (B, K)) -> scalar; KL in the release.
     autocast : bool
         Run the networks in bfloat16; the losses stay in float32.
     """
@@ -73,10 +75,11 @@ class LLPGAN:
         generator_optimiser: torch.optim.Optimizer,
         weight: float = 1.0,
         autocast: bool = False,
+        loss: Callable[[Tensor, Tensor, Tensor], Tensor] = kl_loss,
     ):
         self.discriminator, self.generator = discriminator, generator
         self.discriminator_optimiser, self.generator_optimiser = discriminator_optimiser, generator_optimiser
-        self.weight, self.autocast = weight, autocast
+        self.weight, self.autocast, self.loss = weight, autocast, loss
 
     def _precision(self, x: Tensor):
         return torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext()
@@ -92,7 +95,7 @@ class LLPGAN:
             with untracked(self.discriminator):
                 on_fake = self.discriminator(fake.detach()).float()
         adversarial = adversarial_loss(on_real, on_fake)
-        proportion = kl_loss(on_real.log_softmax(1), batch.offsets, batch.proportions)
+        proportion = self.loss(on_real.log_softmax(1), batch.offsets, batch.proportions)
         loss = adversarial + self.weight * proportion
         self.discriminator_optimiser.zero_grad()
         loss.backward()

@@ -104,6 +104,10 @@ def _here(run: Run, args: argparse.Namespace) -> int:
     for selection, metrics in {**result.metrics, "cost": result.cost}.items():
         for name, value in metrics.items():
             print(f"{selection:16}{name:28}{_number(value)}")
+    for name, course in result.convergence.items():
+        span = f"in the last {course['epochs']} epochs"
+        error = "" if course["error"] is None else f" +- {_number(course['error'])}"
+        print(f"{'convergence':16}{name:28}{course['gain']:+.4g}{error} {span}")
     if args.save:
         _save(args.save, run, spec, result)
     _beside(run, args, result.metrics, bool(changes))

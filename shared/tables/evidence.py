@@ -19,6 +19,7 @@ from shared.records import store
 
 SELECTIONS = ("last", "bag-validation", "oracle")
 COST = "cost"  # the selection under which rows hold durations and memory
+CONVERGENCE = "convergence"  # and what measures still gained in the last quarter of training
 DONE, NOT_RUN, FAILED = "done", "NOT RUN", "FAILED"
 
 
@@ -59,6 +60,7 @@ class Evidence:
             "tier": self.tier,
             "method": run.method,
             "stand_in": run.stand_in,
+            "differs": run.differs,
             "simulated": is_simulated(spec.get("dataset", "")),
             **spec,
             "status": status,
@@ -74,7 +76,11 @@ class Evidence:
 
     @functools.cached_property
     def found(self) -> pandas.DataFrame:
-        """One row for each record, selection and metric, costs under the selection `cost`; `value` is a number."""
+        """One row for each record, selection and metric; `value` is a number.
+
+        Costs stand under the selection `cost`, gains of the last quarter under `convergence`, with `gain_error` and
+        `gain_epochs`.
+        """
         rows = []
         for run_id, record in self.records.items():
             origin = {
@@ -82,6 +88,7 @@ class Evidence:
                 "code_hash": record["code"]["hash"],
                 "device": record["environment"]["device"],
                 "finished": record["finished"],
+                "cluster": record.get("cluster", ""),
             }
             for selection, values in {**record["metrics"], COST: record["cost"]}.items():
                 numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
@@ -89,6 +96,11 @@ class Evidence:
                     {**self.about[run_id], **origin, "selection": selection, "metric": name, "value": float(value)}
                     for name, value in numbers.items()
                 ]
+            rows += [
+                {**self.about[run_id], **origin, "selection": CONVERGENCE, "metric": name, "value": course["gain"]}
+                | {"gain_error": course["error"], "gain_epochs": course["epochs"]}
+                for name, course in record.get("convergence", {}).items()
+            ]
         names = ["id", "method", "seed", "selection", "metric", "value", "status", "why"]
         return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=names)
 

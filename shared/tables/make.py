@@ -17,7 +17,7 @@ from shared.config.files import check_keys
 from shared.config.outputs import Outputs, read_outputs
 from shared.records.store import write_text
 from shared.tables.evidence import Evidence, gather
-from shared.tables.numbers import empty_cells, reasons, stand_ins, write_csv, write_markdown
+from shared.tables.numbers import empty_cells, moved, reasons, stand_ins, write_csv, write_markdown
 
 NOTES = "notes.json"  # what stands under each table, which figures repeat
 
@@ -49,7 +49,8 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
         table = found if isinstance(found, Table) else Table(found)
         made[output.name] = table.numbers
         used = _used(table, evidence)
-        below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), reasons(used, evidence)]
+        course = f"{moved(evidence, used)}.".lstrip(".")
+        below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), reasons(used, evidence), course]
         notes[output.name] = " ".join(filter(None, [*below, empty_cells(table.numbers, said=bool(below[1]))]))
         write_csv(table.numbers, evidence.folder / f"{output.name}.csv")
         if output.text:

@@ -10,7 +10,7 @@ import pandas
 
 from shared.config import Run
 from shared.records import store
-from shared.tables.evidence import NOT_RUN
+from shared.tables.evidence import CONVERGENCE, NOT_RUN
 
 if TYPE_CHECKING:
     from shared.tables.evidence import Evidence
@@ -51,11 +51,39 @@ def wide(table: pandas.DataFrame, rows: list[str], column: str, sign: str) -> pa
 
 
 def stand_ins(runs: Iterable[Run], evidence: Evidence) -> str:
-    """Return one sentence that names every stand-in and simulated dataset of some runs; empty if there are none."""
+    """Return sentences on what some runs have in place of the paper's data, network and protocol; empty for nothing."""
     about = [evidence.about[run.id] for run in runs]
     said = dict.fromkeys(text for row in about for text in row["stand_in"].split("; ") if text)
     said |= dict.fromkeys(f"{row['dataset']} is simulated" for row in about if row["simulated"])
-    return f"Stand-ins: {'; '.join(said)}." if said else ""
+    other = dict.fromkeys(text for row in about for text in row["differs"].split("; ") if text)
+    texts = [
+        f"Stand-ins: {'; '.join(said)}." if said else "",
+        f"Other than in the paper: {'; '.join(other)}." if other else "",
+    ]
+    return " ".join(filter(None, texts))
+
+
+def moved(evidence: Evidence, runs: Iterable[Run] | None = None) -> str:
+    """Say how many of some runs (of all unless told) still moved where training ended, by more than a point and noise.
+
+    That is by the gain of a measure of the test set in the last quarter of training, beyond two standard errors of it;
+    what is measured from 0 to 1 counts in hundredths. Empty where no record has a course.
+    """
+    found = evidence.found
+    course = found[found["selection"] == CONVERGENCE] if "gain_error" in found else found[:0]
+    course = course if runs is None else course[course["id"].isin({run.id for run in runs})]
+    if course.empty:
+        return ""
+    largest = found[found["selection"] == "last"].groupby("metric")["value"].max()
+    unit = [1 if largest.get(name.split()[-1], 100) > 1 else 100 for name in course["metric"]]
+    points, error = course["value"] * unit, course["gain_error"].astype(float).fillna(0) * unit
+    moving = points[points.abs() > (2 * error).clip(lower=1)]
+    n, of = course["id"][moving.index].nunique(), course["id"].nunique()
+    said = f"{n} of {of} runs still moved by more than a point in the last quarter of training"
+    if not n:
+        return said
+    most = course.loc[moving.abs().idxmax()]
+    return f"{said}; the most {most['id']}, {most['value']:+.2g} of {most['metric']}"
 
 
 def reasons(runs: Iterable[Run], evidence: Evidence) -> str:

@@ -7,7 +7,7 @@ from shared.training.frame import Result, framed
 from shared.training.inputs import Inputs
 from shared.training.loop import Schedule, fit
 from shared.training.seeds import axis_seed, seed_torch
-from shared.training.selection import choose, within
+from shared.training.selection import choose, end_of, tried, within
 
 __all__ = [
     "Augmentation",
@@ -18,6 +18,7 @@ __all__ = [
     "axis_seed",
     "bag_loss",
     "choose",
+    "end_of",
     "fit",
     "framed",
     "peak_memory_mb",
@@ -25,5 +26,6 @@ __all__ = [
     "prepare_device",
     "seed_torch",
     "select",
+    "tried",
     "within",
 ]

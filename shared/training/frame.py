@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from shared.config import Spec, read_config
+from shared.training.convergence import quarter_gains
 from shared.training.device import peak_memory_mb, prepare_device
 
 
@@ -22,6 +23,9 @@ class Result:
     metrics : {selection: {metric: value}}; none of them is a duration, so that a rerun has the same.
     curves : {name: a value for each epoch}, and what figures show of one run.
     bags, data : hashes of the bags it learned from and checksums of the data.
+    cluster : what it shares with runs of other seeds, a split or a detector, so that they do not count as independent;
+        empty where its seed draws all anew.
+    convergence : what each measure still gained in the last quarter (`convergence.quarter_gains`); the frame sets it.
     cost : {name: value} of durations and whatever else depends on the machine.
     device : the name of what it ran on; the frame sets it.
     says : what the line of its end tells people.
@@ -32,6 +36,8 @@ class Result:
     curves: dict[str, Any] = field(default_factory=dict)
     bags: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    cluster: str = ""
+    convergence: dict[str, dict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     device: str = ""
     says: str = ""
@@ -54,6 +60,7 @@ def framed(paper: str) -> Callable:
             ready = prepare_device(device)
             result = train(spec, ready, session)
             if result is not None:
+                result.convergence = quarter_gains(result.curves)
                 result.cost["peak_memory_mb"] = round(peak_memory_mb(ready), 1)
                 result.device = torch.cuda.get_device_name(ready) if ready.type == "cuda" else ready.type
             return result

@@ -1,4 +1,4 @@
-"""The paper tier of every paper at toy length: one run of each kind it plans is trained on tiny data, on a CPU."""
+"""The tiers paper and cpu of every paper at toy length: a run of each kind they plan is trained on tiny data, on a CPU."""
 
 import importlib
 import inspect
@@ -14,6 +14,7 @@ from shared.config import papers, plan, read_config
 from shared.datasets import read_sources
 from tests.contract.paper_tier import shrunk, toys
 
+LONG = ("paper", "cpu")
 PAPERS = [paper for paper in papers() if "paper" in read_config(paper).tiers]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -36,9 +37,9 @@ def kind(run):
 
 
 def kinds(paper):
-    """One run of each kind of the paper tier, and one of each task on each dataset."""
+    """One run of each kind of the long tiers, and one of each task on each dataset."""
     seen, found = set(), []
-    for run in plan(paper, "paper"):
+    for run in [run for tier in LONG if tier in read_config(paper).tiers for run in plan(paper, tier)]:
         values = run.spec.values()
         new = {kind(run), (values.get("task"), values.get("dataset"))} - seen
         if new:
@@ -104,7 +105,7 @@ def numbers_in(metrics):
 
 @pytest.mark.parametrize("run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)])
 def test_every_kind_of_run_trains(run, ready):
-    """A run of the paper tier that cannot train would be found out after days on an accelerator."""
+    """A run of a long tier that cannot train would be found out after a night, or days on an accelerator."""
     module, work = ready
     spec = shrunk(module, run.spec)
     train = importlib.import_module(f"papers.{spec.paper}.train").train
@@ -122,7 +123,7 @@ def test_every_kind_of_run_trains(run, ready):
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_paper_says_how_it_is_shrunk(paper):
-    """Each change must be of a key that some run of the tier holds: a renamed key would train at full length."""
+    """Each change must be of a key that some run of the tiers holds: a renamed key would train at full length."""
     module = shrinking(paper)
     assert callable(module.data)
     held = {key for run in kinds(paper) for key in run.spec}

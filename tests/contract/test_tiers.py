@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import yaml
 
-from shared.comparison import claims, reported
-from shared.comparison.evidence import matches, samples
+from shared.comparison import claims, convergence, reported
+from shared.comparison.evidence import matches, measures_of, name_of, planned_cells, samples
 from shared.comparison.report import CELL
 from shared.config import load_tier, papers, plan, read_config, repository, tiers
 from shared.config.plan import config_stamp, module_of
@@ -68,19 +69,14 @@ def planned(paper, tier):
     return _planned(paper, tier, config_stamp(paper))
 
 
-def measures_of(claim):
-    """(metric, selection) of all sides of a claim."""
-    sides = [*claim.sides, *({**side, **side["minus"]} for side in claim.sides if "minus" in side)]
-    return {(side.get("metric", claim.metric), side.get("selection", claim.selection)) for side in sides}
-
-
 def cells_of(claim, paper, tier):
     """The same of one claim."""
     rows = rows_of(paper, tier, frozenset(measures_of(claim)), config_stamp(paper))
     kept = rows[matches(rows, claim.requires)]
-    # Runs of which a claim asks one metric may share it with others here, where all have all.
-    found, missing, _ = samples(kept, replace(claim, reduce=claim.reduce or "mean"))
-    return [sample.name for sample in found], missing
+    # Runs of which a claim asks one metric may share it with others here, where all have all; of one seed.
+    sides = {role: {k: v for k, v in getattr(claim, role).items() if k != "over"} for role in ("left", "right")}
+    found = samples(kept, replace(claim, reduce=claim.reduce or "mean", **sides))
+    return [sample.name for sample in found.cells], [*found.missing, *found.absent]
 
 
 def says_why_not(claim, tier):
@@ -122,6 +118,67 @@ def test_no_cell_of_a_claim_is_missing_in_the_paper_tier(paper):
         if found and missing and not says_why_not(claims_of(paper)[name], "paper"):
             lacking.append(f"{name} ({'; '.join(missing[:4])}{' ...' * (len(missing) > 4)})")
     assert not lacking, f"papers/{paper}, tier paper lacks cells of the grid of: {', '.join(lacking)}"
+
+
+@each_paper
+def test_what_a_claim_of_the_paper_lists_some_tier_plans(paper):
+    """A cell that no plan can have is no cell of the paper's: its claims do not list it."""
+    plans = [tier for tier in read_config(paper).tiers if tier != "smoke"]
+    runs = {tier: runs_of(paper, tier, config_stamp(paper)) for tier in plans}
+    idle = []
+    for claim in claims_of(paper).values():
+        planned = [cell for tier in plans for cell in planned_cells(runs[tier], claim)]
+        for key, value in listed(claim):
+            here = f"{name_of({key: value})},"
+            if planned and claim.role == "paper" and not any(here in f"{cell}," for cell in planned):
+                idle.append(f"{claim.id}: {key} {value}")
+    assert not idle, f"papers/{paper}: no tier plans {'; '.join(idle)}"
+
+
+def listed(claim):
+    """(key, value) of what the selectors of a claim list along its grid."""
+    for selector in (claim.where, *claim.sides):
+        yield from (
+            (key, value) for key in claim.cells if isinstance(selector.get(key), list) for value in selector[key]
+        )
+
+
+@each_paper
+def test_a_claim_says_when_its_sides_have_converged(paper):
+    """Accuracy may move by a point; of another measure only the claim can say how much is little."""
+    silent = []
+    for claim in claims_of(paper).values():
+        measures = {metric for metric, selection in measures_of(claim) if selection != COST}
+        if claim.converged:
+            measures = {claim.converged["metric"]}
+        excused = claim.deterministic or claim.converged is False
+        if not excused and any(convergence.tolerance_of(claim, metric) is None for metric in measures):
+            silent.append(f"{claim.id} ({', '.join(sorted(measures))})")
+    assert not silent, f"papers/{paper}/claims.yaml: give still, or converged: {'; '.join(silent)}"
+
+
+NUMBER = r"\d*\.?\d+(?:e-?\d+)?"
+TRIED = re.compile(rf"\bof (?:[a-z' ]+ )?({NUMBER}(?:(?:, | and | or ){NUMBER})+)\b")  # "of .001, .003 and .01"
+
+
+def with_source(node):
+    """All {value:, source:} of a configuration."""
+    if isinstance(node, dict) and {"value", "source"} <= node.keys():
+        yield node["value"], " ".join(str(node["source"]).split())
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from with_source(child)
+
+
+@each_paper
+def test_what_won_a_search_is_no_end_of_what_was_tried(paper):
+    """Beyond the end may lie a better one, unless the source says what bounds it."""
+    ends = []
+    for value, source in with_source(yaml.safe_load((ROOT / "papers" / paper / "config.yaml").read_text())):
+        for tried in TRIED.findall(source):
+            numbers = [float(number) for number in re.findall(NUMBER, tried)]
+            if value in (min(numbers), max(numbers)) and "bounded" not in source:
+                ends.append(f"{value} ({source})")
+    assert not ends, f"papers/{paper}/config.yaml: try more, or say what it is bounded by: {'; '.join(set(ends))}"
 
 
 @cache

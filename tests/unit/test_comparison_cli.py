@@ -1,119 +1,17 @@
 """The command line on made papers and made results: what it prints, writes and exits with."""
 
-import csv
 import io
 
 import pytest
 
-from shared.comparison import __main__ as cli
 from shared.comparison import report, terminal
-from shared.config import plan
-from shared.records import store
 from shared.tables.evidence import gather
-
-TABLES = """
-def cells(rows):
-    rows = rows[rows["metric"] == "accuracy"]
-    column = "n=" + rows["bag_size"].astype(int).astype(str)
-    return rows.assign(table="t1", row=rows["method"], column=column)[
-        ["table", "row", "column", "metric", "selection", "seed", "value", "id"]
-    ]
-"""
-REPORTED = """table,row,column,metric,value,spread,spread_kind,n,margin,source,selection
-t1,kl,n=4,accuracy,80,.3,std,5,,Table 1,last
-t1,kl,n=8,accuracy,70,.3,std,5,,Table 1,last
-t1,kl,n=16,accuracy,60,.3,std,5,,Table 1,last
-"""
-CLAIMS = """
-- id: order
-  says: KL beats ROT.
-  source: Section 4
-  kind: greater
-  where: {bag_size: 4}
-  left: {method: kl}
-  right: {method: rot}
-"""
-KL, ROT = [80.1, 79.9, 80.0], [75.0, 75.3, 75.1]
-
-
-CONFIG = """
-sections:
-  all:
-    dataset: {value: toy, source: Section 4}
-    loss: {value: kl, source: Section 4}
-    bag_size: {value: 4, source: Section 4}
-    seed: {value: 0, source: "assumed: one run"}
-tiers:
-  paper: &all
-    experiments:
-      - {name: kl, grid: {bag_size: [4, 8], seed: [0, 1, 2]}}
-      - {name: rot, grid: {loss: rot, bag_size: [4, 8], seed: [0, 1, 2]}}
-  quick: *all
-"""
-NAMES = """
-def method(spec):
-    return spec.loss
-
-def path(spec, method):
-    return f"{spec.dataset}/{method}/bag{spec.bag_size}"
-"""
+from tests.made_paper import CLAIMS, KL, NAMES, PAPER, REPORTED, ROT, build, change, fill, written
 
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """A repository with one paper, `made`, and an empty results folder."""
-    paper = tmp_path / "papers" / "made"
-    paper.mkdir(parents=True)
-    files = {
-        "tables.py": TABLES,
-        "reported.csv": REPORTED,
-        "claims.yaml": CLAIMS,
-        "config.yaml": CONFIG,
-        "names.py": NAMES,
-    }
-    for name, text in files.items():
-        (paper / name).write_text(text)
-    (tmp_path / "config").mkdir()
-    for tier in ("gpu", "paper", "quick", "smoke"):
-        (tmp_path / "config" / f"{tier}.yaml").write_text(f"{{tier: {tier}, says: for a test}}")
-    monkeypatch.setattr(report, "code_hash", lambda module, root: "now")
-    monkeypatch.delenv("LLP_TIER", raising=False)
-
-    def call(*argv):
-        return cli.main([*argv, "--results", str(tmp_path / "results")], root=tmp_path)
-
-    call.root, call.paper, call.results = tmp_path, paper, tmp_path / "results"
-    return call
-
-
-def fill(house, runs, tier="paper", code="now", bag_size=4):
-    """Write one record per seed of each `method: values`, at one bag size."""
-    planned = {run.id: run for run in plan("made", tier, house.root)}
-    for method, values in runs.items():
-        for seed, value in enumerate(values):
-            run = planned[f"made/toy/{method}/bag{bag_size}/seed{seed}"]
-            record = {
-                "id": run.id,
-                "spec": run.spec.canonical(),
-                "spec_hash": run.spec_hash,
-                "code": {"hash": code, "commit": "0123456789", "dirty": False},
-                "metrics": {"last": {"accuracy": value}},
-                "cost": {"train_s": 1.5},
-                "environment": {"device": "cpu"},
-                "finished": "2026-01-01T00:00:00",
-            }
-            store.write_record(house.results / tier / "made" / "runs", record)
-
-
-def change(house, before, after):
-    """Edit the paper's config.yaml."""
-    text = (house.paper / "config.yaml").read_text()
-    assert before in text
-    (house.paper / "config.yaml").write_text(text.replace(before, after))
-
-
-def written(house, name="comparison.csv", tier="paper"):
-    return list(csv.DictReader(io.StringIO((house.results / tier / "made" / name).read_text())))
+    return build(tmp_path, monkeypatch)
 
 
 def test_reported_beside_reproduced(house, capsys):
@@ -130,27 +28,54 @@ def test_reported_beside_reproduced(house, capsys):
     assert "\033" not in out
 
 
-def test_a_contradicted_claim_exits_1_and_a_contradicted_control_0(house):
+def test_a_contradicted_claim_exits_1_and_a_contradicted_control_or_extension_0(house):
     fill(house, {"kl": ROT, "rot": KL}, tier="quick")
     assert house("made") == 1
-    (house.paper / "claims.yaml").write_text(CLAIMS + "  role: control\n")
-    assert house("made") == 0
-    assert written(house, "claims.csv", "quick")[0]["verdict"] == "CONTRADICTED"
+    for role in ("control", "extension"):
+        (house.paper / "claims.yaml").write_text(f"{CLAIMS}  role: {role}\n")
+        assert house("made") == 0
+        assert written(house, "claims.csv", "quick")[0]["verdict"] == "CONTRADICTED"
 
 
-def test_other_tiers_stand_ins_and_simulations_are_not_comparable(house):
-    fill(house, {"kl": KL}, tier="quick")
+DEPARTURES = {
+    "on a stand-in": (PAPER, f"{PAPER}    stand_in: patch features for ResNet-18; toys for cells\n"),
+    "on a simulation": ("value: toy", "value: tissue_sim"),
+    "under another protocol": (PAPER, f"{PAPER}    differs: 2 of 9 epochs\n"),
+}
+
+
+@pytest.mark.parametrize("setting", DEPARTURES)
+def test_what_is_not_the_papers_judges_no_number_and_ends_no_command(house, setting, capsys):
+    """One standard for cells and claims: the word of the verdict says where it was made."""
+    change(house, *DEPARTURES[setting])
+    (house.paper / "names.py").write_text(NAMES.replace("{spec.dataset}", "toy"))
+    fill(house, {"kl": ROT, "rot": KL})
+    assert house("made", "--tier", "paper") == 0
+    (claim,) = written(house, "claims.csv")
+    assert (claim["verdict"], claim["setting"]) == (f"CONTRADICTED {setting}", setting)
+    assert written(house)[0]["verdict"] == "NOT COMPARABLE" and written(house)[0]["why"] == claim["caveats"]
+    assert f"CONTRADICTED {setting}  order" in capsys.readouterr().out
+
+
+def test_whatever_a_tier_is_called_it_is_judged_by_its_protocol(house):
+    fill(house, {"kl": KL, "rot": ROT}, tier="quick")
     house("made")
-    assert written(house, tier="quick")[0]["why"] == "tier quick is not the paper's protocol"
-    change(house, "  paper: &all\n", "  paper: &all\n    stand_in: patch features for ResNet-18\n")
-    change(house, "value: toy", "value: tissue_sim")
+    assert written(house, tier="quick")[0]["verdict"] == "REPRODUCED"
+    assert written(house, "claims.csv", "quick")[0]["verdict"] == "HOLDS"
+
+
+def test_all_departures_are_named_and_the_difference_is_shown(house):
+    for departure in DEPARTURES.values():
+        change(house, *departure)
     (house.paper / "names.py").write_text(NAMES.replace("{spec.dataset}", "toy"))
     fill(house, {"kl": KL})
     house("made", "--tier", "paper")
     row = written(house)[0]
-    assert row["verdict"] == "NOT COMPARABLE"
-    assert row["why"] == "a stand-in: patch features for ResNet-18; simulated data: tissue_sim"
-    assert float(row["difference"]) == pytest.approx(0, abs=1e-9)
+    assert row["verdict"] == "NOT COMPARABLE" and float(row["difference"]) == pytest.approx(0, abs=1e-9)
+    assert row["why"] == (
+        "a stand-in: patch features for ResNet-18; a stand-in: toys for cells; simulated data: tissue_sim; "
+        "another protocol: 2 of 9 epochs"
+    )
 
 
 def test_what_is_assumed_stands_beside_a_number_that_was_not_reproduced(house, capsys):
@@ -168,7 +93,7 @@ def test_what_is_assumed_stands_beside_a_number_that_was_not_reproduced(house, c
         ("NOT RUN", ""),
     ]
     page = (house.results / "paper/made/comparison.md").read_text()
-    assert page.count("; assumed: rate |") == 1 and page.count("- `rate`: diverges above\n") == 1
+    assert page.count("; assumed: rate; b |") == 1 and page.count("- `rate`: diverges above\n") == 1
     assert "none is named" not in page
     assert "- `rate`: diverges above" in capsys.readouterr().out
 
@@ -204,7 +129,7 @@ def test_same_records_same_bytes(house):
 def test_a_paper_without_results_is_printed_and_nothing_is_written(house, capsys):
     (house.results / "quick").mkdir(parents=True)
     assert house() == 0
-    assert capsys.readouterr().out.count("NOT RUN") == 4
+    assert capsys.readouterr().out.count("NOT RUN") == 3 + 1 + 2  # numbers, a claim, and the counts of both
     assert not (house.results / "quick/made").exists()
 
 
@@ -277,11 +202,42 @@ def test_what_is_not_run_says_why_where_the_index_knows(house, capsys):
     cells = {row["column"]: row for row in written(house)}
     assert cells["n=4"]["verdict"] not in ("NOT RUN", "FAILED")
     assert cells["n=8"]["verdict"] == cells["n=16"]["verdict"] == "NOT RUN"
-    assert cells["n=8"]["why"] == "no record for this cell: photos are not here"
-    assert cells["n=16"]["why"] == "no record for this cell"
+    assert cells["n=8"]["why"] == "photos are not here"
+    assert cells["n=16"]["why"] == "not in the plan of the tier paper"
     (claim,) = written(house, "claims.csv")
     assert claim["verdict"] == "NOT RUN" and claim["why"].endswith(": photos are not here")
     assert "4 not run: photos are not here" in capsys.readouterr().out
+
+
+def test_the_records_behind_a_claim_and_a_number_are_listed(house, capsys, monkeypatch):
+    fill(house, {"kl": KL, "rot": ROT[:2]})
+    monkeypatch.chdir(house.root)
+    assert house("made", "--tier", "paper", "--records", "ORDER") == 0
+    out = capsys.readouterr().out
+    left, right = out.split("left, accuracy, last")[1].split("right, accuracy, last")
+    assert left.count("made/toy/kl/bag4") == 3 and right.count("made/toy/rot/bag4") == 2
+    assert "made/toy/kl/bag4/seed0  results/paper/made/runs/toy/kl/bag4/seed0.json\n" in left
+    for name in ("t1/kl/n=4", "T1/KL/n=4/accuracy", "t1/kl/n=4/accuracy/last"):
+        assert house("made", "--tier", "paper", "--records", name) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("t1/kl/n=4/accuracy/last, made, tier paper\n") and out.count(".json") == 3
+    assert house("made", "--tier", "paper", "--records", "t1/kl/n=8") == 0
+    assert "no records" in capsys.readouterr().out
+    assert not (house.results / "paper/made/comparison.md").exists()
+
+
+@pytest.mark.parametrize(("asked", "near"), [("oder", "order"), ("t1/kl/n=5", "t1/kl/n=")])
+def test_a_name_that_nobody_knows_is_answered_with_the_nearest(house, capsys, asked, near):
+    fill(house, {"kl": KL})
+    assert house("made", "--tier", "paper", "--records", asked) == 2
+    error = capsys.readouterr().err
+    assert f"there is no claim and no reported number {asked!r} of made; did you mean '{near}" in error
+
+
+def test_the_help_says_what_the_exit_status_means(house, capsys):
+    with pytest.raises(SystemExit):
+        house("--help")
+    assert "Exit status: 1 when records that are comparable" in " ".join(capsys.readouterr().out.split())
 
 
 class Screen(io.StringIO):

@@ -324,13 +324,14 @@ def test_a_tier_without_settings_runs_the_protocol(root):
     )
 
 
-def test_an_experiment_says_its_own_seconds_and_stand_in_else_those_of_its_tier(root):
+def test_an_experiment_says_what_is_of_itself_else_it_is_as_its_tier_says(root):
     paper = changed(["tiers", "tiny", "seconds"], 4)
-    paper["tiers"]["tiny"]["stand_in"] = "toys"
-    paper["tiers"]["tiny"]["experiments"][1] |= {"seconds": 0.5, "stand_in": ""}
+    paper["tiers"]["tiny"] |= {"stand_in": "toys", "differs": "2 of 9 epochs"}
+    paper["tiers"]["tiny"]["experiments"][1] |= {"seconds": 0.5, "stand_in": "", "differs": ""}
     write(root, TIER, paper)
     runs = plan("toy", "tiny", root)
-    assert {(r.experiment, r.seconds, r.stand_in) for r in runs} == {("first", 4.0, "toys"), ("second", 0.5, "")}
+    said = {(r.experiment, r.seconds, r.stand_in, r.differs) for r in runs}
+    assert said == {("first", 4.0, "toys", "2 of 9 epochs"), ("second", 0.5, "", "")}
     write(root, TIER, PAPER)
     assert [r.spec_hash for r in plan("toy", "tiny", root)] == [r.spec_hash for r in runs]
 

@@ -81,6 +81,7 @@ DAMAGE = {
     "seconds with a source": (EXPERIMENTS, f"    seconds: {{value: 4}}\n{EXPERIMENTS}", TINY, ": `seconds` must be a"),
     "no seconds": (GRID, f"{GRID}\n        seconds: 0", ALL, ": `seconds` must be a number above 0, not 0"),
     "a null stand-in": (GRID, f"{GRID}\n        stand_in:", ALL, ": `stand_in` must be a text, not None"),
+    "what differs as a number": (GRID, f"{GRID}\n        differs: 3", ALL, ": `differs` must be a text, not 3"),
     # experiments
     "null experiments": (EXPERIMENTS, "    experiments:\n", TINY, r"\.experiments must be a list of .*, not None"),
     "no experiment": (EXPERIMENTS, "    experiments: []\n", TINY, r"\.experiments must be a list of"),

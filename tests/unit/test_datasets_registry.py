@@ -74,9 +74,9 @@ def test_the_list_has_every_set_and_fits_a_page(places, needed, capsys, monkeypa
     starred = {line.split()[0].removesuffix("*") for line in lines if line.partition(" ")[0].endswith("*")} - {""}
     assert starred == SIMULATED
     assert " no " in rows["cifar10"] and "mirror, official, npm" in rows["cifar10"]
-    assert "plot: gpu paper" in rows["cifar100"]
+    assert "plot: cpu gpu paper" in rows["cifar100"]
     assert " yes " in rows["digits"] and "1,797 images" in rows["digits"]
-    assert "in mirror" in rows["tnbc"] and "tnbc-cpu" in rows["tnbc"]
+    assert "in mirror" in rows["tnbc"] and "ece: cpu" in rows["tnbc"]
     assert "private" in rows["wbc_holograms"] and "in mirror" in rows["wbc_holograms"]
     assert "drawn  " in rows["tissue_sim"] and "ece: quick smoke" in rows["tissue_sim"]
     assert "no run" in rows["simulated_images"]

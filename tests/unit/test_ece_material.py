@@ -11,7 +11,7 @@ from shared.datasets.localised import prepared
 from shared.datasets.localised.localised import of_labels
 
 SIMULATED = next(run.spec for run in plan("ece", "smoke") if run.method == "ce")
-REAL = plan("ece", "paper")[1].spec.but(dataset="made", seed=4, disc_radius=2, fraction=0.5, crop=16)  # split 1
+REAL = plan("ece", "paper")[1].spec.but(dataset="made", seed=4, disc_radius=2, fraction=0.5, crop=16)  # split 4
 
 
 @pytest.fixture
@@ -43,9 +43,15 @@ def test_smaller_subsets_are_inside_larger_ones_and_of_training_images_alone(mad
 
 
 def test_another_seed_annotates_other_objects_of_the_same_split(made):
-    a, b = material_of(REAL), material_of(REAL.but(seed=7))
+    a, b = material_of(REAL), material_of(REAL.but(seed=9))
     assert np.array_equal(a.splits, b.splits) and not np.array_equal(a.annotated, b.annotated)
     assert a.seen["annotated"] == b.seen["annotated"] and a.seen["sha256"] != b.seen["sha256"]
+
+
+def test_seeds_of_one_split_are_one_cluster(made):
+    clusters = {seed: material_of(REAL.but(seed=seed)).cluster for seed in (0, 1, 4, 5, 9)}
+    assert clusters == {0: "split 0", 1: "split 1", 4: "split 4", 5: "split 0", 9: "split 4"}
+    assert material_of(SIMULATED).cluster == ""
 
 
 def test_a_coarser_scale_sees_the_same_objects_but_those_that_vanish(made):

@@ -185,6 +185,18 @@ def test_update_follows_the_gradients_of_its_two_losses():
         torch.testing.assert_close([p.grad for p in network.parameters()], list(by_hand))
 
 
+def test_another_loss_of_proportions_takes_the_place_of_kl():
+    plain, doubled = perceptrons(weight=4.0), perceptrons(weight=2.0, loss=lambda *args: 2 * kl_loss(*args))
+    found = []
+    for method in (plain, doubled):
+        torch.manual_seed(7)
+        found.append(method.update(batch_of([2, 5])))
+    torch.testing.assert_close(found[0]["loss"], found[1]["loss"])
+    torch.testing.assert_close(2 * found[0]["proportion_loss"], found[1]["proportion_loss"])
+    for a, b in zip(plain.discriminator.parameters(), doubled.discriminator.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize(("rates", "moves"), [((0.1, 0.0), "discriminator"), ((0.0, 0.1), "generator")])
 def test_each_step_moves_its_own_network_only(rates, moves):
     method = perceptrons(rates=rates)

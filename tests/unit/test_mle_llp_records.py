@@ -92,8 +92,8 @@ def record(run, cost=None, **metrics):
         by_rule |= {"bag-validation": {"accuracy": 55.0, "epoch": 1}, "oracle": {"accuracy": 99.0, "epoch": 2}}
         curves = {"test_accuracy": [50.0, accuracy_of(run.spec)]}
         if run.spec.choose_rate:
-            metrics["learning_rate"] = 0.03
-            curves |= {"searched_rate": [0.03, 0.003], "searched_loss": [0.5, None]}
+            metrics |= {"chosen_learning_rate": 0.03, "chosen_learning_rate_end": 1}
+            curves |= {"tried_learning_rate": [0.03, 0.003], "tried_score": [0.5, None]}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
     named = {"id": run.id, "method": run.method, "spec": run.spec.canonical(), "spec_hash": run.spec_hash}
     return {**named, "metrics": by_rule, "curves": curves, "cost": {"wall_s": 1.0, **(cost or {})}, **origin}
@@ -114,8 +114,6 @@ def results(tmp_path_factory):
             more |= {"stop_epoch": 3} if run.spec.loss == "mle_llp" else {}
         elif run.spec.task == "durations":
             more = {"cost": {**EPOCHS, "e_step_share": 2.5}}
-        elif run.spec.task == "band":
-            more = {"spread": 1.5, "late_spread": 1.0}
         elif run.spec.task == "e_step":
             more = {"cost": task_timing.e_step(16, 0, torch.device("cpu"))}
         else:
@@ -213,15 +211,14 @@ class TestTables:
         assert set(stops["mean"]) == {3.0}
         assert {"epochs_to_99", "unrest"} <= set(table[table.method == "dllp"].metric)
         assert set(table[table.metric == "unrest"]["mean"]) == {0.5} and table.n_seeds.min() > 0
-        spreads = table[table.metric == "spread"]
-        assert set(spreads.method) == {"dllp", "llp_gan", "mle_llp"} and set(spreads["mean"]) == {1.5}
         shown = {row["method"]: row for row in markdown(results / "convergence.md")}
-        assert {row["bags"] for row in shown.values()} == {"all"} and shown["mle_llp"]["spread"] == "1.50 (1)"
+        assert {row["bags"] for row in shown.values()} == {"all"} and shown["mle_llp"]["unrest"].startswith("0.50 ")
 
     def test_the_search_shows_what_it_chose_among(self, results):
         shown = {row["method"]: row for row in markdown(results / "rates.md")}
         row = shown["mle_llp-choose_rateTrue"]
         assert (row["learning_rate"], row["loss at 0.003"], row["loss at 0.03"]) == ("0.03", "-", "0.5")
+        assert row["at the end of its grid"] == "greatest"
 
     def test_a_tier_without_a_search_says_so(self, tmp_path):
         (table,) = tables.rates(gather("mle_llp", "quick", tmp_path)).numbers.to_dict("records")
@@ -306,6 +303,18 @@ class TestTables:
         assert len(own) == 2 * len(TIMES) + 1
         for (method, metric), value in own.items():
             assert shown[metric][method] == pytest.approx(value), (method, metric)
+
+    def test_features_and_images_of_a_dataset_are_never_one_cell(self, tmp_path, monkeypatch):
+        """The tier cpu trains on both: their mean would be of nothing, and their panel of Figure 1 nobody's."""
+        runs = [run for run in plan("mle_llp", "cpu") if run.spec.task == "learning" and run.method == "dllp"]
+        runs = [run for run in runs if run.spec.bags == 0 and not one_size(run) and run.spec.dataset == "cifar10"]
+        for run in runs:
+            store.write_record(tmp_path / "cpu/mle_llp/runs", record(run, epochs_to_99=2))
+        table = tables.fig1(gather("mle_llp", "cpu", tmp_path)).numbers
+        assert table.groupby("dataset").n_seeds.max().to_dict() == {"cifar10": 3, "cifar10-features": 10}
+        monkeypatch.setattr(Drawn, "__getitem__", lambda *_: table)
+        axes = figures.fig1(Drawn("mle_llp", "cpu", tmp_path)).axes
+        assert [axis.get_title() for axis in axes] == ["CIFAR", "CIFAR, frozen features"]
 
     def test_a_new_loss_is_in_the_tables_and_in_the_figures_without_a_second_edit(self, tmp_path, monkeypatch):
         name, old = "new_loss", [run for run in SMOKE if run.method == "dllp"]

@@ -104,7 +104,7 @@ def test_here_it_trains_in_this_process_and_writes_no_file(call, data_root, tmp_
         "accuracy": f"{straight.metrics['last']['accuracy']:.4g}",
         "epoch": "3",
     }
-    assert {line.split()[0] for line in out} == {"last", "oracle", "bag-validation", "cost"}
+    assert {line.split()[0] for line in out} == {"last", "oracle", "bag-validation", "cost", "convergence"}
     assert err[0] == f"{KL} on cpu"
     epochs = err[1:-1]
     for number, line in enumerate(epochs, 1):

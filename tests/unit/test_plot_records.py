@@ -100,7 +100,7 @@ def test_cells_are_those_the_paper_reports():
     assert counts.reindex(reported[far].set_index(key).index).isna().all() and far.sum() == 8
 
 
-@pytest.mark.parametrize("tier", ["smoke", "quick", "gpu", "paper"])
+@pytest.mark.parametrize("tier", ["smoke", "quick", "cpu", "gpu", "paper"])
 def test_what_is_not_the_papers_choice_is_in_the_name(tier):
     """Two specs with one name would be two columns of one row; `plan` refuses them within a tier."""
     for run in plan("plot", tier):

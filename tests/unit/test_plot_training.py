@@ -45,6 +45,13 @@ def test_it_learns_and_equal_specs_train_to_equal_numbers(method):
     assert first.curves == again.curves and first.metrics["last"]["accuracy"] > 60
     assert set(first.metrics) == {"last", "bag-validation", "oracle"}
     assert set(first.cost) == {"first_s", "train_s", "peak_memory_mb"}
+    assert set(first.convergence) == ({"accuracy", "first accuracy"} if "+" in method else {"accuracy"})
+
+
+def test_a_run_of_two_stages_keeps_the_course_of_stage_one():
+    """Whether stage one had come to rest is asked of every run that stands on it."""
+    first, second = train(SMOKE["dllp"], device="cpu"), train(SMOKE["dllp+sce+hard"], device="cpu")
+    assert second.curves["first_test_accuracy"] == first.curves["test_accuracy"] != second.curves["test_accuracy"]
 
 
 def test_stage_one_is_trained_once_and_shared(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The choice of rate and alpha on held-out bags: what is tried, what is shared, and a run that has what was chosen."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,10 @@ def test_each_candidate_is_scored_once_and_the_least_is_trained_at_length(data_r
     assert whole == ("whole", best, 3, 1)
     assert best == {"learning_rate": last["chosen_learning_rate"], "alpha": last["chosen_alpha"]}
     assert result.curves["tried_alpha"] == [0.3, 0.3, 0.9, 0.9] and len(set(scores)) > 1
+    assert (last["chosen_learning_rate_end"], last["chosen_alpha_end"]) == (
+        {0.03: -1, 0.1: 1}[best["learning_rate"]],
+        {0.3: -1, 0.9: 1}[best["alpha"]],
+    )
     assert result.cost["selection_s"] > 0
 
 
@@ -136,8 +141,8 @@ def test_the_choice_sees_no_image_of_the_test_set_and_holds_bags_out(data_root):
     spec = spec_of()
     data = data_of(spec, CPU)
     blind = replace(data, test=None, y_test=None)
-    (best, tried), (same, again) = (tuning.chosen(spec, d, rot.fitted, {}) for d in (data, blind))
-    assert best == same and tried == again
+    found, again = (tuning.chosen(spec, d, rot.fitted, {}) for d in (data, blind))
+    assert found == again
     bags, held_out = selection_bags_of(spec.stage("selection"), data.y_train, data.n_classes)
     assert len(held_out) == round(0.2 * (len(bags) + len(held_out))) and not set(bags.indices) & set(held_out.indices)
     assert bags.sha256() != bags_of(spec, data.y_train, data.n_classes)[0].sha256()
@@ -147,7 +152,7 @@ def test_a_rate_at_which_training_diverges_is_not_chosen_and_can_be_recorded(dat
     run = replace(find("rot", "smoke", KL), spec=spec_of(KL, learning_rates=[1e30, 0.1]))
     result = rot.train(run.spec, device="cpu")
     assert result.metrics["last"]["chosen_learning_rate"] == 0.1
-    assert result.curves["tried_score"][0] == "diverged" and math.isfinite(result.curves["tried_score"][1])
+    assert result.curves["tried_score"][0] is None and math.isfinite(result.curves["tried_score"][1])
     store.write_record(tmp_path, record_of(run, "code", 1.0, result))
 
 
@@ -164,6 +169,8 @@ def test_the_table_tells_what_was_tried_and_what_was_chosen(data_root, tmp_path)
     assert (best.score == table.numbers.groupby("method", sort=False).score.min().to_numpy()).all()
     assert list(table.text.method) == ["kl-rate+alpha", "rot-rate+alpha", "rot-alpha0.3"]
     assert list(table.text.tried) == [2, 4, ""] and table.text.learning_rate.iloc[-1] == "NOT RUN"
+    ends = table.text["at the end of its grid"]
+    assert re.fullmatch("(least|greatest) learning_rate", ends.iloc[0]) and "alpha" in ends.iloc[1]
     assert table.text.next.iloc[0].endswith(f"({(set(best.learning_rate[:1]) ^ {0.03, 0.1}).pop():g})")
 
 

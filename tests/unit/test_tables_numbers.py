@@ -12,7 +12,7 @@ from shared.tables.evidence import DONE, FAILED, NOT_RUN, SELECTIONS, gather
 REASON = "moons is not prepared; fetch it."
 
 
-def done(house, run, accuracy):
+def done(house, run, accuracy, **more):
     record = {
         "id": run.id,
         "spec": run.spec.canonical(),
@@ -22,6 +22,7 @@ def done(house, run, accuracy):
         "cost": {"train_s": 2.5},
         "environment": {"device": "cpu"},
         "finished": "2026-01-01T00:00:00+00:00",
+        **more,
     }
     store.write_record(house.runs, record)
 
@@ -139,6 +140,42 @@ def test_stand_ins_and_simulated_data_are_named_once_each(toy_paper):
     said = "Stand-ins: a stands in for b; c for d; tissue_sim is simulated."
     assert numbers.stand_ins(evidence.runs, evidence) == said
     assert numbers.stand_ins([], evidence) == ""
+
+
+def test_a_protocol_that_differs_is_named_beside_stand_ins(toy_paper):
+    toy_paper.write(("    experiments:\n", "    stand_in: a for b\n    differs: 2 of 9 epochs\n    experiments:\n"))
+    evidence = House(toy_paper).evidence()
+    assert numbers.stand_ins(evidence.runs, evidence) == "Stand-ins: a for b. Other than in the paper: 2 of 9 epochs."
+
+
+def course(gain, error=0.1):
+    return {"cluster": "split 1", "convergence": {"first accuracy": {"gain": gain, "error": error, "epochs": 2}}}
+
+
+def test_what_runs_still_gained_is_a_row_and_their_cluster_a_column(house):
+    done(house, house.plan[1], 60.0, **course(2.5))
+    found = house.evidence().found
+    row = found[found.selection == "convergence"].squeeze()
+    assert (row["metric"], row.value, row.gain_error, row.gain_epochs) == ("first accuracy", 2.5, 0.1, 2)
+    assert (row.id, row.cluster) == (house.plan[1].id, "split 1")
+    assert found.cluster[found.id == house.plan[0].id].eq("").all()
+    assert "convergence" not in set(house.evidence().rows().selection)
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "accuracy", "moves"),
+    [(2.5, 0.1, 60.0, 1), (-2.5, None, 60.0, 1), (2.5, 2.0, 60.0, 0), (0.9, 0.1, 60.0, 0), (0.02, 0.001, 0.6, 1)],
+)
+def test_runs_that_still_moved_where_training_ended_are_counted(house, gain, error, accuracy, moves):
+    """By more than a point, and by more than noise; of a measure from 0 to 1 by a hundredth."""
+    assert numbers.moved(house.evidence()) == ""
+    for run in house.plan:
+        done(house, run, accuracy)
+    done(house, house.plan[1], accuracy, **course(gain, error))
+    said = numbers.moved(house.evidence())
+    assert said.startswith(f"{moves} of 1 runs still moved by more than a point")
+    assert said.endswith(f"{house.plan[1].id}, {gain:+.2g} of first accuracy") == bool(moves)
+    assert numbers.moved(house.evidence(), house.plan[:1]) == ""
 
 
 def test_a_run_that_could_not_be_made_says_why(house):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from shared.training import choose, within
+from shared.training import choose, end_of, tried, within
 
 RATES = [{"rate": rate} for rate in (0.1, 0.2, 0.3)]
 SCORES = {0.1: 2.0, 0.2: 1.0, 0.3: 1.5}
@@ -122,3 +122,70 @@ def test_reports_go_from_the_start_of_a_stage_to_its_end():
     choose("rates", {}, RATES, short, within(session, 0.0, 0.6))
     assert said == [(0.1, {"epoch": 1}), (0.3, {"epoch": 1}), (0.5, {"epoch": 1})]
     assert within({"key": "k"}, 0, 1) == {"key": "k"}
+
+
+def parabola(best, diverges_from=math.inf):
+    """Scores with their least at `best`, in ratios; a rate of `diverges_from` or more diverges."""
+    trained = []
+
+    def score(candidate, session):
+        trained.append(candidate["rate"])
+        if candidate["rate"] >= diverges_from:
+            raise FloatingPointError("training diverged in epoch 1")
+        return abs(math.log(candidate["rate"] / best))
+
+    score.trained = trained
+    return score
+
+
+@pytest.mark.parametrize(
+    ("least", "diverges_from", "beyond", "best", "end"),
+    [
+        (0.2, math.inf, [], 0.2, 0),
+        (0.05, math.inf, [0.05, 0.025], 0.05, 0),
+        (0.9, math.inf, [0.8, 1.6], 0.8, 0),
+        (9.0, 0.8, [0.8], 0.4, 0),
+        (9.0, 0.4, [], 0.2, 0),
+        (99.0, math.inf, [0.8, 1.6, 3.2], 3.2, 1),
+        (1e-9, math.inf, [0.05, 0.025, 0.0125], 0.0125, -1),
+    ],
+)
+def test_a_grid_whose_best_is_its_end_is_extended_until_it_is_inside(least, diverges_from, beyond, best, end):
+    score, rates = parabola(least, diverges_from), [{"rate": rate} for rate in (0.2, 0.1, 0.4)]
+    found, rows = choose("rates", {}, rates, score, {}, extend="rate")
+    assert (found, score.trained) == ({"rate": best}, [0.2, 0.1, 0.4, *beyond])
+    assert [row["rate"] for row in rows] == score.trained and end_of(rows, "rate") == end
+
+
+def test_a_grid_of_one_or_of_divergent_candidates_is_not_extended():
+    assert len(choose("rates", {}, [{"rate": 0.1}], parabola(9.0), {}, extend="rate")[1]) == 1
+    with pytest.raises(FloatingPointError, match="all 3 candidates diverged"):
+        choose("rates", {}, RATES, parabola(9.0, 0.0), {}, extend="rate")
+
+
+def test_beyond_an_end_the_other_values_of_the_best_stay():
+    grid = [{"rate": rate, "alpha": alpha} for alpha in (0.1, 0.9) for rate in (0.1, 0.2)]
+    score = parabola(0.5)
+    found, rows = choose("rates", {}, grid, lambda c, s: score(c, s) + (c["alpha"] == 0.1), {}, extend="rate")
+    assert found == {"rate": 0.4, "alpha": 0.9}
+    assert rows[4:] == [{"rate": r, "alpha": 0.9, "score": pytest.approx(abs(math.log(r / 0.5)))} for r in (0.4, 0.8)]
+    assert (end_of(rows, "rate"), end_of(rows, "alpha"), end_of(rows[:4], "rate")) == (0, 0, 1)
+
+
+def test_what_extends_a_grid_is_kept_and_resumed_as_the_rest(session):
+    stopped, second, third = parabola(0.9), parabola(0.9), parabola(0.9)
+
+    def stops(candidate, own):
+        return None if candidate["rate"] == 1.6 else stopped(candidate, own)
+
+    rates = [{"rate": rate} for rate in (0.2, 0.4)]
+    assert choose("rates", {}, rates, stops, session, extend="rate") is None
+    assert choose("rates", {}, rates, second, session, extend="rate")[0] == {"rate": 0.8}
+    choose("rates", {}, rates, third, session, extend="rate")
+    assert (stopped.trained, second.trained, third.trained) == ([0.2, 0.4, 0.8], [1.6], [])
+    assert len(choose("rates", {}, rates, third, session)[1]) == 2
+
+
+def test_a_record_keeps_what_was_tried_and_none_for_what_diverged():
+    rows = choose("rates", {}, RATES, parabola(0.1, 0.3), {})[1]
+    assert tried(rows) == {"tried_rate": [0.1, 0.2, 0.3], "tried_score": [0.0, pytest.approx(math.log(2)), None]}

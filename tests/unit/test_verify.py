@@ -337,8 +337,8 @@ def test_a_run_of_a_paper_comes_out_the_same_in_workers_of_its_own(data_root, tm
 
 
 def test_the_errors_of_a_paper_without_the_tier_are_kept():
-    with pytest.raises(ConfigError, match="has no tier 'tnbc-cpu'"):
-        verify.look("rot", "tnbc-cpu")
+    with pytest.raises(ConfigError, match="has no tier 'nights'"):
+        verify.look("rot", "nights")
 
 
 def test_a_difference_from_another_machine_can_be_allowed(house, capsys):

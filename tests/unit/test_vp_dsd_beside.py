@@ -4,7 +4,7 @@ import pandas
 import pytest
 import torch
 
-from papers.vp_dsd.learning.adversarial import BagGAN
+from papers.vp_dsd.learning.adversarial import beside_a_generator
 from papers.vp_dsd.learning.feature_label import flm_loss
 from papers.vp_dsd.learning.rivals import method_of
 from papers.vp_dsd.loss import LOSSES, vp_loss
@@ -13,8 +13,7 @@ from shared.comparison.claims import read_claims
 from shared.comparison.evidence import samples
 from shared.config import plan, read_config, repository
 from shared.methods import Batch, kl_loss
-from shared.methods.llp_gan import LLPGAN
-from shared.networks import MLP, FeatureGenerator
+from shared.networks import MLP
 from tests.unit.test_vp_dsd_rivals import cells, network_of, spec_of
 
 CPU = torch.device("cpu")
@@ -26,32 +25,16 @@ def batch():
     return Batch(torch.randn(12, 4), OFFSETS, torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]]))
 
 
-def gan(kind, **more):
+def test_the_vp_loss_takes_the_place_of_kl_in_llp_gan():
+    spec, loss = spec_of("vp_ce", representation="gan"), LOSSES["vp_ce"]
     torch.manual_seed(0)
-    networks = MLP(4, 8, 3), FeatureGenerator(5, 8, 4)
-    optimisers = [torch.optim.Adam(network.parameters(), 0.01) for network in networks]
-    return kind(*networks, *optimisers, weight=2.0, **more)
-
-
-def test_with_kl_it_is_llp_gan():
-    """A step apart from the loss over bags must be the one of Liu et al."""
-    plain, ours = gan(LLPGAN), gan(BagGAN, loss=kl_loss)
-    for method in (plain, ours):
-        torch.manual_seed(1)
-        for _ in range(3):
-            method.update(batch())
-    for name, network in (("discriminator", plain.discriminator), ("generator", plain.generator)):
-        for a, b in zip(network.parameters(), getattr(ours, name).parameters(), strict=True):
-            torch.testing.assert_close(a, b)
-
-
-def test_the_vp_loss_takes_the_place_of_kl():
-    """As weight grows, the discriminator follows the loss over bags alone."""
-    method = gan(BagGAN, loss=LOSSES["vp_ce"])
+    network = MLP(4, 8, 3)
+    log_p = network(batch().x).log_softmax(1)
+    expected = vp_loss(log_p, OFFSETS, batch().proportions).detach()
+    method = beside_a_generator(spec, network, torch.optim.Adam(network.parameters(), 0.01), loss, 4)
     found = method.update(batch())
-    torch.manual_seed(0)
-    log_p = MLP(4, 8, 3)(batch().x).log_softmax(1)
-    torch.testing.assert_close(found["bag_loss"], vp_loss(log_p, OFFSETS, batch().proportions).detach())
+    torch.testing.assert_close(found["proportion_loss"], expected)
+    torch.testing.assert_close(found["loss"], found["adversarial_loss"] + spec.gan_weight * expected)
 
 
 @pytest.mark.parametrize(("loss", "representation"), [("vp_ce", "gan"), ("kl", "gan"), ("vp_ce", "flm")])

@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 
+from papers.mle_llp.data import Data
+from papers.vp_dsd import data as vp_data
 from papers.vp_dsd.learning import donors
-from papers.vp_dsd.learning.donors import assigned_proportions, draw_donors, merged, proportion_error
+from papers.vp_dsd.learning.donors import assigned_proportions, dealt, draw_donors, merged, proportion_error
 from papers.vp_dsd.names import CLASSES
 from shared.bags import BagError
 from shared.config import find
 from shared.datasets import DatasetError
+from shared.training import Inputs
 
 SPEC = find("vp_dsd", "quick", "wbc_stained/kl/seed0").spec.but(
     train_subjects=60, validation_subjects=5, test_subjects=20
 )
 LABELS = np.random.default_rng(0).choice(3, 300, p=[0.2, 0.2, 0.6])
+RNG, CPU = np.random.default_rng(1), torch.device("cpu")
 
 
 def drawn(labels=LABELS, n_train=200, **more):
@@ -80,6 +84,37 @@ class TestDonors:
     def test_what_cannot_be_is_refused_by_name(self, more, says):
         with pytest.raises(ValueError, match=says):
             drawn(**more)
+
+
+class TestFolds:
+    """Seeds of one fold test on the same cells and are no repetitions; those of two folds share no test cell."""
+
+    def test_every_cell_is_in_one_test_set(self):
+        tests = []
+        for fold in range(5):
+            order, n_train = dealt(LABELS, 5, fold)
+            assert np.array_equal(np.sort(order), np.arange(300))
+            tests.append(order[n_train:])
+            counts, whole = np.bincount(LABELS[tests[-1]]), np.bincount(LABELS)
+            assert (np.abs(counts - whole / 5) < 1).all(), "a fifth of each class"
+        assert np.array_equal(np.sort(np.concatenate(tests)), np.arange(300))
+
+    def test_they_are_the_same_each_time(self):
+        assert all(np.array_equal(dealt(LABELS, 5, k)[0], dealt(LABELS, 5, k)[0]) for k in range(5))
+
+    def test_one_fold_would_train_on_nothing(self):
+        with pytest.raises(BagError, match="folds >= 2"):
+            dealt(LABELS, 1, 0)
+
+    def test_a_run_names_its_fold(self, monkeypatch):
+        cells = Data(Inputs(RNG.normal(size=(300, 40)).astype(np.float32), CPU), LABELS, 240, None, CLASSES, {})
+        monkeypatch.setattr(vp_data, "stained_cells", lambda device: cells)
+        for seed, fold in ((0, 0), (7, 2)):
+            found = vp_data.data_of(SPEC.but(seed=seed), CPU, {})
+            assert found.cluster == f"fold {fold}"
+            order, n_train = dealt(LABELS, 5, fold)
+            assert np.array_equal(found.labels, LABELS[order])
+            assert found.test.indices.min() >= n_train > found.train.indices.max()
 
 
 def test_subtypes_merge_into_the_classes_of_the_holograms():

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -107,6 +107,19 @@ def test_one_detector_serves_all_runs_of_a_seed(session):
     assert kept.stat().st_mtime_ns == written
     assert len({json.dumps(result.data) for result in (found, *results)}) == 1
     assert results[1].metrics["last"]["epoch"] == 2  # pre-training included
+
+
+def test_a_detector_is_followed_without_being_changed():
+    """Its course tells whether it had come to rest; looking on must not train another detector."""
+    spec = spec_of("dsd")
+    seen = embedding_of(spec, holograms_of(spec, CPU), CPU, {})
+    assert all(len(seen.curves[f"test_{name}"]) == TINY["detector_epochs"] for name in ("precision", "recall", "f1"))
+    assert train(spec, device="cpu").convergence["f1"]["epochs"] == 1
+    unknown = replace(holograms_of(spec, CPU), cells=None)
+    unseen = embedding_of(spec, unknown, CPU, {})
+    assert not [name for name in unseen.curves if name.startswith("test_")]
+    states = seen.network.state_dict(), unseen.network.state_dict()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(tmp_path):

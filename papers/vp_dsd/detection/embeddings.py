@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from papers.vp_dsd.detection.matching import match, true_labels
+from papers.vp_dsd.detection.matching import match, score, true_labels
 from papers.vp_dsd.detection.method import Detections, Detector, alone, embed
 from papers.vp_dsd.detection.network import DeepSparseDetector
 from papers.vp_dsd.imaging.holograms import Holograms
@@ -16,6 +16,7 @@ from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_t
 
 STAGE = "detector"  # the sections of config.yaml that a detector is keyed by
 CALIBRATED_ON = 32  # training images that set the initial scale
+SEEN = 100  # test images, at most, by which the course of training is followed
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Embedding:
     ----------
     labels : (M,) int64, the class of the cell that each detection was matched with; -1 where there is none, or where
         cells are not known.
-    curves, seconds : of the detector's training.
+    curves, seconds : of the detector's training; where cells are known, with precision, recall and F1 of some test
+        images after each epoch, in percent.
     """
 
     network: DeepSparseDetector
@@ -41,6 +43,16 @@ def network_of(spec: Spec, holograms: Holograms, device: torch.device) -> DeepSp
     seed_torch(axis_seed(spec.seed, "detector"), device)
     sizes = {**spec.section("encoder"), "head_kernels": spec.head_kernels, "patch": spec.patch, "nms": spec.nms}
     return DeepSparseDetector(holograms.optics, **sizes).to(device)
+
+
+def course(detector: Detector, holograms: Holograms, radius: float) -> dict[str, float]:
+    """Return precision, recall and F1 in percent on evenly spaced test images; nothing where cells are not known."""
+    if holograms.cells is None:
+        return {}
+    numbers = holograms.numbers(2)
+    numbers = numbers[:: max(1, -(-len(numbers) // SEEN))]
+    scored = score(embed(detector, holograms.images[numbers]), holograms, numbers, radius)
+    return {f"test_{name}": scored[name] for name in ("precision", "recall", "f1")}
 
 
 def embedding_of(spec: Spec, holograms: Holograms, device: torch.device, session: dict) -> Embedding | None:
@@ -76,7 +88,7 @@ def embedding_of(spec: Spec, holograms: Holograms, device: torch.device, session
         bags_per_batch=spec.detector_batch,
         schedule=Schedule("cosine", rate),
         seed=axis_seed(spec.seed, "detector"),
-        evaluate=lambda method: {},
+        evaluate=lambda detector: course(detector, holograms, spec.match_radius),
         **own,
     )
     if fitted is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 
 from papers.vp_dsd.detection.method import Detections
-from papers.vp_dsd.imaging.holograms import Cells
+from papers.vp_dsd.imaging.holograms import CLASSES, Cells, Holograms
 from shared.points.matching import assign, gains, pairs_within
 
 
@@ -75,3 +77,22 @@ def best_threshold(found: Detections, cells: Cells, radius: float, size: int | N
     right = np.concatenate([[0], gains(rows, columns, order).cumsum()])
     n_found = np.searchsorted(-found.scores[order], -thresholds, side="right")
     return float(thresholds[int(np.argmax(2 * right[n_found] / (n_found + len(cells.centres))))])
+
+
+def of_images(points, numbers: np.ndarray):
+    """Return the part of `Detections` or `Cells` that lies in the images numbered so, in that order."""
+    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(*points.offsets[i : i + 2]) for i in numbers)])
+    offsets = np.concatenate([[0], np.diff(points.offsets)[numbers].cumsum()])
+    others = {field.name: getattr(points, field.name)[rows] for field in fields(points) if field.name != "offsets"}
+    return replace(points, offsets=offsets, **others)
+
+
+def score(found, holograms: Holograms, numbers: np.ndarray, radius: float) -> dict[str, float]:
+    """Return precision, recall, F1 and recall by class, in percent, of detections in the images numbered so."""
+    cells = of_images(holograms.cells, numbers)
+    pairs = match(found, cells, radius, holograms.images.shape[1] if holograms.simulated else None)
+    seen = true_labels(pairs, cells)
+    result = scores(pairs, len(cells.labels))
+    for k in np.unique(cells.labels):
+        result[f"recall_{CLASSES[k]}"] = (seen == k).sum() / (cells.labels == k).sum()
+    return {name: 100 * float(value) for name, value in result.items()}

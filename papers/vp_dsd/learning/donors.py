@@ -63,6 +63,31 @@ def stained_cells(device: torch.device) -> Data:
     return replace(data, labels=merged(data.labels, data.classes), classes=CLASSES)
 
 
+def dealt(labels: np.ndarray, folds: int, fold: int) -> tuple[np.ndarray, int]:
+    """Deal the cells of each class to `folds` parts, the same for all seeds, of which part `fold` is for test.
+
+    Parts share no cell: what two of them find of their test donors is as independent as so few cells allow.
+
+    Returns
+    -------
+    order : (N,) numbers of the cells, those for training first.
+    n_train : how many these are.
+
+    Raises
+    ------
+    BagError
+        When there are fewer than two parts.
+    """
+    if folds < 2:
+        raise BagError(f"need folds >= 2, for training and for test, got {folds}")
+    rng, part = np.random.Generator(np.random.PCG64(axis_seed(0, "folds"))), np.empty(len(labels), np.int64)
+    for k in np.unique(labels):
+        own = np.flatnonzero(labels == k)
+        part[rng.permutation(own)] = np.arange(len(own)) % folds
+    order = np.argsort(part == fold, kind="stable")
+    return order, int((part != fold).sum())
+
+
 def draw_donors(spec: Spec, labels: np.ndarray, n_train: int) -> dict[str, Donors]:
     """Draw donors of each split, from the spec alone: {"train", "validation", "test": Donors}.
 

@@ -1,4 +1,4 @@
-"""What the paper tier is shrunk by, a module for each paper, so that every kind of run it plans trains in a test.
+"""What the tiers paper and cpu are shrunk by, a module for each paper: every kind of run they plan trains in a test.
 
 A module ``<paper>.py`` has
 

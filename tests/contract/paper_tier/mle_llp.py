@@ -1,4 +1,4 @@
-"""Shrink the paper tier of mle_llp: few images and photos, narrow networks, two rates, two epochs."""
+"""Shrink the long tiers of mle_llp: few images, features and photos, narrow networks, two rates, two epochs."""
 
 from tests.contract.paper_tier import toys
 
@@ -25,7 +25,9 @@ def changes(spec):
 
 
 def data(root):
-    """Make CIFAR's first four classes, of which two are the paper's, photos of four faces each, and blood cells."""
+    """Make CIFAR's first four classes, of which two are the paper's, photos, blood cells, and features of both."""
     toys.images(root, "cifar10", 480, 160, 4)
     toys.images(root, "images_of_groups", 96, 40, 2, group=4)
     toys.images(root, "wbc_stained", 48, 16, 4)
+    for name in ("cifar10", "wbc_stained"):
+        toys.features(root, name)

@@ -1,4 +1,4 @@
-"""Shrink the paper tier of plot: few small images of CIFAR's classes, and the 13 layers at width 4."""
+"""Shrink the long tiers of plot: few small images of CIFAR's classes, or as few features, and 13 layers of width 4."""
 
 from shared import datasets
 from tests.contract.paper_tier import toys
@@ -23,4 +23,6 @@ def data(root):
     """Make the sets; images have the 32 pixels that the generator of LLP-GAN makes, moons are drawn by their recipe."""
     toys.images(root, "cifar10", 96, 20, 10)
     toys.images(root, "cifar100", 100, 100, 100)
+    for name in ("cifar10", "cifar100"):
+        toys.features(root, name)
     datasets.fetch("two_moons", root)

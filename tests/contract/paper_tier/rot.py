@@ -1,9 +1,10 @@
-"""Shrink the paper tier of rot: few small images of CIFAR's classes, narrow networks, two rates and two alphas."""
+"""Shrink the tiers paper and cpu of rot: few small images of CIFAR's classes, narrow networks, two rates and alphas."""
 
 from tests.contract.paper_tier import toys
 
 CHANGES = {
     "width": 4,
+    "hidden": 4,
     "epochs": 2,
     "images_per_batch": 32,
     "learning_rates": [0.01, 0.1],
@@ -18,6 +19,7 @@ def changes(spec):
 
 
 def data(root):
-    """Make both sets, of all their classes; images are small, the network takes any side."""
-    toys.images(root, "cifar10", 96, 20, 10, side=8)
-    toys.images(root, "cifar100", 100, 100, 100, side=8)
+    """Make both sets, of all their classes, and features; images are small, the network takes any side."""
+    for name, n_train, n_test, n_classes in (("cifar10", 96, 20, 10), ("cifar100", 100, 100, 100)):
+        toys.images(root, name, n_train, n_test, n_classes, side=8)
+        toys.features(root, name)

@@ -1,0 +1,67 @@
+"""What claims.yaml may say, and how a mistake in it is named."""
+
+import pytest
+
+from shared.comparison import claims
+from shared.comparison.reported import InputError
+
+GOOD = {
+    "id": "a",
+    "says": "So.",
+    "source": "Table 1",
+    "kind": "greater",
+    "left": "{method: kl}",
+    "right": "{method: rot}",
+}
+
+
+def write(path, **changes):
+    entry = {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
+    path.write_text("- " + "\n  ".join(f"{k}: {v}" for k, v in entry.items()) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"still": 1}, "key because: None must give the reason"),
+        ({"converged": "false"}, "key because: None must give the reason"),
+        ({"converged": "accuracy"}, "key converged: 'accuracy' must be false, or {metric:}"),
+        ({"aggregate": "share"}, "key share: None goes with aggregate: share"),
+        ({"left": "{method: kl, over: seeds}"}, "only in a ratio"),
+        ({"kind": "bigger"}, "key kind: 'bigger' is not one of greater"),
+        ({"right": None}, "key right: None must be given for a claim of kind greater"),
+        ({"threshold": 3}, "key threshold: 3 means nothing for a claim of kind greater"),
+        ({"margin": "wide"}, "key margin: 'wide' is not a number"),
+        ({"margin": 5}, "key because: None must give the reason"),
+        ({"aggregate": "most"}, "key aggregate: 'most' is not one of every, any, mean, share"),
+        ({"left": "kl"}, "key left: 'kl' is not a selector"),
+        ({"left": "{bag_size: {over: 3}}"}, "is not a selector"),
+        ({"control": "b"}, "control b is no claim of this file"),
+        ({"says": None}, "key says: None must be a sentence"),
+        ({"says": "[}"}, "not valid YAML"),
+    ],
+)
+def test_claims_yaml_refused(tmp_path, changes, message):
+    path = write(tmp_path / "claims.yaml", **changes)
+    with pytest.raises(InputError) as error:
+        claims.read_claims(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_claims_yaml_read(tmp_path):
+    assert claims.read_claims(write(tmp_path / "claims.yaml"))[0].left == {"method": "kl"}
+    (tmp_path / "claims.yaml").write_text("id: a\n")
+    with pytest.raises(InputError, match="must be a list"):
+        claims.read_claims(tmp_path / "claims.yaml")
+    with pytest.raises(InputError, match="no such file"):
+        claims.read_claims(tmp_path / "none.yaml")
+
+
+def test_ids_are_used_once(tmp_path):
+    path = write(tmp_path / "claims.yaml")
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(InputError, match="used twice"):
+        claims.read_claims(path)
