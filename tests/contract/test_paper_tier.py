@@ -1,4 +1,4 @@
-"""The tiers paper and cpu of every paper at toy length: a run of each kind they plan is trained on tiny data, on a CPU."""
+"""The tiers paper and cpu at toy length: a run of each kind that a paper plans is trained on tiny data, on a CPU."""
 
 import importlib
 import inspect
