@@ -97,7 +97,7 @@ def test_every_tier_of_every_paper_has_runs_with_distinct_ids(tier):
         assert runs and len({run.id for run in runs}) == len(runs)
         for run in runs:
             dataset = run.spec.dataset if "dataset" in run.spec else "random"
-            assert run.id.startswith(f"{paper}/{dataset}/") and run.seconds > 0
+            assert run.id.split("/")[1].split("-")[0] == dataset and run.id.startswith(f"{paper}/") and run.seconds > 0
             assert re.fullmatch(r"[\w./+-]+", run.id) and run.id.endswith(f"seed{run.spec.seed}")
 
 

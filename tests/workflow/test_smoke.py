@@ -255,7 +255,7 @@ def test_a_deleted_record_is_noticed_and_trained_alone(house):
     [
         ("teir=smoke", "unknown key 'teir'; did you mean 'tier'?"),
         ("agin=true", "unknown key 'agin'; did you mean 'again'?"),
-        ("tier=smok", "there is no tier 'smok'; did you mean 'smoke'? there are gpu, paper, quick, smoke"),
+        ("tier=smok", "there is no tier 'smok'; did you mean 'smoke'? there are cpu, gpu, paper, quick, smoke"),
     ],
 )
 def test_a_misspelling_is_refused_by_name(house, typed, said):
