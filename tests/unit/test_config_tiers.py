@@ -44,7 +44,10 @@ class TestDefaultTier:
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [("quik", "did you mean 'quick'? there are cpu, gpu, "), ("nonesuch", "there is no tier 'nonesuch'; there are cpu, gpu, ")],
+    [
+        ("quik", "did you mean 'quick'? there are cpu, gpu, "),
+        ("nonesuch", "there is no tier 'nonesuch'; there are cpu, gpu, "),
+    ],
 )
 def test_a_misspelt_tier_is_answered_with_the_nearest(typed, said):
     with pytest.raises(ConfigError) as refused:
