@@ -2,9 +2,8 @@
 
 ``python -m papers.plot.power`` prints, for 3 and for 5 seeds, how many cells of Tables 1 to 3 would be called
 REPRODUCED, and how often each claim would be called HOLDS or CONTRADICTED, if we found exactly what the paper reports.
-What fails here fails for want of repetitions, or because the paper's tables do not say what its text does. With five
-seeds nothing over several cells is CONTRADICTED (docs/verdicts.md). Methods are drawn independently; ours share bags
-within a seed, so differences of ours may be steadier.
+What fails here fails for want of repetitions, or because the paper's tables do not say what its text does. Methods are
+drawn independently; ours share bags within a seed, so differences of ours may be steadier.
 """
 
 from __future__ import annotations

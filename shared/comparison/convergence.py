@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.comparison import stats
+from shared.tables.evidence import CONVERGENCE
 
-SELECTION = "convergence"  # of the rows whose value is a gain, with gain_error and gain_epochs
 ERRORS = 2  # standard errors that a gain must exceed
 FAR = 4  # quarters of training: as long again as the whole of it
 POINT = 1.0  # of accuracy, the tolerance of a claim that names none,
@@ -66,7 +66,7 @@ def moving(rows, metric, tolerance):
     if "gain_error" not in rows:
         return ()
     names = rows["metric"].astype(str)
-    rows = rows[(rows["selection"] == SELECTION) & ((names == metric) | names.str.endswith(f" {metric}"))]
+    rows = rows[(rows["selection"] == CONVERGENCE) & ((names == metric) | names.str.endswith(f" {metric}"))]
     found = []
     for name, course in rows.groupby("metric"):
         gain, error = _gain(course)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from shared.comparison import stats
+from shared.tables.evidence import NOT_RUN
 
 RESERVED = ("metric", "selection", "minus", "floor", "over")
-NOT_RUN = "NOT RUN"  # the status of a planned run without a record; its value is nan, as a failed one's
 
 
 class AmbiguousError(Exception):
@@ -96,9 +96,11 @@ def matches(rows, selector):
             number = pd.to_numeric(column, errors="coerce")
             mask &= (number >= want.get("min", -np.inf)) & (number <= want.get("max", np.inf))
         elif isinstance(want, list):
-            mask &= column.isin(want)
+            mask &= column.isin(want).to_numpy()
+        elif want is None:
+            mask &= column.isna().to_numpy()
         else:
-            mask &= np.asarray(column.isna() if want is None else column == want, dtype=bool)
+            mask &= np.asarray(column.to_numpy(dtype=object) == want, dtype=bool)
     return np.asarray(mask)
 
 

@@ -28,6 +28,7 @@ import pandas as pd
 from shared.comparison import convergence, stats
 from shared.comparison.evidence import AmbiguousError, Runs, Sample, matches, samples
 from shared.comparison.setting import Setting
+from shared.tables.evidence import FAILED
 
 EXAMINED = {
     **dict.fromkeys(("greater", "within"), "the difference"),
@@ -159,7 +160,7 @@ def _nothing(rows, claim, used):
     why = "no records"
     if len(used) and used["value"].notna().any():
         why = "no seed has records of both sides"
-    elif len(used) and ("status" not in used or (used["status"] == "FAILED").all()):
+    elif len(used) and ("status" not in used or (used["status"] == FAILED).all()):
         why = "every run failed: a log and no record"
     return ClaimVerdict("NOT RUN", needs + why)
 

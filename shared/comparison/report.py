@@ -1,5 +1,6 @@
 """Compare one paper in one tier: records in, every verdict out. Nothing here writes."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -204,10 +205,9 @@ def _planned_in_paper(paper, tier, root):
 
 def _kept(found):
     """Which verdicts on claims stand after Benjamini-Hochberg. What is undecided counts as a test, with p = 1."""
-    decided = [v.verdict in judging.DECIDED for v in found]
-    p = [v.p if sure else max(v.p, 1.0) if v.p == v.p else v.p for v, sure in zip(found, decided, strict=True)]
+    p = [v.p if v.verdict in judging.DECIDED or math.isnan(v.p) else 1.0 for v in found]
     kept = stats.benjamini_hochberg(p)
-    return tuple(None if v.p != v.p else bool(keep) for v, keep in zip(found, kept, strict=True))
+    return tuple(None if math.isnan(v.p) else bool(keep) for v, keep in zip(found, kept, strict=True))
 
 
 def _assumed(ids, evidence, root):

@@ -229,11 +229,9 @@ def more_seeds_to_side(distance, sd, n):
 
     They lead to the smallest n' > n with (t[.95, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance; None beyond 1000.
     """
-    return (
-        _first(lambda more: _need(1 - ALPHA, POWER, more - 1) * sd / np.sqrt(more) <= distance, n)
-        if distance > 0
-        else None
-    )
+    if distance <= 0:
+        return None
+    return _first(lambda more: _need(1 - ALPHA, POWER, more - 1) * sd / np.sqrt(more) <= distance, n)
 
 
 def _need(level, power, df):

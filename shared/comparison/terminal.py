@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 from shared.comparison import texts
+from shared.comparison.verdicts import number_of
 
 COLOURS = {
     **dict.fromkeys(("REPRODUCED", "CONSISTENT", "HOLDS"), "32"),
@@ -25,12 +26,12 @@ def show(comparison, out=sys.stdout, width=None):
     about = [list(texts.about_claim(claim, v, notes)) for claim, v in comparison.claims]
     lines = [f"{comparison.paper}, tier {comparison.tier}"]
     if rows:
-        lines += [f"  {texts.number_of(len(rows), 'reported number')}"]
+        lines += [f"  {number_of(len(rows), 'reported number')}"]
         lines += [
             line for name, n, why in counts for line in _wrapped(f"{n:4} {name}: {why}".rstrip(": "), width, "  ")
         ]
     if about:
-        lines += [f"  {texts.number_of(len(about), 'claim')}: {', '.join(texts.ROLES.values())}"]
+        lines += [f"  {number_of(len(about), 'claim')}: {', '.join(texts.ROLES.values())}"]
         lines += [f"  {' '.join(f'{n:4}' for n in ns)} {word}" for word, *ns in texts.claim_counts(comparison)]
     lines += [line for fact in comparison.facts for line in _wrapped(fact, width, "  ")]
     lines += [line for letter, text in notes.lines() for line in _wrapped(f"{letter}  {text}", width, "  ")]

@@ -144,9 +144,9 @@ def legend(comparison):
     """Return what a reader must know of the columns of the table of claims."""
     tested = sum(kept is not None for kept in comparison.kept)
     return (
-        "p is of the verdict's direction, corrected for the number of cells, none of which counts below .5^n, what n "
-        "seeds (clusters, where seeds share something) can say without assuming a distribution; a verdict that assumes "
-        f"one says so. * marks what Benjamini-Hochberg keeps at 5 % over the {tested} claims tested here. Cells: how "
+        "p is of the verdict's direction, corrected for the number of cells, and never below .5^n, what n seeds "
+        "(clusters, where seeds share something) can say without assuming a distribution; a verdict that assumes one "
+        f"says so. * marks what Benjamini-Hochberg keeps at 5 % over the {tested} claims tested here. Cells: how "
         "many of those judged hold; missing are those that this tier plans and lacks, unplanned those that the tier "
         "paper alone plans. docs/verdicts.md explains every verdict."
     )
@@ -164,11 +164,6 @@ def about_claim(claim, verdict, notes):
         yield f"Setting: {notes.marks(verdict.caveats)}"
     if claim.note:
         yield claim.note
-
-
-def number_of(n, what):
-    """Write a number of things."""
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def estimate(centre, low, high, form):

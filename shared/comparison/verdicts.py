@@ -118,7 +118,7 @@ def judge_cell(values, reported, obstacles=(), clusters=None, moving=()):
     failed, seeds = int(lost.sum()), int((~lost).sum())
     if not seeds:
         if failed:
-            return Verdict("FAILED", f"{_count(failed, 'run')} failed: a log and no record")
+            return Verdict("FAILED", f"{number_of(failed, 'run')} failed: a log and no record")
         return Verdict("NOT RUN", "no record for this cell")
     units = values[~lost]
     if clusters is not None:
@@ -133,7 +133,7 @@ def judge_cell(values, reported, obstacles=(), clusters=None, moving=()):
     if moving and name in DECIDED:
         name, why = "INCONCLUSIVE", f"not converged: {'; '.join(moving)}"
     if failed:
-        why += f"; {_count(failed, 'seed')} failed"
+        why += f"; {number_of(failed, 'seed')} failed"
     if name in DECIDED and n < stats.NORMAL_THEORY:
         why += f"; normal theory, n = {n}"
     return Verdict(name, why, n, seeds, ours.mean, ours.sd, ours.difference, *ours.interval(0.95), more)
@@ -196,12 +196,13 @@ def _predicted(ours):
 def _needs(more, unit):
     if more is None:
         return f"no number of our {unit}s up to {stats.MOST_SEEDS} would decide at these spreads"
-    return f"about {_count(more, f'more {unit}')} would decide with power {stats.POWER:g}"
+    return f"about {number_of(more, f'more {unit}')} would decide with power {stats.POWER:g}"
 
 
 def _range(low, high, form=".3g"):
     return f"[{low:{form}}, {high:{form}}]"
 
 
-def _count(n, what):
+def number_of(n, what):
+    """Write a number of things."""
     return f"{n} {what}{'' if n == 1 else 's'}"

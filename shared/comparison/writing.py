@@ -5,6 +5,7 @@ import io
 import math
 
 from shared.comparison import texts
+from shared.comparison.verdicts import number_of
 from shared.records.store import write_text
 
 CELLS = (
@@ -97,9 +98,9 @@ def markdown(comparison):
     ]
     lines = [f"# {comparison.paper}, tier {comparison.tier}", ""]
     if cells:
-        lines += [*_grid((f"of {texts.number_of(len(cells), 'reported number')}", "", "which, or why not"), counts), ""]
+        lines += [*_grid((f"of {number_of(len(cells), 'reported number')}", "", "which, or why not"), counts), ""]
     if claims:
-        head = (f"of {texts.number_of(len(claims), 'claim')}", *texts.ROLES.values())
+        head = (f"of {number_of(len(claims), 'claim')}", *texts.ROLES.values())
         lines += [*_grid(head, texts.claim_counts(comparison)), ""]
     lines += [f"- {fact}" for fact in comparison.facts]
     if notes.lines():
