@@ -6,13 +6,56 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from papers.ece.data import Material, updates
+from shared.bags import Bags
 from shared.config import Spec
+from shared.methods import Method
+from shared.training import Inputs, Schedule, fit, seed_torch
+from shared.training.convergence import quarter_of
 
 EPOCHS = 12  # about; an epoch of the loop goes over the images as often as it takes
 SHARE = 0.05  # of the pixels that training reads back and forth, what the measures along the way may read
 LEAST = 2  # images of a split that they see nonetheless
+
+
+def taught(
+    spec: Spec,
+    material: Material,
+    seed: int,
+    device: torch.device,
+    session: dict,
+    make: Callable[[list[np.ndarray], int], Method],
+    scores: Callable[[Method, list[np.ndarray]], dict],
+) -> tuple[Method, dict] | None:
+    """Train, on crops of the training images, the method that `make` returns of (these images, number of updates).
+
+    Parameters
+    ----------
+    scores : gives {name: value} of (method, numbers of images `watched` of validation and of test).
+
+    Returns
+    -------
+    (method, what `fit` returns), or None if the deadline came first.
+    """
+    images = [material.data.images[i] for i in material.numbers(0)]
+    crops, epochs, per_epoch = laid_out(spec, len(images))
+    seen = [watched(spec, material, split) for split in (1, 2)]
+    seed_torch(seed, device)
+    method = make(images, epochs * per_epoch)
+    fitted = fit(
+        method,
+        Inputs(np.arange(len(images))[:, None], device),
+        Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
+        epochs=epochs,
+        bags_per_batch=spec.batch,
+        schedule=Schedule(spec.lr_schedule, spec.learning_rate),
+        seed=seed,
+        evaluate=following(epochs, per_epoch, lambda method: scores(method, seen)),
+        **session,
+    )
+    return None if fitted is None else (method, fitted | {"curves": padded(fitted["curves"])})
 
 
 def laid_out(spec: Spec, n_images: int) -> tuple[np.ndarray, int, int]:
@@ -41,7 +84,7 @@ def watched(spec: Spec, material: Material, split: int) -> np.ndarray:
 
 def following(epochs: int, per_epoch: int, scores: Callable[[object], dict]) -> Callable[[object], dict]:
     """Return `evaluate` for `fit`: {"test_<name>": value} of `scores` in the last two quarters of the epochs."""
-    first = epochs - 2 * max(1, round(epochs / 4))  # quarters as in shared.training.convergence
+    first = epochs - 2 * quarter_of(epochs)
     return lambda method: (
         {f"test_{name}": value for name, value in scores(method).items()} if method.step > first * per_epoch else {}
     )

@@ -8,18 +8,17 @@ import numpy as np
 import torch
 
 from papers.ece import metrics
-from papers.ece.course import following, laid_out, padded, watched
+from papers.ece.course import taught
 from papers.ece.criteria import criterion_of
 from papers.ece.data import Material, material_of
 from papers.ece.detection.criterion import AnchorTerms
 from papers.ece.detection.method import OVERLAP, Detector, boxes_of
 from papers.ece.detection.network import Network
 from papers.ece.weak import rounds_of, trained
-from shared.bags import Bags
 from shared.config import Spec
 from shared.datasets import DatasetError
 from shared.datasets.localised.localised import UNKNOWN
-from shared.training import Inputs, Result, Schedule, axis_seed, fit, seed_torch
+from shared.training import Result, axis_seed
 
 CONFIDENT = 0.5  # what counts as a detection where no threshold is chosen
 
@@ -156,26 +155,15 @@ def fit_detector(
     -------
     (method, what `fit` returns), or None if the deadline came first.
     """
-    images, rate = [material.data.images[i] for i in material.numbers(0)], spec.learning_rate
-    crops, epochs, per_epoch = laid_out(spec, len(images))
-    seen = [watched(spec, material, split) for split in (1, 2)]
-    seed = axis_seed(spec.seed, "detector", number)
-    seed_torch(seed, device)
-    terms = AnchorTerms(criterion_of(spec))
-    network = Network(spec.detector, spec.detector_width, terms).to(device)
-    method = Detector(network, rate, images, boxes, spec.crop, epochs * per_epoch)
-    fitted = fit(
-        method,
-        Inputs(np.arange(len(images))[:, None], device),
-        Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
-        epochs=epochs,
-        bags_per_batch=spec.batch,
-        schedule=Schedule(spec.lr_schedule, rate),
-        seed=seed,
-        evaluate=following(epochs, per_epoch, lambda method: along(method, material, seen, spec.match_radius)),
-        **session,
-    )
-    return None if fitted is None else (method, fitted | {"curves": padded(fitted["curves"])})
+
+    def make(images: list[np.ndarray], updates: int) -> Detector:
+        network = Network(spec.detector, spec.detector_width, AnchorTerms(criterion_of(spec))).to(device)
+        return Detector(network, spec.learning_rate, images, boxes, spec.crop, updates)
+
+    def scores(method: Detector, seen: list[np.ndarray]) -> dict:
+        return along(method, material, seen, spec.match_radius)
+
+    return taught(spec, material, axis_seed(spec.seed, "detector", number), device, session, make, scores)
 
 
 def with_pseudo_boxes(boxes: list[np.ndarray], found: metrics.Found, tau: float) -> list[np.ndarray]:

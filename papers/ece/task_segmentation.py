@@ -6,15 +6,14 @@ import numpy as np
 import torch
 
 from papers.ece import metrics
-from papers.ece.course import following, laid_out, padded, watched
+from papers.ece.course import taught
 from papers.ece.criteria import criterion_of
 from papers.ece.data import Material, material_of
 from papers.ece.loss import foreground
 from papers.ece.segmentation.method import Segmenter, predict_map
 from papers.ece.weak import rounds_of, trained
-from shared.bags import Bags
 from shared.config import Spec
-from shared.training import Inputs, Result, Schedule, axis_seed, fit, seed_torch
+from shared.training import Result, axis_seed
 
 
 def segment(spec: Spec, device: torch.device, session: dict) -> Result | None:
@@ -74,34 +73,17 @@ def fit_network(
     """
     from papers.ece.segmentation.network import unet  # seconds, which only runs that train pay
 
-    images = [material.data.images[i] for i in material.numbers(0)]
-    crops, epochs, per_epoch = laid_out(spec, len(images))
-    seen = [watched(spec, material, split) for split in (1, 2)]
-    seed_torch(axis_seed(spec.seed, "segmenter", number), device)
-    network = unet(spec.encoder, spec.encoder_depth, spec.width)
-    network = network.to(device, memory_format=torch.channels_last)
-    method = Segmenter(
-        network,
-        torch.optim.Adam(network.parameters(), spec.learning_rate, fused=True),
-        criterion_of(spec),
-        images,
-        masks,
-        spec.crop,
-        epochs * per_epoch,
-        (spec.elr_beta, spec.elr_lambda) if spec.loss == "elr" else None,
-    )
-    fitted = fit(
-        method,
-        Inputs(np.arange(len(images))[:, None], device),
-        Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
-        epochs=epochs,
-        bags_per_batch=spec.batch,
-        schedule=Schedule(spec.lr_schedule, spec.learning_rate),
-        seed=axis_seed(spec.seed, "segmenter", number),
-        evaluate=following(epochs, per_epoch, lambda method: judged(*mapped(method, material, seen, spec), spec.batch)),
-        **session,
-    )
-    return None if fitted is None else (method, fitted | {"curves": padded(fitted["curves"])})
+    def make(images: list[np.ndarray], updates: int) -> Segmenter:
+        network = unet(spec.encoder, spec.encoder_depth, spec.width)
+        network = network.to(device, memory_format=torch.channels_last)
+        optimiser = torch.optim.Adam(network.parameters(), spec.learning_rate, fused=True)
+        remembering = (spec.elr_beta, spec.elr_lambda) if spec.loss == "elr" else None
+        return Segmenter(network, optimiser, criterion_of(spec), images, masks, spec.crop, updates, remembering)
+
+    def scores(method: Segmenter, seen: list[np.ndarray]) -> dict:
+        return judged(*mapped(method, material, seen, spec), spec.batch)
+
+    return taught(spec, material, axis_seed(spec.seed, "segmenter", number), device, session, make, scores)
 
 
 def with_pseudo_labels(masks: list[np.ndarray], method: Segmenter, material: Material, spec: Spec) -> list[np.ndarray]:

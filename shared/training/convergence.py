@@ -10,6 +10,11 @@ import numpy as np
 MARK = "test_"  # a curve test_<measure> is of the last stage, <stage>_test_<measure> of an earlier one
 
 
+def quarter_of(epochs: int) -> int:
+    """Return how many epochs the last quarter has; one or more."""
+    return max(1, round(epochs / 4))
+
+
 def quarter_gains(curves: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
     """Return {name: gain, error and epochs} of every course of a measure of the test set that has two points or more.
 
@@ -32,7 +37,7 @@ def quarter_gains(curves: Mapping[str, Any]) -> dict[str, dict[str, float | int 
         stage, mark, measure = name.rpartition(MARK)
         if not mark or (stage and not stage.endswith("_")) or len(values) < 2:
             continue
-        quarter = max(1, round(len(values) / 4))
+        quarter = quarter_of(len(values))
         late = np.asarray(values[-2 * quarter :], dtype=float)
         if np.isfinite(late).all():
             found[f"{stage.rstrip('_')} {measure}".strip()] = _gain(late, quarter)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from papers.ece import course
 from papers.ece import task_detection as detecting
 from papers.ece import task_segmentation as segmenting
 from papers.ece.course import EPOCHS, LEAST, SHARE, following, laid_out, padded, watched
@@ -77,7 +78,7 @@ def test_following_a_training_does_not_change_it(task, monkeypatch):
     material = tissue()
     monkeypatch.setattr(module, "material_of", lambda spec: material)
     followed = getattr(module, run)(spec, torch.device("cpu"), {})
-    monkeypatch.setattr(module, "following", lambda *_: lambda method: {})
+    monkeypatch.setattr(course, "following", lambda *_: lambda method: {})
     alone = getattr(module, run)(spec, torch.device("cpu"), {})
     assert followed.metrics == alone.metrics and followed.curves["train_loss"] == alone.curves["train_loss"]
     for ours, theirs in zip(*(r.method.network.state_dict().values() for r in (followed, alone)), strict=True):

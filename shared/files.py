@@ -1,0 +1,62 @@
+"""Read, list and write files that people handle: stray ones are passed over, bad ones named, new ones written whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+# What systems and editors leave beside files: .DS_Store, ._x, .x.swp; x~, #x#, x.bak; what archives of a Mac bring.
+_STRAY = re.compile(r"\..*|.*~|#.*#|.*\.(swp|swo|orig|bak|tmp|part)|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+_STRAY_FOLDER = re.compile(r"\..+|__MACOSX|__pycache__")
+
+
+def is_stray(path: Path, folder: Path) -> bool:
+    """Return whether a file below `folder` is what a system or an editor left there."""
+    *folders, name = path.relative_to(folder).parts
+    return bool(_STRAY.fullmatch(name)) or any(map(_STRAY_FOLDER.fullmatch, folders))
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of `folder` that a pattern of `Path.glob` matches (``**/*.json``: at any depth).
+
+    They are in natural order. Folders and stray files are none of them; a folder that is not there has none.
+    """
+    found = (path for path in folder.glob(pattern) if path.is_file() and not is_stray(path, folder))
+    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts img2 before img10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def read_text(path: Path, error: Callable[[str], Exception]) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises
+    ------
+    error
+        Naming the file, where it is not there, cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise error(f"{path} does not exist") from None
+    except UnicodeDecodeError as wrong:
+        raise error(f"{path} is not a text in UTF-8 (byte {wrong.start}: {wrong.reason})") from None
+    except OSError as wrong:
+        raise error(f"{path} cannot be read: {wrong.strerror}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
