@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from benchmarks.command import About
-from shared.records.store import write_text
+from shared.files import write_text
 from shared.runs.provenance import processor
 
 

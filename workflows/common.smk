@@ -12,10 +12,10 @@ from shared.config.files import check_keys, nearest, read_yaml
 from shared.config.outputs import read_outputs
 from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES
-from shared.records.store import write_text
+from shared.files import write_text
 from shared.runs.code import sources
 from shared.runs.status import status
-from shared.runs.sweep import missing_records, runs_folder, runs_to_try_again, train_again
+from shared.runs.sweep import data_read, runs_folder, runs_to_try_again, train_again
 
 try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
@@ -58,10 +58,8 @@ def data_of(paper):
     Of a dataset that may be absent, the note that says whether it is there. Not `ancient`: where such an input is made
     again, Snakemake 9 leaves out all that stands on it.
     """
-    specs = [run.spec.values() for run in plan(paper, TIER.tier)]
-    needed = {(spec["dataset"], spec.get("network") == "patch_features") for spec in specs if "dataset" in spec}
     found = []
-    for name, features in sorted(needed):
+    for name, features in data_read(plan(paper, TIER.tier)):
         if name in OPTIONAL:
             if workflow.is_main_process:
                 forget_untrue(name, Path(workflow.basedir))
@@ -72,15 +70,15 @@ def data_of(paper):
 
 
 def gone(paper):
-    """A file, as an input: it changes when records were deleted since they were made, could not be made for want of a
-    dataset that is there now, or are to be made again, and only then.
+    """A file, as an input: it changes when records were deleted or changed since they were made, have failed, could not
+    be made for want of a dataset that is there now, or are to be made again, and only then.
 
     As a parameter the list would change back after training, and ask for one training more.
     """
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
     names = {run.spec.values().get("dataset") for run in plan(paper, TIER.tier)} - {None}
     ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]
-    lost = missing_records(paper, TIER.tier) + runs_to_try_again(paper, TIER.tier, ready)
+    lost = runs_to_try_again(paper, TIER.tier, ready)
     lost += ["all, again"] if AGAIN and paper in NAMED else []
     if lost or not note.exists():
         index = runs_folder(paper, TIER.tier) / "index.csv"

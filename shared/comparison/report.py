@@ -236,10 +236,13 @@ def _facts(rows, cells, ours, root):
         yield f"run on {', '.join(sorted({str(record['environment'].get('device', 'unknown')) for record in found}))}"
         yield moved(evidence) or NOBODY_KNOWS
     statuses = {run_id: about["status"] for run_id, about in evidence.about.items()}
-    failed = sorted(run_id for run_id, status in statuses.items() if status == FAILED)
-    if failed:
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        yield f"{len(failed)} failed, with a log and no record: {', '.join(failed[:5])}{more}"
+    groups = {"failed, with a log and no record": [i for i, status in statuses.items() if status == FAILED]}
+    for run_id, kept in evidence.refused.items():
+        groups.setdefault(f"left out, {kept.says}", []).append(run_id)
+    for what, ids in groups.items():
+        if ids:
+            more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+            yield f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}{more}"
     reasons = Counter(about["why"] for about in evidence.about.values() if about["status"] == NOT_RUN)
     for why, n in sorted(reasons.items()):
         if why or evidence.records:

@@ -6,7 +6,7 @@ import math
 
 from shared.comparison import texts
 from shared.comparison.verdicts import number_of
-from shared.records.store import write_text
+from shared.files import write_text
 
 CELLS = (
     *("table", "row", "column", "metric", "selection", "reported", "spread", "spread_kind", "n_reported"),

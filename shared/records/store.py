@@ -1,4 +1,4 @@
-"""Keep records on disk: one JSON file a run, written once, whole or not at all, and read back."""
+"""Keep records on disk: one JSON file a run, written once, whole or not at all, and read back if it can be believed."""
 
 from __future__ import annotations
 
@@ -6,35 +6,48 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.config.files import ConfigError
+from shared.files import listed, read_text, write_text
 
 SCHEMA = 2
 INDEX = "index.csv"
+COLUMNS = ("id", "status", "sha256", "why")
+DONE, MISSING, FAILED, OUTDATED, CHANGED, DAMAGED = "done", "missing", "failed", "outdated", "changed", "damaged"
+TEXTS, MAPPINGS = ("id", "spec_hash", "finished"), ("code", "metrics", "cost", "environment")  # that a record has
 
 
 class OldRecord(ConfigError):
     """The record is of an earlier schema."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What lies on disk of a run.
+
+    Attributes
+    ----------
+    state : done (then there is a `record`), failed (there is a log), missing, outdated (of an earlier schema), damaged,
+        or changed (its sha256 is not the one in the index).
+    why : of a damaged or changed record, which file it is, what is wrong and what to do; else nothing.
+    """
+
+    state: str
+    record: dict | None = None
+    why: str = ""
+
+    @property
+    def says(self) -> str:
+        """Return in few words why the record is not believed; nothing where it is, or where there is none."""
+        return {CHANGED: "record changed by hand", DAMAGED: "damaged record"}.get(self.state, "")
+
+
 def record_path(folder: Path, run_id: str) -> Path:
     """Return where the record of run ``paper/a/b/seed0`` lies in its paper's `runs`: ``<folder>/a/b/seed0.json``."""
     return folder.joinpath(*run_id.split("/")[1:-1], run_id.split("/")[-1] + ".json")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def write_record(folder: Path, record: dict) -> Path:
@@ -48,39 +61,99 @@ def write_record(folder: Path, record: dict) -> Path:
 def load_record(path: Path) -> dict:
     """Return one record; an error names the file where it is none."""
     try:
-        record = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        record = json.loads(read_text(path, ConfigError))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a record ({error}); delete it and train again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         old = isinstance(record, dict) and isinstance(record.get("schema"), int) and record["schema"] < SCHEMA
         raise (OldRecord if old else ConfigError)(
             f"{path} is not a record of schema {SCHEMA}; delete it and train again"
         )
+    kinds = dict.fromkeys(TEXTS, str) | dict.fromkeys(MAPPINGS, dict)
+    if wrong := next((part for part, kind in kinds.items() if not isinstance(record.get(part), kind)), None):
+        raise ConfigError(f"{path} is not a record (its {wrong!r} is {record.get(wrong)!r}); delete it and train again")
     return record
 
 
+def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = None) -> Kept:
+    """Return what lies on disk of a run; a record that differs from its sha256 in the `index` is not believed.
+
+    A record that is not in the index, or newer than it, has no sha256 there and is believed.
+    """
+    path, row = record_path(folder, run_id), (index or {}).get(run_id, {})
+    if not path.exists():
+        return Kept(FAILED if path.with_suffix(".log").exists() else MISSING)
+    if row.get("sha256") and row["sha256"] != sha256(path):
+        why = f"{path}: record changed by hand, its sha256 is not the one in {INDEX}"
+        return Kept(CHANGED, why=f"{why}; delete it to train again, or its row there to take it as it is")
+    try:
+        record = load_record(path)
+        if record["id"] != run_id:
+            return Kept(DAMAGED, why=f"{path} is the record of {record['id']!r}; delete it to train again")
+    except OldRecord:
+        return Kept(OUTDATED)
+    except ConfigError as error:
+        return Kept(DAMAGED, why=str(error))
+    return Kept(DONE, record)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def read_records(folder: Path) -> list[dict]:
-    """Return the records of a `runs` folder: those its index names as not outdated, or all where it has none."""
-    listed = read_index(folder)
-    if listed is None:
-        paths = sorted(folder.rglob("*.json"))
-    else:
-        wanted = sorted(run_id for run_id, row in listed.items() if row["status"] != "outdated")
-        paths = [path for run_id in wanted if (path := record_path(folder, run_id)).exists()]
-    return [load_record(path) for path in paths]
+    """Return the records of a `runs` folder: those its index names as done, or all where it has none.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first that cannot be believed.
+    """
+    index = read_index(folder)
+    if index is None:
+        return [load_record(path) for path in listed(folder, "**/*.json")]
+    found = [find_record(folder, run_id, index) for run_id in sorted(index) if index[run_id]["status"] != OUTDATED]
+    if wrong := next((one.why for one in found if one.why), None):
+        raise ConfigError(wrong)
+    return [one.record for one in found if one.record]
 
 
 def read_index(folder: Path) -> dict[str, dict] | None:
-    """Return {run id: {"status", "sha256", "why"}} of every run the plan asked for, or None where there is no index."""
-    try:
-        with open(folder / INDEX, newline="", encoding="utf-8") as stream:
-            return {row["id"]: {**row, "why": row.get("why") or ""} for row in csv.DictReader(stream)}
-    except FileNotFoundError:
+    """Return {run id: {"status", "sha256", "why"}} of every run the plan asked for, or None where there is no index.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such table, or names a run twice.
+    """
+    path = folder / INDEX
+    if not path.exists():
         return None
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, ConfigError)), strict=True))
+    except csv.Error as error:
+        raise ConfigError(f"{path} is no table ({error}); {_REMEDY}") from None
+    index = {}
+    for line, row in enumerate(rows, 2):
+        if any(row.get(column) is None for column in COLUMNS[:3]) or None in row:
+            raise ConfigError(f"{path}, line {line}: not a row of {', '.join(COLUMNS)}; {_REMEDY}")
+        if row["id"] in index:
+            raise ConfigError(f"{path}, line {line}: run {row['id']!r} is there twice; remove one row")
+        index[row["id"]] = {**row, "why": row.get("why") or ""}
+    return index
+
+
+_REMEDY = "restore it from git, or delete it and run the sweep"
 
 
 def write_index(
-    folder: Path, run_ids: Iterable[str], outdated: Collection[str] = (), tried: Mapping[str, str] | None = None
+    folder: Path,
+    run_ids: Iterable[str],
+    outdated: Collection[str] = (),
+    tried: Mapping[str, str] | None = None,
+    todo: Collection[str] = (),
+    made: Collection[str] = (),
 ) -> dict[str, str]:
     """Write ``index.csv`` (id, status, sha256, why), one row a planned run; `why` says why a run cannot be made here.
 
@@ -88,25 +161,30 @@ def write_index(
     ----------
     tried : {id: reason or nothing}, the runs that were tried now; `why`, of a missing or outdated run, comes from it,
         else it is as the index had it.
+    made : runs whose record was written now, whatever the index had; another that differs from it was changed by hand.
+    todo : runs about to be trained. Their rows get no sha256, so that what is recorded before the index is written
+        again is believed; a record that was changed by hand keeps its row until then.
 
     Returns
     -------
-    {id: status}. A status is done (there is a record), failed (there is a log), missing, or outdated: the record
-    answers another spec, and `read_records` leaves it out.
+    {id: status}: a state of `Kept`, or outdated where the record answers another spec.
     """
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["id", "status", "sha256", "why"])
-    reasons = {run_id: row["why"] for run_id, row in (read_index(folder) or {}).items()} | dict(tried or {})
+    rows.writerow(COLUMNS)
+    before = read_index(folder) or {}
+    known = {run_id: row for run_id, row in before.items() if run_id not in made}
+    reasons = {run_id: row["why"] for run_id, row in before.items()} | dict(tried or {})
     statuses = {}
     for run_id in sorted(run_ids):
-        path = record_path(folder, run_id)
-        if path.exists():
-            statuses[run_id] = "outdated" if run_id in outdated else "done"
-        else:
-            statuses[run_id] = "failed" if path.with_suffix(".log").exists() else "missing"
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if statuses[run_id] == "done" else ""
-        why = reasons.get(run_id, "") if statuses[run_id] in ("missing", "outdated") else ""
+        state = find_record(folder, run_id, known).state
+        statuses[run_id] = OUTDATED if state == DONE and run_id in outdated else state
+        digest = ""
+        if statuses[run_id] == CHANGED:
+            digest = known[run_id]["sha256"]
+        elif statuses[run_id] == DONE and run_id not in todo:
+            digest = sha256(record_path(folder, run_id))
+        why = reasons.get(run_id, "") if statuses[run_id] in (MISSING, OUTDATED) else ""
         rows.writerow([run_id, statuses[run_id], digest, why])
     write_text(folder / INDEX, out.getvalue())
     return statuses

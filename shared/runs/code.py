@@ -14,7 +14,7 @@ from shared.config.files import repository
 PACKAGES = ("papers", "shared")
 DATA = "shared.datasets"  # what it yields is pinned by checksums in every record, so its code need not be
 # What carries a spec to a run and its result to disk: it computes nothing, and the record holds what it carried.
-CARRIERS = ("shared.config", "shared.records", "shared.runs")
+CARRIERS = ("shared.config", "shared.files", "shared.records", "shared.runs")
 
 
 def sources(module: str, root: Path | None = None, carriers: bool = True) -> list[Path]:

@@ -7,7 +7,6 @@ paper that have no record yet are trained by worker processes, as by ``python -m
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import re
@@ -19,7 +18,7 @@ from shared.config import ConfigError, Run, find, load_tier, plan
 from shared.config.spec import parse_changes
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.sweep import add_options, duration, from_options, guarded, is_current, runs_folder, tell
+from shared.runs.sweep import add_options, current, duration, from_options, guarded, runs_folder, tell
 from shared.runs.workers import Hand
 
 FOR_SWEEPS = ("time_budget", "only", "at_once", "cores", "again", "dry_run")  # options that mean nothing to one run
@@ -61,23 +60,23 @@ def _command(paper: str, args: argparse.Namespace) -> int:
 
 def _list(paper: str, args: argparse.Namespace) -> int:
     tier, folder = load_tier(args.tier), args.records or runs_folder(paper, args.tier)
-    code = code_hash(f"papers.{paper}.train")
+    code, index = code_hash(f"papers.{paper}.train"), store.read_index(folder)
     try:
         for run in plan(paper, args.tier):
             if not args.only or re.search(args.only, run.id):
-                print(f"{run.id}  {_state(run, folder, code, tier.adopt)}")
+                print(f"{run.id}  {_state(run, folder, index, code, tier.adopt)}")
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; a sweep needs this error to notice a dead worker
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _state(run: Run, folder: Path, code: str, adopt: bool) -> str:
-    """Return done, outdated (the record is of another spec or code), failed (there is a log) or missing."""
-    if is_current(run, folder, code, adopt):
-        return "done"
-    path = store.record_path(folder, run.id)
-    return "outdated" if path.exists() else "failed" if path.with_suffix(".log").exists() else "missing"
+def _state(run: Run, folder: Path, index: dict | None, code: str, adopt: bool) -> str:
+    """Return a state of `store.Kept`, or outdated where the record is of another spec or code."""
+    if current(run, folder, index, code, adopt):
+        return store.DONE
+    state = store.find_record(folder, run.id, index).state
+    return store.OUTDATED if state == store.DONE else state
 
 
 def _here(run: Run, args: argparse.Namespace) -> int:
@@ -116,14 +115,13 @@ def _here(run: Run, args: argparse.Namespace) -> int:
 
 def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) -> None:
     """Say how what was found compares with the record, where there is one of the same spec."""
-    path = store.record_path(args.records or runs_folder(run.spec.paper, args.tier), run.id)
-    if changed or not path.exists():
-        return
-    with contextlib.suppress(store.OldRecord):
-        recorded = store.load_record(path)
-        if recorded["spec_hash"] != run.spec_hash:
-            return
-        tell(f"the record has {'the same' if recorded['metrics'] == metrics else 'other'} metrics: {path}")
+    folder = args.records or runs_folder(run.spec.paper, args.tier)
+    kept = store.find_record(folder, run.id, store.read_index(folder))
+    if kept.why:
+        tell(kept.why)
+    elif kept.record and not changed and kept.record["spec_hash"] == run.spec_hash:
+        same = "the same" if kept.record["metrics"] == metrics else "other"
+        tell(f"the record has {same} metrics: {store.record_path(folder, run.id)}")
 
 
 def _check_save(path: Path, run: Run) -> None:

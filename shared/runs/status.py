@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from shared.config import Tier, load_tier, papers_of, plan, repository, tiers
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.sweep import CHECKPOINTS, caveat, duration, estimates, guarded, is_current, runs_folder
+from shared.runs.sweep import CHECKPOINTS, caveat, current, duration, estimates, guarded, runs_folder
 from shared.runs.workers import HERE, Hand
 
 
@@ -65,14 +65,14 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
         index, made = store.read_index(folder) or {}, made_here(paper, tier.tier)
         waiting = []
         for run in plan(paper, tier.tier):
-            if paper in again or not is_current(run, folder, code, tier.adopt):
+            record = None if paper in again else current(run, folder, index, code, tier.adopt)
+            if record is None:
                 waiting.append(run)
                 continue
-            record = store.load_record(store.record_path(folder, run.id))
             if made.get(run.id) == record["finished"]:
                 found.here += 1
             else:
-                commit = str(record["code"]["commit"] or "unknown")[:7]
+                commit = str(record["code"].get("commit") or "unknown")[:7]
                 found.reused[commit] = found.reused.get(commit, 0) + 1
                 days.add(record["finished"][:10])
         seconds = estimates(waiting, folder) if waiting else {}

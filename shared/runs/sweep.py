@@ -15,12 +15,15 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, plan, repository, tiers
 from shared.config.tiers import check_paper
+from shared.datasets import RECIPES, DatasetError, data_root, measured
+from shared.datasets.features import features_folder
+from shared.files import listed
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.workers import Event, Hand, Pool
@@ -39,6 +42,7 @@ class Progress:
     done: int = 0
     failed: int = 0
     paused: int = 0
+    made: list[str] = field(default_factory=list)  # ids
     tried: dict[str, str] = field(default_factory=dict)  # {run id: why it cannot be made, or nothing}
     seconds: list[tuple[float, float]] = field(default_factory=list)  # (estimate, measured) of the finished
 
@@ -87,16 +91,12 @@ def count(text: str) -> int:
     return int(text)
 
 
-def is_current(run: Run, folder: Path, code: str, adopt: bool) -> bool:
-    """Whether the record of `run` exists, answers the same spec and, unless adopted, came from the same code."""
-    path = store.record_path(folder, run.id)
-    if not path.exists():
-        return False
-    try:
-        record = store.load_record(path)
-    except store.OldRecord:
-        return False
-    return record["spec_hash"] == run.spec_hash and (adopt or record["code"]["hash"] == code)
+def current(run: Run, folder: Path, index: Mapping[str, dict] | None, code: str, adopt: bool) -> dict | None:
+    """Return the record of `run` if it can be believed, answers its spec and, unless adopted, came from `code`."""
+    record = store.find_record(folder, run.id, index).record
+    if record and record["spec_hash"] == run.spec_hash and (adopt or record["code"].get("hash") == code):
+        return record
+    return None
 
 
 def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
@@ -105,8 +105,8 @@ def estimates(runs: list[Run], folder: Path) -> dict[str, float]:
     Alike are the seeds of a run, or where none is recorded, the runs of its method on its dataset.
     """
     alike: dict[tuple[str, ...], list[float]] = {}
-    for path in folder.rglob("*.json"):
-        with contextlib.suppress(store.OldRecord):
+    for path in listed(folder, "**/*.json"):
+        with contextlib.suppress(ConfigError, KeyError):  # what is no record teaches nothing
             record = store.load_record(path)
             for like in _kinds(record["id"]):
                 alike.setdefault(like, []).append(record["cost"]["wall_s"])
@@ -119,18 +119,18 @@ def _kinds(run_id: str) -> tuple[tuple[str, ...], ...]:
     return parts[:-1], parts[:3]
 
 
-def missing_records(paper: str, tier: str) -> list[str]:
-    """Ids that the index calls done although their record is gone; what a deleted record is noticed by."""
+def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str]:
+    """Ids of runs that the index calls done although what lies there is no record of theirs any more, calls failed, or
+    has a reason for not having made although their dataset is now among `ready`.
+    """
     folder = runs_folder(paper, tier)
     index = store.read_index(folder) or {}
-    return [i for i, row in index.items() if row["status"] == "done" and not store.record_path(folder, i).exists()]
-
-
-def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str]:
-    """Ids that the index gives a reason for not having made, although their dataset is now among `ready`."""
-    index = store.read_index(runs_folder(paper, tier)) or {}
+    states = {i: store.find_record(folder, i, index).state for i, row in index.items() if row["status"] == store.DONE}
+    again = {i for i, state in states.items() if state != store.DONE}
+    again |= {i for i, row in index.items() if row["status"] in (store.FAILED, store.CHANGED, store.DAMAGED)}
     waiting = {i for i, row in index.items() if row["why"]}
-    return [run.id for run in plan(paper, tier) if run.id in waiting and run.spec.values().get("dataset") in ready]
+    waiting = {run.id for run in plan(paper, tier) if run.id in waiting and run.spec.values().get("dataset") in ready}
+    return sorted(again | waiting)
 
 
 def caveat(tier: Tier, hand: Hand) -> str:
@@ -143,10 +143,28 @@ def runs_folder(paper: str, tier: str) -> Path:
     return repository() / "results" / tier / paper / "runs"
 
 
-def _waiting(planned: list[Run], tier: Tier, folder: Path, code: str) -> tuple[list[Run], dict[str, float]]:
-    """(runs that have no current record, seconds each may take)."""
-    todo = [run for run in planned if not is_current(run, folder, code, tier.adopt)]
-    return todo, estimates(todo, folder) if todo else {}
+def data_read(runs: Iterable[Run]) -> list[tuple[str, bool]]:
+    """Return (dataset, whether its cached features are read) of all sets that these runs read, sorted."""
+    specs = [run.spec.values() for run in runs]
+    return sorted({(spec["dataset"], spec.get("network") == "patch_features") for spec in specs if "dataset" in spec})
+
+
+def check_data(runs: Iterable[Run]) -> None:
+    """Hash every byte of the prepared sets that these runs read; their records keep the hashes that are said there.
+
+    What is not prepared, a run says itself; sets without a recipe are hashed whenever they are opened.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file that is not what it was prepared as, and what to run.
+    """
+    for name, features in data_read(runs):
+        if name in RECIPES and (data_root() / name / "manifest.json").exists():
+            try:
+                measured(name, features and (features_folder(name) / "manifest.json").exists())
+            except DatasetError as error:
+                raise ConfigError(str(error)) from None
 
 
 def sweep(
@@ -176,9 +194,10 @@ def sweep(
     """
     deadline = None if budget is None else time.time() + budget
     planned = plan(paper, tier.tier)
-    code = code_hash(f"papers.{paper}.train")
+    code, index = code_hash(f"papers.{paper}.train"), store.read_index(folder)
     chosen = [run for run in planned if not only or re.search(only, run.id)]
-    todo, seconds = (chosen, estimates(chosen, folder)) if again else _waiting(chosen, tier, folder, code)
+    todo = [run for run in chosen if again or not current(run, folder, index, code, tier.adopt)]
+    seconds = estimates(todo, folder) if todo else {}
     hand = Hand.of(device or tier.device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
@@ -189,6 +208,11 @@ def sweep(
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
         return 0
+    for why in filter(None, (store.find_record(folder, run.id, index).why for run in todo)):
+        say(f"to be trained again: {why}")
+    check_data(todo)
+    if todo:
+        _index(planned, folder, todo=[run.id for run in todo])
     work = repository() / CHECKPOINTS / tier.tier / paper
     stop = None if deadline is None else deadline - GRACE
     try:
@@ -196,7 +220,7 @@ def sweep(
         with Pool(paper, hand, code, folder, work, stop) as pool:
             drive(pool, todo, seconds, progress, stop, say)
     finally:
-        statuses = _index(planned, folder, code, progress.tried)
+        statuses = _index(planned, folder, tried=progress.tried, made=progress.made)
     for why, n in Counter(filter(None, progress.tried.values())).items():
         say(f"NOT RUN, {n} runs: {why}")
     _say_orphans(folder, statuses, say)
@@ -209,7 +233,7 @@ def _ended(event: Event) -> str:
     """What a sweep says of a run that has ended; of those that cannot be made, nothing until all are known."""
     if event.kind == "done":
         return f"{event.run_id}  {event.text}  {event.seconds:.1f} s"
-    return f"{event.run_id}  FAILED, see {event.text}" if event.kind == "failed" else ""
+    return f"{event.run_id}  FAILED, see {event.text}" if event.kind in ("failed", "starved") else ""
 
 
 def drive(
@@ -231,13 +255,20 @@ def drive(
         if not pool.running():
             return
         for event in pool.wait():
+            if event.kind == "starved" and pool.shrink():
+                run = next(run for run in todo if run.id == event.run_id)
+                queue.insert(0, run)
+                progress.pending.insert(0, seconds[run.id])
+                say(f"{run.id}  ran out of memory: queued again, {pool.size} at once from now on")
+                continue
             if event.kind != "progress":
                 progress.tried[event.run_id] = event.text if event.kind == "not run" else ""
             running = [(seconds[run_id], fraction) for run_id, fraction in pool.running().items()]
             if event.kind == "done":
                 progress.done += 1
+                progress.made.append(event.run_id)
                 progress.seconds.append((seconds[event.run_id], event.seconds))
-            elif event.kind == "failed":
+            elif event.kind in ("failed", "starved"):
                 progress.failed += 1
             elif event.kind == "paused":
                 progress.paused += 1
@@ -246,14 +277,15 @@ def drive(
         pool.adapt(bool(queue), say)
 
 
-def _index(planned: list[Run], folder: Path, code: str, tried: dict[str, str]) -> dict[str, str]:
-    outdated = {run.id for run in planned if not is_current(run, folder, code, adopt=True)}
-    return store.write_index(folder, [run.id for run in planned], outdated, tried)
+def _index(planned: list[Run], folder: Path, **known) -> dict[str, str]:
+    found = {run.id: store.find_record(folder, run.id).record for run in planned}
+    outdated = {run.id for run in planned if found[run.id] and found[run.id]["spec_hash"] != run.spec_hash}
+    return store.write_index(folder, list(found), outdated, **known)
 
 
 def _say_orphans(folder: Path, statuses: dict[str, str], say) -> None:
     planned = {store.record_path(folder, run_id) for run_id in statuses}
-    orphans = [path for path in folder.rglob("*.json") if path not in planned]
+    orphans = [path for path in listed(folder, "**/*.json") if path not in planned]
     if orphans:
         say(f"{len(orphans)} records are not in the plan and left out of tables, e.g. {orphans[0]}")
 

@@ -124,21 +124,17 @@ def look(paper: str, tier: str, only: str | None = None) -> Found:
     index = store.read_index(folder) or {}
     found = Found(paper, {run.id: run for run in plan(paper, tier) if not only or re.search(only, run.id)})
     for run in found.runs.values():
-        path = store.record_path(folder, run.id)
-        if not path.exists():
+        kept = store.find_record(folder, run.id, index)
+        if kept.record and kept.record["spec_hash"] == run.spec_hash:
+            found.current[run.id] = kept.record
+        elif kept.record:
+            change = next(differences(kept.record["spec"], run.spec.canonical()), "hashed otherwise")
+            found.outdated[run.id] = f"the plan has another spec: {change}"
+        elif kept.state in (store.MISSING, store.FAILED):
             why = index.get(run.id, {}).get("why")
             found.missing[run.id] = f"there is no record{': ' if why else ''}{why or ''}"
-            continue
-        try:
-            record = store.load_record(path)
-        except store.OldRecord:
-            found.outdated[run.id] = "the record is of an older schema"
-            continue
-        if record["spec_hash"] == run.spec_hash:
-            found.current[run.id] = record
         else:
-            change = next(differences(record["spec"], run.spec.canonical()), "hashed otherwise")
-            found.outdated[run.id] = f"the plan has another spec: {change}"
+            found.outdated[run.id] = kept.why or "the record is of an older schema"
     return found
 
 

@@ -7,6 +7,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import time
 import traceback
@@ -16,10 +17,22 @@ from pathlib import Path
 
 from shared.config import ConfigError, Run
 from shared.datasets import portable
+from shared.files import write_text
 from shared.records import store
 from shared.runs.assemble import record_of
+from shared.runs.machine import cores as usable_cores
+from shared.runs.machine import device_of
 
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
+ENDS = {  # what the exit code of a process that died may mean
+    -signal.SIGKILL: ": it was killed, most likely by the system for want of memory; --at-once 1 needs the least",
+    -signal.SIGSEGV: ": it crashed in compiled code (segmentation fault); a library may be damaged or of another CPU",
+    -signal.SIGBUS: ": a file or the shared memory it reads was cut short; is a disk full?",
+    -signal.SIGILL: ": a library was compiled for another CPU",
+    -signal.SIGABRT: ": a library gave up, see what it printed above",
+    -signal.SIGTERM: ": somebody, or a scheduler, ended it",
+}
+STARVED = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "not enough memory")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -34,9 +47,9 @@ class Hand:
     @classmethod
     def of(cls, device: str, at_once: str | int, cores: int | None = None) -> Hand:
         """From a tier's or a person's words; "auto" starts with one run on CUDA and one a core on a CPU."""
-        cuda = device.startswith("cuda") or (device == "auto" and _gpu_memory() is not None)
-        device = device if device != "auto" else "cuda" if cuda else "cpu"
-        cores = cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        device = device_of(device)
+        cuda = device != "cpu"
+        cores = min(cores or usable_cores(), usable_cores())
         if at_once == "cores" or (at_once == "auto" and not cuda):
             return cls(device, cores, cores)
         if at_once == "auto":
@@ -56,7 +69,10 @@ class Hand:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a worker said. kind : progress, done, failed, paused or not run; the last says why in `text`."""
+    """Something a worker said.
+
+    kind : progress, done, failed, starved (failed for want of memory), paused or not run; the last says why in `text`.
+    """
 
     kind: str
     run_id: str
@@ -137,9 +153,10 @@ class Pool:
                 event = pipe.recv()
             except (EOFError, OSError):  # it died
                 worker.process.join()
-                log = store.record_path(self.folder, worker.run.id).with_suffix(".log")
-                store.write_text(log, _log(worker.run, f"the process died with exit code {worker.process.exitcode}\n"))
-                event = Event("failed", worker.run.id, str(log), time.time() - worker.since)
+                code = worker.process.exitcode
+                said = f"the process died with exit code {code}{ENDS.get(code, '')}\n"
+                kind = "starved" if code == -signal.SIGKILL else "failed"
+                event = _failed(kind, self.folder, worker.run, said, time.time() - worker.since)
                 self.workers.remove(worker)
             if event.kind in ("progress", "done"):
                 fraction = float(event.text) if event.kind == "progress" else 1.0
@@ -149,6 +166,12 @@ class Pool:
                 worker.run = None
             events.append(event)
         return events
+
+    def shrink(self) -> bool:
+        """Let one run fewer go at once from now on, if that leaves one."""
+        self.settled = True
+        self.size = max(1, min(self.size - 1, len(self.running())))
+        return bool(self.running())
 
     def adapt(self, more_to_do: bool, say, settle: float = 30.0) -> None:
         """Let one more run go at once while that raises the pace by a tenth; take it back where it did not.
@@ -221,8 +244,8 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
                 log.unlink(missing_ok=True)
                 send(Event("not run", run.id, portable(error)))
                 continue
-            store.write_text(log, _log(run, traceback.format_exc()))
-            send(Event("failed", run.id, str(log), time.time() - started))
+            kind = "starved" if _is_starved(error) else "failed"
+            send(_failed(kind, folder, run, traceback.format_exc(), time.time() - started))
 
 
 def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send):
@@ -249,6 +272,14 @@ def _note(work: Path, record: dict) -> None:
         csv.writer(stream, lineterminator="\n").writerow([record["id"], record["finished"]])
 
 
-def _log(run: Run, text: str) -> str:
-    """What a failed run leaves: its spec in one line, then what happened."""
-    return f"{json.dumps(run.spec.canonical())}\n{text}"
+def _failed(kind: str, folder: Path, run: Run, text: str, seconds: float) -> Event:
+    """Write what a failed run leaves, its spec in one line, then what happened; the event that says so."""
+    log = store.record_path(folder, run.id).with_suffix(".log")
+    write_text(log, f"{json.dumps(run.spec.canonical())}\n{text}")
+    return Event(kind, run.id, str(log), seconds)
+
+
+def _is_starved(error: Exception) -> bool:
+    """Whether memory ran out, of the device or of the machine; torch and its libraries say it in several ways."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in STARVED)

@@ -5,10 +5,10 @@ Records are read once. A row's spec is the plan's, so that a record made before 
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas
@@ -33,6 +33,7 @@ class Evidence:
     folder : ``results/<tier>/<paper>``.
     runs : the planned runs, most valuable first.
     records : {id: record} of those that have one.
+    refused : {id: what lies there} of records that are damaged or were changed by hand, and so count as not run.
     """
 
     paper: str
@@ -40,6 +41,7 @@ class Evidence:
     folder: Path
     runs: tuple[Run, ...]
     records: Mapping[str, dict]
+    refused: Mapping[str, store.Kept] = field(default_factory=dict)
 
     @functools.cached_property
     def index(self) -> dict[str, dict]:
@@ -70,6 +72,8 @@ class Evidence:
     def _status(self, run_id: str) -> tuple[str, str]:
         if run_id in self.records:
             return DONE, ""
+        if run_id in self.refused:
+            return NOT_RUN, self.refused[run_id].says
         if store.record_path(self.folder / "runs", run_id).with_suffix(".log").exists():
             return FAILED, ""
         return NOT_RUN, self.index.get(run_id, {}).get("why", "")
@@ -158,17 +162,18 @@ def _agrees(run: Run, key: str, wanted) -> bool:
 def gather(paper: str, tier: str, results: Path | None = None, root: Path | None = None) -> Evidence:
     """Return the evidence on a paper's tier in `results` (the repository's unless told).
 
-    Records that the plan does not ask for, or that answer another spec, are left out.
+    Records that the plan does not ask for, that answer another spec, or that cannot be believed are left out; of the
+    last, standard error says which and why.
     """
     folder = (results or repository() / "results") / tier / paper
     runs = tuple(plan(paper, tier, root))
     hashes = {run.id: run.spec_hash for run in runs}
-    records = {}
+    index, records, refused = store.read_index(folder / "runs"), {}, {}
     for run_id in hashes:
-        path = store.record_path(folder / "runs", run_id)
-        if path.exists():
-            with contextlib.suppress(store.OldRecord):
-                record = store.load_record(path)
-                if record["spec_hash"] == hashes[run_id]:
-                    records[run_id] = record
-    return Evidence(paper, tier, folder, runs, records)
+        kept = store.find_record(folder / "runs", run_id, index)
+        if kept.why:
+            print(kept.why, file=sys.stderr)
+            refused[run_id] = kept
+        elif kept.record and kept.record["spec_hash"] == hashes[run_id]:
+            records[run_id] = kept.record
+    return Evidence(paper, tier, folder, runs, records, refused)

@@ -15,7 +15,7 @@ import pandas
 from shared.config import ConfigError, Run, default_tier, tiers
 from shared.config.files import check_keys
 from shared.config.outputs import Outputs, read_outputs
-from shared.records.store import write_text
+from shared.files import write_text
 from shared.tables.evidence import Evidence, gather
 from shared.tables.numbers import empty_cells, moved, reasons, stand_ins, write_csv, write_markdown
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas
 
 from shared.config import Run
-from shared.records import store
+from shared.files import write_text
 from shared.tables.evidence import CONVERGENCE, NOT_RUN
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def curves(evidence: Evidence, runs: Iterable[Run], by: list[str], names: dict[s
 
 def write_csv(frame: pandas.DataFrame, path: Path) -> None:
     """Write a csv, whole or not at all."""
-    store.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def write_markdown(frame: pandas.DataFrame, path: Path, title: str, notes: Iterable[str] = ()) -> None:
@@ -144,4 +144,4 @@ def write_markdown(frame: pandas.DataFrame, path: Path, title: str, notes: Itera
     rule = "|" + "---|" * len(frame.columns)
     body = ["| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False)]
     parts = [f"# {title}", "\n".join([header, rule, *body]), *(text for text in notes if text)]
-    store.write_text(path, "\n\n".join(parts) + "\n")
+    write_text(path, "\n\n".join(parts) + "\n")

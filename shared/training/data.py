@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from shared import datasets
-from shared.training import features as cached_features
 from shared.training.augmentation import Augmentation
 from shared.training.inputs import Inputs, channel_statistics
 
@@ -42,7 +41,7 @@ def arrays_of(name: str, features: bool = False) -> tuple[datasets.Dataset, np.n
     checksums = {name: dataset.sha256}
     if not features:
         return dataset, dataset.x_train, dataset.x_test, checksums
-    cached = cached_features.load_features(name)
+    cached = datasets.load_features(name)
     return dataset, cached.train, cached.test, checksums | {f"features/{name}": cached.sha256}
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from shared import datasets
+from shared.datasets.features import features_folder, features_sha256, load_features, verify_features
+from shared.files import write_text
 from shared.networks import PatchFeatures
 
 RECIPE = {
@@ -27,55 +27,17 @@ RECIPE = {
     "seed": 0,
     "version": 2,
 }
+MADE = "made.json"  # a copy of the manifest
 CHUNK = 4  # images; their responses stay in a core's cache
 
 
-@dataclass(frozen=True)
-class Features:
-    """Hold cached features, standardised by the training set.
-
-    Attributes
-    ----------
-    train, test : (N, F) and (N', F) float16 memory maps.
-    sha256 : of both.
-    """
-
-    train: np.ndarray
-    test: np.ndarray
-    sha256: str
-
-
-def folder(name: str, root: Path | None = None) -> Path:
-    """Return where the cached features of dataset `name` lie."""
-    return (root or datasets.data_root()) / "features" / name
-
-
-def load_features(name: str, root: Path | None = None) -> Features:
-    """Open the cached features of dataset `name`; an error says how to make them if they are not there."""
-    where = folder(name, root)
-    try:
-        manifest = json.loads((where / "manifest.json").read_text())
-    except FileNotFoundError:
-        raise datasets.DatasetError(f"{where} is not there: run `python -m shared.training.features {name}`") from None
-    train, test = (np.load(where / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
-    return Features(train, test, manifest["sha256"])
-
-
 def build(name: str, root: Path | None = None, threads: int | None = None) -> bool:
-    """Compute and cache the features of dataset `name`; return False if they were there already."""
+    """Compute and cache the features of dataset `name`; return False if they were there already, whole."""
     dataset = datasets.load(name, root)
-    where = folder(name, root)
+    where = features_folder(name, root)
     wanted = {"dataset": dataset.sha256, "recipe": RECIPE}
-    try:
-        made = (where / "made.json").read_text()
-        if {k: json.loads(made)[k] for k in wanted} == wanted:
-            # Snakemake removes the manifest before it asks; what stands beside it still says what lies here.
-            part = where / f".manifest.{os.getpid()}.part"
-            part.write_text(made)
-            os.replace(part, where / "manifest.json")
-            return False
-    except (FileNotFoundError, KeyError, json.JSONDecodeError):
-        pass
+    if _stands(name, root, wanted, dataset):
+        return False
     features = PatchFeatures.fit(
         torch.from_numpy(np.array(dataset.x_train)), RECIPE["n_filters"], RECIPE["patch"], RECIPE["n_patches"]
     )
@@ -104,15 +66,42 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
 
     part = where.with_name(f"{where.name}.{os.getpid()}.part")
     part.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    for split, array in arrays.items():
-        np.save(part / f"{split}.npy", array)
-        digest.update(array.tobytes())
-    manifest = {**wanted, "sha256": digest.hexdigest(), "seconds": round(time.time() - started, 1)}
-    for name_of_copy in ("made.json", "manifest.json"):
-        (part / name_of_copy).write_text(json.dumps(manifest, indent=1) + "\n")
-    shutil.rmtree(where, ignore_errors=True)
-    os.replace(part, where)
+    try:
+        for split, array in arrays.items():
+            np.save(part / f"{split}.npy", array)
+        manifest = {**wanted, "sha256": features_sha256(**arrays), "seconds": round(time.time() - started, 1)}
+        for name_of_copy in (MADE, "manifest.json"):
+            (part / name_of_copy).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(where, ignore_errors=True)
+        os.replace(part, where)
+    except OSError as error:
+        raise datasets.DatasetError(f"features of {name}: {error.strerror}: {error.filename or part}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return True
+
+
+def _stands(name: str, root: Path | None, wanted: dict, dataset: datasets.Dataset) -> bool:
+    """Whether the features that lie there are these, every byte; then their manifest is written again.
+
+    Snakemake removes the manifest before it asks; what stands beside it still says what lies here.
+    """
+    where = features_folder(name, root)
+    try:
+        made = (where / MADE).read_text(encoding="utf-8")
+        if {key: json.loads(made)[key] for key in wanted} != wanted:
+            return False
+        verify_features(name, root, MADE)
+        found = load_features(name, root, MADE)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, LookupError, TypeError, datasets.DatasetError) as error:
+        print(f"features of {name} are made again: {error}", file=sys.stderr)
+        return False
+    if (len(found.train), len(found.test)) != (len(dataset.x_train), len(dataset.x_test)):
+        return False
+    if not (where / "manifest.json").is_file() or (where / "manifest.json").read_bytes() != made.encode():
+        write_text(where / "manifest.json", made)
     return True
 
 
@@ -125,7 +114,7 @@ def main() -> None:
         made = build(args.dataset, threads=args.threads)
     except datasets.DatasetError as error:
         parser.exit(1, f"{error}\n")
-    print(f"{folder(args.dataset)}: {'made' if made else 'there already'}")
+    print(f"{features_folder(args.dataset)}: {'made' if made else 'there already'}")
 
 
 if __name__ == "__main__":

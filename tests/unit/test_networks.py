@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from shared import datasets
+from shared.datasets.features import features_folder, load_features
 from shared.networks import MLP, PatchFeatures, ResNet18
-from shared.training.features import RECIPE, build, folder, load_features
+from shared.training.features import RECIPE, build
 
 
 def trainable(network):
@@ -156,7 +157,7 @@ def test_features_are_made_once_and_known_again_without_their_manifest(tmp_path)
     """Snakemake removes the manifest of an outdated job before it runs it."""
     datasets.fetch("simulated_images", tmp_path)
     assert build("simulated_images", tmp_path, threads=1) and not build("simulated_images", tmp_path)
-    manifest = folder("simulated_images", tmp_path) / "manifest.json"
+    manifest = features_folder("simulated_images", tmp_path) / "manifest.json"
     before = manifest.read_bytes()
     manifest.unlink()
     assert not build("simulated_images", tmp_path) and manifest.read_bytes() == before

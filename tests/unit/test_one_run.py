@@ -11,6 +11,7 @@ import torch
 
 from papers.rot import train as rot
 from shared.config import find, plan, repository
+from shared.files import write_text
 from shared.methods import LossMethod
 from shared.records import record_path, store
 from shared.runs import one
@@ -183,7 +184,7 @@ def test_the_list_names_the_runs_of_the_tier_in_order_with_their_state(call, tmp
     runs, code = plan("rot", "smoke"), code_hash("papers.rot.train")
     write_record(tmp_path / "runs", runs[1], code)
     write_record(tmp_path / "runs", runs[2], "of other code")
-    store.write_text(record_path(tmp_path / "runs", ids[3]).with_suffix(".log"), "Traceback\n")
+    write_text(record_path(tmp_path / "runs", ids[3]).with_suffix(".log"), "Traceback\n")
     states = ("missing", "done", "outdated", "failed", "missing")
     assert call("--list")[1][:5] == [f"{run_id}  {state}" for run_id, state in zip(ids[:5], states, strict=True)]
     assert call("--list", "--only", r"alpha0\.1")[1] == [f"{i}  missing" for i in ids if "alpha0.1" in i]

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from shared.config import ConfigError
+from shared.files import write_text
 from shared.records import OldRecord, read_index, read_records, record_path, store, write_record
 
 
@@ -144,7 +145,7 @@ def test_a_record_made_since_the_index_was_written_is_read(tmp_path):
 def test_the_index_says_done_failed_or_missing_and_pins_the_record(tmp_path):
     ids = [f"toy/moons/kl/seed{seed}" for seed in (2, 0, 1)]
     path = write_record(tmp_path, record(ids[1]))
-    store.write_text(record_path(tmp_path, ids[2]).with_suffix(".log"), "Traceback\n")
+    write_text(record_path(tmp_path, ids[2]).with_suffix(".log"), "Traceback\n")
     statuses = store.write_index(tmp_path, ids)
     assert statuses == {ids[1]: "done", ids[2]: "failed", ids[0]: "missing"}
     index = read_index(tmp_path)
@@ -174,7 +175,7 @@ def test_the_index_keeps_why_a_run_that_was_not_tried_again_could_not_be_made(tm
     write_record(tmp_path, record(ids[0]))
     assert why(outdated={ids[0]}, tried={ids[0]: "still not"}) == ["still not", "", "", ""]
     assert why() == ["", "", "", ""]
-    store.write_text(record_path(tmp_path, ids[1]).with_suffix(".log"), "Traceback\n")
+    write_text(record_path(tmp_path, ids[1]).with_suffix(".log"), "Traceback\n")
     assert why(tried={ids[1]: "no"}) == ["", "", "", ""]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from shared.config import ConfigError, Run, Tier, plan
 from shared.config.spec import Section, Sections, Spec
+from shared.files import write_text
 from shared.records import read_index, read_records, store
 from shared.runs import status, sweep, workers
 from shared.runs.workers import Pool
@@ -68,10 +69,46 @@ def test_a_record_that_answers_another_spec_is_not_shown_as_the_planned_run(plan
     assert read_records(planned.folder) == []
 
 
-def test_a_damaged_record_stops_the_sweep_with_its_name(planned):
-    write_record(planned.folder, a_run()).write_text("{")
-    with pytest.raises(ConfigError, match=r"seed0\.json is not a record"):
-        planned([a_run()], dry_run=True)
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda path: path.write_text("{"), r"seed0\.json is not a record"),
+        (lambda path: path.write_text(path.read_text()[:-40]), r"seed0\.json is not a record"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), r"seed0\.json is not a text in UTF-8"),
+        (lambda path: path.write_text("[" * 100000), r"seed0\.json is not a record"),
+        (
+            lambda path: path.write_text(path.read_text().replace("seed0", "seed1")),
+            "is the record of 'toy/none/fine/seed1'",
+        ),
+    ],
+)
+def test_a_damaged_record_is_named_and_trained_again(planned, damage, says):
+    damage(write_record(planned.folder, a_run()))
+    _, lines = planned([a_run()])
+    assert re.search(f"to be trained again: .*{says}", "\n".join(lines))
+    assert [row["status"] for row in read_index(planned.folder).values()] == ["damaged"]
+
+
+def test_a_record_changed_by_hand_is_trained_again_and_never_blessed(planned):
+    """Its accuracy of 99 went into tables; only a row that a person removed lets it in."""
+    path = write_record(planned.folder, a_run())
+    planned([a_run()])
+    before = read_index(planned.folder)
+    path.write_text(path.read_text().replace('"finished": "2', '"finished": "3'))
+    for _ in range(2):
+        _, lines = planned([a_run()])
+        assert any("seed0.json: record changed by hand" in line for line in lines) and read_records_fail(planned.folder)
+        (row,) = read_index(planned.folder).values()
+        assert (row["status"], row["sha256"]) == ("changed", before[a_run().id]["sha256"])
+    (planned.folder / "index.csv").unlink()
+    planned([a_run()])
+    assert [row["status"] for row in read_index(planned.folder).values()] == ["done"]
+
+
+def read_records_fail(folder):
+    with pytest.raises(ConfigError, match="record changed by hand"):
+        read_records(folder)
+    return True
 
 
 def test_only_runs_what_matches_and_still_indexes_the_whole_plan(planned):
@@ -102,12 +139,17 @@ def test_estimates_are_the_median_of_like_records_else_what_the_config_declares(
 def test_a_record_that_was_deleted_after_the_sweep_is_missed(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "repository", lambda: tmp_path)
     folder = sweep.runs_folder("toy", "tiny")
-    paths = [write_record(folder, a_run(seed)) for seed in (0, 1)]
-    assert sweep.missing_records("toy", "tiny") == []
-    store.write_index(folder, [a_run(seed).id for seed in (0, 1, 2)])
-    assert sweep.missing_records("toy", "tiny") == []
+    monkeypatch.setattr(sweep, "plan", lambda paper, tier: [])
+    paths = [write_record(folder, a_run(seed)) for seed in (0, 1, 3)]
+    assert sweep.runs_to_try_again("toy", "tiny", ()) == []
+    write_text(store.record_path(folder, a_run(4).id).with_suffix(".log"), "Traceback\n")
+    store.write_index(folder, [a_run(seed).id for seed in (0, 1, 2, 3)])
+    assert sweep.runs_to_try_again("toy", "tiny", ()) == []
     paths[1].unlink()
-    assert sweep.missing_records("toy", "tiny") == [a_run(1).id]
+    paths[2].write_text("{}")
+    assert sweep.runs_to_try_again("toy", "tiny", ()) == [a_run(1).id, a_run(3).id]
+    store.write_index(folder, [a_run(seed).id for seed in (0, 2, 4)])
+    assert sweep.runs_to_try_again("toy", "tiny", ()) == [a_run(4).id], "it has failed"
 
 
 def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import math
 import pandas
 import pytest
 
+from shared.files import write_text
 from shared.records import record_path, store
 from shared.tables import numbers, page
 from shared.tables.evidence import DONE, FAILED, NOT_RUN, SELECTIONS, gather
@@ -45,7 +46,7 @@ def house(toy_paper):
     found = House(toy_paper)
     done(found, found.plan[3], 50.0)
     done(found, found.plan[0], 70.0)
-    store.write_text(record_path(found.runs, found.plan[1].id).with_suffix(".log"), "Traceback\n")
+    write_text(record_path(found.runs, found.plan[1].id).with_suffix(".log"), "Traceback\n")
     store.write_index(found.runs, [run.id for run in found.plan], tried={found.plan[2].id: REASON})
     return found
 

@@ -40,7 +40,7 @@ def sets(monkeypatch):
         return {"images": IMAGES, "points": POINTS}[name]
 
     monkeypatch.setattr(data.datasets, "load", load)
-    monkeypatch.setattr(data.cached_features, "load_features", lambda name: FEATURES)
+    monkeypatch.setattr(data.datasets, "load_features", lambda name: FEATURES)
     data.data_of.cache_clear()
     yield loaded
     data.data_of.cache_clear()

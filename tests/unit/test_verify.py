@@ -258,8 +258,8 @@ def test_what_compares_nothing_is_no_success(house, capsys, options, says):
 
 def test_a_damaged_record_is_named(house, capsys):
     store.write_record(house.committed, trained(toy("fine"))).write_text("{")
-    assert house([toy("fine")], []) == 2
-    assert re.search(r"seed0\.json is not a record", capsys.readouterr().err)
+    assert house([toy("fine")], []) == 1
+    assert re.search(r"outdated .*seed0\.json is not a record", capsys.readouterr().out)
 
 
 def test_an_unknown_tier_is_refused(capsys):
@@ -332,6 +332,9 @@ def test_a_run_of_a_paper_comes_out_the_same_in_workers_of_its_own(data_root, tm
     record = json.loads(path.read_text())
     record["curves"]["train_loss"][1] += 1e-9
     store.write_record(folder, record)
+    assert verify.main([*options, "--out", str(tmp_path / "again")]) == 1
+    assert "record changed by hand" in capsys.readouterr().out
+    (folder / "index.csv").unlink()
     assert verify.main([*options, "--out", str(tmp_path / "again")]) == 1
     assert "curves.train_loss[1]: " in capsys.readouterr().out
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.datasets import catalogue, store
+from shared.datasets.features import features_folder
 from shared.datasets.recipes import RECIPES, recipe_of
-from shared.training.features import folder
 
 
 def images(root, name, n_train, n_test, n_classes, side=32, group=0, channels=3, seed=0):
@@ -45,7 +45,7 @@ def prepared(root, name, arrays):
 def features(root, name, width=16, seed=0):
     """Write random features (N, width) in place of those that ``python -m shared.training.features`` makes."""
     root = Path(root)
-    dataset, where = store.load(name, root, sources(root)), folder(name, root)
+    dataset, where = store.load(name, root, sources(root)), features_folder(name, root)
     where.mkdir(parents=True, exist_ok=True)
     random, digest = np.random.RandomState(seed), hashlib.sha256()
     for split, x in (("train", dataset.x_train), ("test", dataset.x_test)):
