@@ -29,7 +29,12 @@ def focal(terms: Tensor, alpha: float, gamma: float) -> Tensor:
 
 
 def excluded(confidence: Tensor, annotated: Tensor, threshold: float, keep: float = 1.0) -> Tensor:
-    """Return (...) bool: the terms that `exclusive` drops; see there."""
+    """Return (...) bool: the terms that `exclusive` drops; see there, also for what it raises."""
+    for name, value in (("threshold", threshold), ("keep", keep)):
+        if not 0 <= value <= 1:
+            percent = f"; of a percentage, pass {value / 100:g}" if 1 < value <= 100 else ""
+            raise ValueError(f"{name} is a probability from 0 to 1, got {value}{percent}")
+    _check_annotated(annotated, confidence)
     dropped = confidence.detach() > threshold
     if keep < 1:
         dropped |= torch.rand(dropped.shape, device=dropped.device) > keep
@@ -59,6 +64,11 @@ def exclusive(
         paper), drawn from torch's global generator of the device; 1 draws nothing.
     focal_weight : (alpha, gamma) of the unannotated terms, see `focal`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If threshold or keep is no probability, a focal weight is negative, or `annotated` is not bool of that shape.
+
     Returns
     -------
     (...) terms, 0 where dropped. With threshold 1, keep 1 and focal_weight (1, 0) they are `terms`.
@@ -68,6 +78,8 @@ def exclusive(
 
 def weighted(terms: Tensor, annotated: Tensor, dropped: Tensor, focal_weight: tuple[float, float]) -> Tensor:
     """Do the second half of `exclusive`: focal weights on unannotated terms, 0 on those `dropped`."""
+    if not all(weight >= 0 for weight in focal_weight):
+        raise ValueError(f"focal_weight is (alpha, gamma), both 0 or more, got {focal_weight}")
     if focal_weight != (1.0, 0.0):
         terms = torch.where(annotated, terms, focal(terms, *focal_weight))
     return terms.masked_fill(dropped, 0.0)
@@ -104,7 +116,10 @@ def softmax_terms(logits: Tensor, target: Tensor, confidence: str, head: str = "
     ValueError
         When shapes do not fit, or an option is none of those named.
     """
-    if logits.shape[:1] + logits.shape[2:] != target.shape:
+    _check_logits(logits, target)
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise TypeError(f"need a target of class numbers in int64, got {target.dtype}; pass target.long()")
+    if logits.dim() < 2 or logits.shape[:1] + logits.shape[2:] != target.shape:
         raise ValueError(
             f"need logits (B, K, ...) and a target (B, ...), got {tuple(logits.shape)} and {tuple(target.shape)}"
         )
@@ -132,6 +147,7 @@ def sigmoid_terms(logits: Tensor, target: Tensor, confidence: str) -> tuple[Tens
     ValueError
         When shapes differ, or the option is none of those named.
     """
+    _check_logits(logits, target)
     if logits.shape != target.shape:
         raise ValueError(f"need logits and a target of one shape, got {tuple(logits.shape)} and {tuple(target.shape)}")
     terms = functional.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
@@ -149,6 +165,7 @@ def exclusive_cross_entropy(
     confidence: str = "foreground",
     head: str = "logit",
     annotated: Tensor | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Return exclusive cross-entropy under a softmax: (B, ...) terms.
 
@@ -157,9 +174,12 @@ def exclusive_cross_entropy(
     logits : (B, K, ...) outputs of the network for K classes; class 0 is the background.
     target : (B, ...) int64; 0 is also what is not annotated.
     threshold, keep, focal_weight : see `exclusive`.
-    confidence, head : see `softmax_terms`, which also raises.
+    confidence, head : see `softmax_terms`, which also raises, as `exclusive` does.
     annotated : (B, ...) bool, all of ``target > 0`` and what else is known; that alone unless told.
+    check : whether to look at values, too: logits that are not numbers, targets that are no class.
     """
+    if check:
+        _check_values(logits, target, softmax=True)
     known = target > 0 if annotated is None else annotated
     return exclusive(*softmax_terms(logits, target, confidence, head), known, threshold, keep, focal_weight)
 
@@ -173,6 +193,7 @@ def exclusive_binary_cross_entropy(
     focal_weight: tuple[float, float] = (1.0, 0.0),
     confidence: str = "foreground",
     annotated: Tensor | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Return exclusive cross-entropy under sigmoids, of anchors or one-channel maps: (...) terms.
 
@@ -181,9 +202,12 @@ def exclusive_binary_cross_entropy(
     logits : (...) outputs of the network.
     target : (...) float in [0, 1]; 0 is also what is not annotated.
     threshold, keep, focal_weight : see `exclusive`.
-    confidence : see `sigmoid_terms`, which also raises.
+    confidence : see `sigmoid_terms`, which also raises, as `exclusive` does.
     annotated : (...) bool, all of ``target > 0`` and what else is known; that alone unless told.
+    check : whether to look at values, too: logits that are not numbers, targets outside [0, 1].
     """
+    if check:
+        _check_values(logits, target, softmax=False)
     known = target > 0 if annotated is None else annotated
     return exclusive(*sigmoid_terms(logits, target, confidence), known, threshold, keep, focal_weight)
 
@@ -228,6 +252,33 @@ class Annealing:
 
 def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x))
+
+
+def _check_logits(logits: Tensor, target: Tensor) -> None:
+    for name, value in (("logits", logits), ("target", target)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
+    if logits.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"logits must be in float32 or float64, got {logits.dtype}; pass logits.float()")
+
+
+def _check_annotated(annotated: Tensor, confidence: Tensor) -> None:
+    if not isinstance(annotated, Tensor) or annotated.dtype != torch.bool:
+        kind = annotated.dtype if isinstance(annotated, Tensor) else type(annotated).__name__
+        raise TypeError(f"annotated must be a bool tensor, got {kind}; pass annotated.bool()")
+    if annotated.shape != confidence.shape:
+        raise ValueError(f"annotated must be {tuple(confidence.shape)}, got {tuple(annotated.shape)}")
+
+
+def _check_values(logits: Tensor, target: Tensor, softmax: bool) -> None:
+    _check_logits(logits, target)
+    classes = logits.shape[1] if softmax and logits.dim() > 1 else 2
+    if logits.isnan().any():
+        raise ValueError(f"{int(logits.isnan().sum())} of {logits.numel()} logits are NaN")
+    low, high = target.aminmax() if target.numel() else (0, 0)
+    if not (low >= 0 and high <= classes - 1):
+        allowed = f"a class, 0 to {classes - 1}" if softmax else "from 0 to 1"
+        raise ValueError(f"targets run from {float(low):g} to {float(high):g}, where each is {allowed}")
 
 
 def _known(confidence: str) -> str:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from papers.mle_llp.lattice import lattice_posterior
 from papers.mle_llp.poisson_binomial import binary_posterior
-from shared.bags import BagError
+from shared.bags import BagError, check_bags
+from shared.bags.check import check_offsets, check_table
 
 
 @torch.no_grad()
@@ -28,9 +29,18 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
 
     Raises
     ------
-    BagError
-        Naming a bag whose counts cannot be, or whose lattice of counts is too large (K > 2).
+    TypeError, BagError
+        Naming a bag whose counts cannot be, or whose lattice of counts is too large (K > 2); see `check_bags`.
     """
+    check_table(log_p, "log_p")
+    if len(log_p):  # of no bags there are no posteriors
+        check_offsets(offsets, len(log_p))
+    if not isinstance(counts, Tensor) or counts.dtype != torch.int64 or counts.device.type != "cpu":
+        raise TypeError(
+            "counts must be an int64 tensor on the host; of proportions, pass counts_of(proportions, offsets)"
+        )
+    if counts.shape != (len(offsets) - 1, log_p.shape[1]):
+        raise BagError(f"counts must be ({len(offsets) - 1}, {log_p.shape[1]}), got {tuple(counts.shape)}")
     wrong = torch.nonzero(counts.sum(1) != offsets.diff()).flatten().tolist()
     if wrong:
         b = wrong[0]
@@ -73,10 +83,13 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         return -gradient * phi / ctx.bags, None, None
 
 
-def count_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-    """Return minus the mean log-likelihood of the bags' counts (Equation 6), in nats; arguments as in `kl_loss`.
+def count_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
+    """Return minus the mean log-likelihood of the bags' counts (Equation 6), in nats.
+
+    Arguments and errors are those of `kl_loss`, and of `counts_of`.
 
     Its gradient with respect to log p is ``- phi / B``. Float32 proportions determine the counts of bags of up to
     a thousand instances.
     """
+    check_bags(log_p, offsets, proportions, values=check)
     return _NegativeLogLikelihood.apply(log_p, offsets, counts_of(proportions, offsets))

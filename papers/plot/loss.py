@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from shared.bags import BagError
+from shared.bags import BagError, check_bags
+from shared.bags.check import check_table
 from shared.methods import Batch, LossMethod
 
 # What log 0 is: the A of Wang et al. 2019, Section 3.2, and the clamp at 1e-4 of their code, in nats.
@@ -16,7 +17,13 @@ LOG_ZERO = {"paper": -4.0, "code": math.log(1e-4)}
 
 
 def symmetric_cross_entropy(
-    log_p: Tensor, targets: Tensor, *, alpha: float = 1.0, beta: float = 1.0, log_zero: float = -4.0
+    log_p: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    log_zero: float = -4.0,
+    check: bool = True,
 ) -> Tensor:
     """Return the mean over instances of ``alpha CE + beta RCE``.
 
@@ -32,6 +39,7 @@ def symmetric_cross_entropy(
     log_zero : what log 0 is in RCE, in nats; see `LOG_ZERO` for the two readings. A target counts as no less than
         ``exp(log_zero)``, as the authors' code clamps it; the paper defines log 0 alone, which on one-hot targets is
         the same.
+    check : whether to look at values, too; see `shared.bags.check_bags`, for which each instance is a bag.
 
     Returns
     -------
@@ -39,14 +47,13 @@ def symmetric_cross_entropy(
 
     Raises
     ------
-    ValueError
-        When shapes differ or log_zero is not negative.
+    TypeError, BagError, ValueError
+        When shapes differ, a row of targets is none, or log_zero is not negative.
     """
-    if log_p.shape != targets.shape or not log_zero < 0:
-        raise ValueError(
-            f"need log_p and targets of one shape and log_zero < 0, got {tuple(log_p.shape)}, "
-            f"{tuple(targets.shape)} and {log_zero}"
-        )
+    if not log_zero < 0:
+        raise ValueError(f"need log_zero < 0, got {log_zero}")
+    check_table(log_p, "log_p")
+    check_bags(log_p, torch.arange(len(log_p) + 1), targets, values=check)
     # 0 log 0 is 0, and so is its gradient.
     forward = -(targets * log_p.masked_fill(targets == 0, 0)).sum(1)
     reverse = -(log_p.exp() * targets.clamp_min(math.exp(log_zero)).log()).sum(1)
@@ -61,17 +68,19 @@ def sce_loss(
     alpha: float = 1.0,
     beta: float = 1.0,
     log_zero: float = -4.0,
+    check: bool = True,
 ) -> Tensor:
     """Return `symmetric_cross_entropy` over bags of one instance, whose proportions are the pseudo-labels.
 
     It takes what `kl_loss` takes and equals it when alpha = 1 and beta = 0; a BagError names a bag of another size.
     """
+    check_bags(log_p, offsets, proportions, values=check)
     sizes = offsets.diff()
     wrong = torch.nonzero(sizes != 1).flatten().tolist()
     if wrong:
         b = wrong[0]
         raise BagError(f"bag {b} has {int(sizes[b])} instances; pseudo-labels are those of one instance each")
-    return symmetric_cross_entropy(log_p, proportions, alpha=alpha, beta=beta, log_zero=log_zero)
+    return symmetric_cross_entropy(log_p, proportions, alpha=alpha, beta=beta, log_zero=log_zero, check=False)
 
 
 def mixup(x: Tensor, targets: Tensor, concentration: float, *, share_weight: bool = True) -> tuple[Tensor, Tensor]:

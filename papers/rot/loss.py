@@ -8,25 +8,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shared.bags import segment_mean, segment_sum
+from shared.bags import check_bags, segment_mean, segment_sum
 from shared.transport import exact, unbalanced_sinkhorn
 
 
-def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
     """Return the baseline of Section 4.1: every instance is taught its bag's proportions.
 
     It is the mean over bags of ``(1/n) sum_i - sum_k z_k log p_ik``; arguments as in `rot_loss`.
     """
+    check_bags(log_p, offsets, proportions, values=check)
     return -(proportions * segment_mean(log_p, offsets)).sum(1).mean()
 
 
-def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
     """Return Equation 5, ``min_U (1/n) tr(C^T U)`` over soft labels U keeping the proportions exactly; mean over bags.
 
     The gradient with respect to log p is ``- U / n``. With integer counts a vertex U is one-hot, so the relaxation is
     tight; under ties, or with fractional counts, other solutions are not ("any solution" in Section 3.3 is too much).
     """
-    transport = exact(-log_p, offsets, proportions)
+    check_bags(log_p, offsets, proportions, values=check, finite=True)
+    transport = exact(-log_p, offsets, proportions, check=False)
     sizes = offsets.diff().to(log_p)
     return (transport.value / sizes).mean()
 
@@ -47,6 +49,7 @@ def rot_loss(
     epsilon: float = 1.0,
     iterations: int = 75,
     gradient: str = "unrolled",
+    check: bool = True,
 ) -> Tensor:
     """Return Equation 6, the Relax-OT loss, mean over bags::
 
@@ -60,10 +63,16 @@ def rot_loss(
     alpha : weight of the instance term against the bag term, in (0, 1].
     gradient : "unrolled" differentiates through the iterations, as the paper does; "envelope" takes the gradient at
         the optimum, ``alpha U / n`` with respect to C, which costs no backward pass through the loop.
+    check : whether to look at values, too; see `shared.bags.check_bags`, which refuses what is no problem.
 
     Returns
     -------
     Scalar, in nats.
+
+    Raises
+    ------
+    TypeError, BagError, ValueError
+        Naming the bag and the value, where this is no problem over bags; the option, where it is none.
 
     Notes
     -----
@@ -72,6 +81,7 @@ def rot_loss(
     """
     if gradient not in ("unrolled", "envelope"):
         raise ValueError(f"gradient must be unrolled or envelope, not {gradient!r}")
+    check_bags(log_p, offsets, proportions, values=check, finite=True)
     unrolled = gradient == "unrolled"
     transport = unbalanced_sinkhorn(
         -log_p if unrolled else -log_p.detach(),

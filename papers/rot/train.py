@@ -38,7 +38,7 @@ def loss_of(spec: Spec, alpha: float | None = None) -> Callable:
     if spec.loss == "rot":
         alpha = spec.alpha if alpha is None else alpha
         rot = partial(rot_loss, alpha=alpha, epsilon=spec.epsilon, iterations=spec.iterations, gradient=spec.gradient)
-        return (lambda *bags: rot(*bags) / alpha) if spec.divide_by_alpha else rot
+        return (lambda *bags, check=True: rot(*bags, check=check) / alpha) if spec.divide_by_alpha else rot
     return {"kl": kl_loss, "avgkl": avgkl_loss}[spec.loss]
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from shared.bags import segment_mean
+from shared.bags import check_bags, segment_mean
 from shared.methods import kl_loss
 from shared.transport import exact
 
@@ -31,7 +31,7 @@ def vertex_costs(logits: Tensor, cost: str = "ce") -> Tensor:
     raise ValueError(f"cost of the VP loss must be one of {', '.join(COSTS)}, not {cost!r}")
 
 
-def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "ce") -> Tensor:
+def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "ce", *, check: bool = True) -> Tensor:
     r"""Return the mean over bags of the least cost, per instance, of moving the predictions onto the proportions.
 
     .. math:: \min_{P \ge 0} \frac1N \langle P, C \rangle \;\text{s.t.}\; P 1_K = 1_N, \; P^\top 1_N = N Y
@@ -46,6 +46,7 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
     offsets : (B + 1,) int64 on the host.
     proportions : (B, K), rows on the simplex within 1e-4; not necessarily counts / N.
     cost : "ce" or "l2", see `vertex_costs`.
+    check : whether to look at values, too; see `shared.bags.check_bags`, which refuses what is no problem.
 
     Returns
     -------
@@ -54,19 +55,21 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
 
     Raises
     ------
-    ValueError
+    TypeError, BagError, ValueError
         Naming the bag that is empty, whose proportions are negative or sum to something else than 1, or that holds a
         logit that is not finite; for an unknown cost.
     """
-    value = exact(vertex_costs(logits, cost), offsets, proportions).value
+    check_bags(logits, offsets, proportions, values=check, what="logits")
+    value = exact(vertex_costs(logits, cost), offsets, proportions, check=False).value
     return (value / offsets.diff().to(value)).mean()
 
 
-def mse_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+def mse_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
     """Return the mean over bags and classes of the squared difference between the mean prediction and the proportions.
 
-    Source: the baseline MSE of Section 3. Arguments as in `shared.methods.kl_loss`.
+    Source: the baseline MSE of Section 3. Arguments and errors as in `shared.methods.kl_loss`.
     """
+    check_bags(log_p, offsets, proportions, values=check)
     return (segment_mean(log_p.exp(), offsets) - proportions).square().mean()
 
 

@@ -5,12 +5,14 @@ A bag is ragged: one flat array of instance indices, offsets into it, one row of
 """
 
 from shared.bags.bags import BagError, Bags
+from shared.bags.check import check_bags
 from shared.bags.makers import fixed_size, natural, noisy, permutation, permuted, split, variable_size
 from shared.bags.segments import segment_logmeanexp, segment_mean, segment_sum
 
 __all__ = [
     "BagError",
     "Bags",
+    "check_bags",
     "fixed_size",
     "natural",
     "noisy",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.methods.method import Batch, untracked
+from shared.methods.method import Batch, unchecked, untracked
 from shared.methods.proportion import kl_loss
 
 
@@ -79,7 +79,7 @@ class LLPGAN:
     ):
         self.discriminator, self.generator = discriminator, generator
         self.discriminator_optimiser, self.generator_optimiser = discriminator_optimiser, generator_optimiser
-        self.weight, self.autocast, self.loss = weight, autocast, loss
+        self.weight, self.autocast, self.loss = weight, autocast, unchecked(loss)
 
     def _precision(self, x: Tensor):
         return torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext()

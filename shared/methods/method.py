@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -43,6 +45,11 @@ class Method(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
+def unchecked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a loss over bags without its look at values, which would wait for a device: `Bags` has had one."""
+    return partial(loss, check=False) if "check" in inspect.signature(loss).parameters else loss
+
+
 @contextmanager
 def untracked(network: nn.Module):
     """Batch normalisation goes on with the batch's statistics and leaves the running ones, which `predict` uses, alone.
@@ -64,7 +71,7 @@ class LossMethod:
 
     Parameters
     ----------
-    loss : function of (log_p (M, K), offsets (B + 1,), proportions (B, K)) -> scalar.
+    loss : function of (log_p (M, K), offsets (B + 1,), proportions (B, K)) -> scalar; see `unchecked`.
     autocast : bool
         Run the network in bfloat16; log-probabilities and the loss stay in float32.
     """
@@ -76,7 +83,7 @@ class LossMethod:
         loss: Callable[[Tensor, Tensor, Tensor], Tensor],
         autocast: bool = False,
     ):
-        self.network, self.optimiser, self.loss, self.autocast = network, optimiser, loss, autocast
+        self.network, self.optimiser, self.loss, self.autocast = network, optimiser, unchecked(loss), autocast
 
     def _log_p(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SUM_TOLERANCE = 1e-4  # proportions are often float32 averages over many instances
+from shared.bags import check_bags
 
 
 def pad(values: Tensor, offsets: Tensor, fill: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -46,51 +46,20 @@ def lay_out(offsets: Tensor, device: torch.device | None = None) -> "Layout":
 
 
 def check_problem(cost: Tensor, offsets: Tensor, proportions: Tensor) -> None:
-    """Raise ValueError, naming the bag and the value, unless the three tensors state a transport problem.
+    """Refuse three tensors that do not state a transport problem; the error names the bag and the value.
 
     Parameters
     ----------
     cost : (M, K) float32 or float64 tensor, finite
     offsets : (B + 1,) int64 tensor, from 0 to M, increasing (no empty bag)
     proportions : (B, K) tensor, non-negative rows that sum to 1 within 1e-4
+
+    Raises
+    ------
+    TypeError, BagError
+        See `shared.bags.check_bags`; a `BagError` is a ValueError.
     """
-    if cost.dim() != 2 or cost.shape[1] == 0 or cost.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"cost must be (M, K) in float32 or float64, got {tuple(cost.shape)} in {cost.dtype}")
-    check_offsets(offsets, len(cost))
-    bags, classes = len(offsets) - 1, cost.shape[1]
-    if proportions.shape != (bags, classes):
-        raise ValueError(f"proportions must be ({bags}, {classes}), got {tuple(proportions.shape)}")
-    # A finite sum is cheaper to see; an infinite one may be that of large numbers.
-    if not cost.sum().isfinite() and not cost.isfinite().all():
-        i, k = (~cost.isfinite()).nonzero()[0].tolist()
-        bag = int(torch.searchsorted(offsets, torch.tensor(i, device=offsets.device), right=True)) - 1
-        raise ValueError(f"bag {bag}: cost of instance {i}, class {k} is {cost[i, k].item()}")
-    if not (proportions >= 0).all():
-        bag, k = (~(proportions >= 0)).nonzero()[0].tolist()
-        raise ValueError(f"bag {bag}: proportion of class {k} is {proportions[bag, k].item():g}")
-    totals = proportions.sum(1)
-    off = ~((totals - 1).abs() <= SUM_TOLERANCE)
-    if off.any():
-        bag = int(off.nonzero()[0])
-        raise ValueError(f"bag {bag}: proportions sum to {totals[bag].item():.6g}, not 1")
-
-
-def check_offsets(offsets: Tensor, instances: int) -> None:
-    """Raise ValueError unless `offsets` cuts `instances` instances into bags that are not empty."""
-    if offsets.dim() != 1 or len(offsets) < 2 or offsets.dtype != torch.int64:
-        raise ValueError(f"offsets must be (B + 1,) in int64, got {tuple(offsets.shape)} in {offsets.dtype}")
-    sizes = offsets.diff()
-    if (sizes < 0).any():
-        bag = int((sizes < 0).nonzero()[0])
-        raise ValueError(f"bag {bag}: offsets decrease, {offsets[bag].item()} to {offsets[bag + 1].item()}")
-    if (sizes == 0).any():
-        bag = int((sizes == 0).nonzero()[0])
-        raise ValueError(f"bag {bag}: empty, offsets {offsets[bag].item()} twice")
-    if offsets[0] != 0:
-        raise ValueError(f"bag 0: offsets start at {offsets[0].item()}, not 0")
-    if offsets[-1] != instances:
-        last = len(sizes) - 1
-        raise ValueError(f"bag {last}: offsets end at {offsets[-1].item()}, not at M = {instances}")
+    check_bags(cost, offsets.cpu() if isinstance(offsets, Tensor) else offsets, proportions, what="cost")
 
 
 @dataclass(frozen=True)

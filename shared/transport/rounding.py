@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shared.bags.check import check_offsets
 from shared.transport.exact import solve
-from shared.transport.ragged import check_offsets
 
 
 def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def round_to_labels(plan: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
     ValueError
         Naming the bag whose counts are negative or do not sum to its size, or whose plan is not finite.
     """
-    check_offsets(offsets, len(plan))
+    check_offsets(offsets.cpu(), len(plan))
     if plan.dim() != 2 or counts.shape != (len(offsets) - 1, plan.shape[1]):
         raise ValueError(f"need an (M, K) plan and (B, K) counts, got {tuple(plan.shape)}, {tuple(counts.shape)}")
     scores, wanted, edges = plan.detach().double().cpu().numpy(), counts.cpu().numpy(), offsets.cpu().numpy()

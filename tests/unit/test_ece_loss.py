@@ -298,3 +298,42 @@ def test_boxes_are_clipped_or_dropped_by_their_centre():
     boxes = torch.tensor([[6.0, 12, 16, 18], [5, 12, 14, 18], [25, 25, 34, 34], [26, 26, 36, 36]])
     assert shift_boxes(boxes, window).tolist() == [[0, 2, 6, 8], [15, 15, 20, 20]]
     assert shift_boxes(torch.zeros(0, 4), window).shape == (0, 4)
+
+
+LOGITS, TARGET = torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"threshold": 75}, ValueError, "threshold is a probability from 0 to 1, got 75; of a percentage, pass 0.75"),
+        ({"threshold": -0.1}, ValueError, "threshold is a probability"),
+        ({"threshold": float("nan")}, ValueError, "threshold is a probability"),
+        ({"keep": 50}, ValueError, "keep is a probability from 0 to 1, got 50; of a percentage, pass 0.5"),
+        ({"focal_weight": (-1.0, 0.0)}, ValueError, "focal_weight is .* both 0 or more"),
+        ({"focal_weight": (1.0, float("nan"))}, ValueError, "focal_weight"),
+        ({"logits": LOGITS.tolist()}, TypeError, "logits must be a torch tensor, got list"),
+        (
+            {"logits": LOGITS.half()},
+            TypeError,
+            "logits must be in float32 .* got torch.float16; pass logits.fl",
+        ),
+        ({"logits": LOGITS * torch.nan}, ValueError, "24 of 24 logits are NaN"),
+        ({"target": TARGET.float()}, TypeError, "class numbers in int64, got torch.float32; pass target.long"),
+        ({"target": TARGET + 3}, ValueError, "targets run from 3 to 3, where each is a class, 0 to 2"),
+        ({"target": TARGET - 1}, ValueError, "targets run from -1 to -1"),
+        ({"target": TARGET[:, :3]}, ValueError, "need logits"),
+        ({"annotated": TARGET}, TypeError, "annotated must be a bool tensor, got torch.int64; pass annotated.bool"),
+        ({"annotated": TARGET[:1] > 0}, ValueError, r"annotated must be \(2, 4\), got \(1, 4\)"),
+    ],
+)
+def test_what_is_no_problem_is_refused(changes, error, says):
+    """A threshold of 75 made it cross-entropy, in silence."""
+    with pytest.raises(error, match=says):
+        exclusive_cross_entropy(**({"logits": LOGITS, "target": TARGET, "threshold": 0.5} | changes))
+
+
+@pytest.mark.parametrize(("target", "says"), [(2.0, "from 2 to 2, where each is from 0 to 1"), (-1.0, "from -1 to -1")])
+def test_targets_of_sigmoids_are_probabilities(target, says):
+    with pytest.raises(ValueError, match=says):
+        exclusive_binary_cross_entropy(torch.zeros(3), torch.full((3,), target), 0.5)

@@ -135,13 +135,13 @@ def test_golden_values():
 
 
 def test_what_cannot_be_is_refused():
-    log_p = torch.zeros(3, 2)
-    with pytest.raises(ValueError, match=r"\(3, 2\), \(1, 2\)"):
-        symmetric_cross_entropy(log_p, torch.ones(1, 2))
+    p = torch.full((3, 2), 0.5)
+    with pytest.raises(ValueError, match=r"must be \(3, 2\), got \(1, 2\)"):
+        symmetric_cross_entropy(p.log(), torch.ones(1, 2))
     with pytest.raises(ValueError, match="log_zero < 0"):
-        symmetric_cross_entropy(log_p, log_p, log_zero=0.0)
+        symmetric_cross_entropy(p.log(), p, log_zero=0.0)
     with pytest.raises(BagError, match="bag 1 has 2 instances"):
-        sce_loss(log_p, torch.tensor([0, 1, 3]), log_p[:2])
+        sce_loss(p.log(), torch.tensor([0, 1, 3]), p[:2])
 
 
 # ------------------------------------------------------------------------------------------------------------- mixup

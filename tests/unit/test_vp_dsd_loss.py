@@ -127,8 +127,8 @@ def test_confident_and_wrong_in_float32_it_stays_finite_and_moves_the_logits(cos
         (lambda logits, offsets, shares: shares[1, 2].fill_(-0.2), "bag 1: proportion of class 2 is -0.2"),
         (lambda logits, offsets, shares: shares[0, 1].fill_(torch.nan), "bag 0: proportion of class 1 is nan"),
         (lambda logits, offsets, shares: offsets[2].fill_(5), "bag 1: empty"),
-        (lambda logits, offsets, shares: logits[6, 1].fill_(torch.nan), "bag 1: cost of instance 6, class 0 is nan"),
-        (lambda logits, offsets, shares: logits[15, 1].fill_(torch.inf), "bag 2: cost of instance 15"),
+        (lambda logits, offsets, shares: logits[6, 1].fill_(torch.nan), "bag 1: logits of instance 6, class 1 is nan"),
+        (lambda logits, offsets, shares: logits[15, 1].fill_(torch.inf), "bag 2: logits of instance 15, class 1"),
         (lambda logits, offsets, shares: offsets[3].fill_(16), "bag 2: offsets end at 16, not at M = 17"),
     ],
 )

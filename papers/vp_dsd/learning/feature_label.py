@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from papers.vp_dsd.loss import entropy
-from shared.bags import segment_mean
+from shared.bags import check_bags, segment_mean
 from shared.methods import kl_loss
 
 LABELS = ("predicted", "every")
@@ -48,7 +48,8 @@ def flm_loss(
     match_weight: float = 5e-4,
     share: float = 0.03,
     labels: str = "predicted",
-    level: Callable[[Tensor, Tensor, Tensor], Tensor] = kl_loss,
+    level: Callable[..., Tensor] = kl_loss,
+    check: bool = True,
 ) -> Tensor:
     """Return ``(KL + entropy_weight H) / K + match_weight sum NLL``, the sum over bags and classes taught in them.
 
@@ -66,6 +67,7 @@ def flm_loss(
     proportions : (B, K).
     labels : one of `LABELS`, see `match`.
     level : another loss over bags in place of KL, such as the VP loss.
+    check : whether to look at values, too; see `shared.bags.check_bags`, which refuses what is no problem.
 
     Returns
     -------
@@ -73,6 +75,7 @@ def flm_loss(
     """
     if labels not in LABELS:
         raise ValueError(f"labels of FLM must be one of {', '.join(LABELS)}, not {labels!r}")
+    check_bags(log_p, offsets, proportions, values=check, finite=True)
     matching = -(match(log_p.detach(), offsets, proportions, share=share, labels=labels) * log_p).sum()
-    over_bags = level(log_p, offsets, proportions) + entropy_weight * entropy(log_p.exp())
+    over_bags = level(log_p, offsets, proportions, check=False) + entropy_weight * entropy(log_p.exp())
     return over_bags / log_p.shape[1] + match_weight * matching
