@@ -7,11 +7,12 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from shared.transport.ragged import check_problem
 from shared.transport.result import Transport
 
+WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie to counts: float32 does not hold 0.1
 AHEAD = 4000  # costs that are solved before another thread has woken up
 
 
@@ -20,25 +21,29 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
 
     .. math:: \min_{P \ge 0} \langle C, P \rangle \quad \text{s.t.} \quad P 1_K = 1_n, \; P^\top 1_n = n z.
 
-    Rows of the plan are one-hot when the n z are whole numbers. Otherwise some are split, at most K - 1 unless costs
-    tie: the plan is no labelling (see `round_to_labels`). Runs in float64 on the host, on as many threads as torch has
-    and NUMBA_NUM_THREADS allows, whatever the device of `cost`. The answer does not depend on the threads.
+    A class is forbidden to a whole bag by a proportion of 0, to an instance by a cost that no plan would carry: costs
+    may differ by any factor, and the plan is certified beside what it carries. Rows of the plan are one-hot when the
+    n z are whole numbers. Otherwise some are split, at most K - 1 unless costs tie: the plan is no labelling (see
+    `round_to_labels`). Runs in float64 on the host, on as many threads as torch has and NUMBA_NUM_THREADS allows,
+    whatever the device of `cost`. The answer does not depend on the threads.
 
     Parameters
     ----------
     cost : (M, K) tensor, float32 or float64
     offsets : (B + 1,) int64 tensor
     proportions : (B, K) tensor; scaled to sum to exactly 1, and taken as counts / n when all of a bag's are within
-        1e-6 of that, and all n z within 1e-3 of whole numbers; `violation` is of these
+        rounding of that (1e-6 in float32, 1e-12 in float64), and all n z within 1e-3 of whole numbers; `violation` is
+        of these
     check : bool
         Validate the problem.
 
     Returns
     -------
     Transport
-        Plan and potentials are constants; the gradient of the value with respect to the cost is the plan (envelope
-        theorem; a subgradient where several plans are optimal). The potentials are the duals of the program and not
-        unique. Gap and violation are those of the float64 solution.
+        Plan and potentials are constants; the gradient of the value with respect to the cost is the plan, with respect
+        to the proportions n times the class potentials less their mean under z, since they are scaled to sum to 1
+        (envelope theorem; a subgradient where several plans or potentials are optimal). The potentials are the duals of
+        the program and not unique. Gap and violation are those of the float64 solution.
 
     Raises
     ------
@@ -49,11 +54,13 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     """
     if check:
         check_problem(cost, offsets, proportions)
-    solved = solve(cost.detach().cpu().numpy(), offsets.cpu().numpy(), proportions.detach().double().cpu().numpy())
+    whole = WHOLE.get(proportions.dtype, WHOLE[torch.float64])
+    shares = proportions.detach().double()
+    solved = solve(cost.detach().cpu().numpy(), offsets.cpu().numpy(), shares.cpu().numpy(), whole)
     plan, value, u, v, gap, violation = (torch.from_numpy(array).to(cost.device) for array in solved)
     return Transport(
         plan=plan,
-        value=_Value.apply(cost, value, plan, offsets) if cost.requires_grad else value,
+        value=_Value.apply(cost, proportions, value, plan, v, offsets),
         instance_potential=u,
         class_potential=v,
         violation=violation,
@@ -63,7 +70,9 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     )
 
 
-def solve(cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray) -> tuple[np.ndarray, ...]:
+def solve(
+    cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray, whole: float = 1e-12
+) -> tuple[np.ndarray, ...]:
     """Solve all bags and check every one.
 
     Parameters
@@ -71,6 +80,7 @@ def solve(cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray) -> tup
     cost : (M, K) array, float32 or float64
     offsets : (B + 1,) int64 array
     proportions : (B, K) float64 array, or masses
+    whole : proportions this close to counts / n are counts
 
     Returns
     -------
@@ -81,9 +91,16 @@ def solve(cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray) -> tup
 
     Raises
     ------
+    ValueError
+        If the shapes do not fit.
     RuntimeError
         Naming the bag whose solution is not certified.
     """
+    sizes = np.diff(offsets)
+    fits = cost.ndim == 2 and proportions.shape == (len(sizes), cost.shape[1]) and offsets[0] == 0
+    if not (fits and offsets[-1] == len(cost) and (sizes > 0).all()):  # compiled code would read other memory
+        shapes = f"cost {cost.shape}, offsets {offsets.tolist()[:9]}, proportions {proportions.shape}"
+        raise ValueError(f"these do not fit, or a bag is empty: {shapes}")
     kernel = _kernel()
     cost, offsets, proportions = map(np.ascontiguousarray, (cost, offsets, proportions))
     bags, instances = len(proportions), len(cost)
@@ -93,32 +110,42 @@ def solve(cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray) -> tup
     threads, ahead = min(_threads(), bags, 1 + cost.size // AHEAD), min(AHEAD / cost.shape[1], instances)
     shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
     cuts = [0, *np.interp(shares, offsets, np.arange(bags + 1)).round().astype(int).tolist(), bags]
-    others = [_pool().submit(kernel, *part, *arrays) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
-    kernel(cuts[0], cuts[1], *arrays)
+    others = [_pool().submit(kernel, *part, whole, *arrays) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
+    kernel(cuts[0], cuts[1], whole, *arrays)
     for other in others:
         other.result()
     if not certified.all():
         bag = int(certified.argmin())
         raise RuntimeError(
-            f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; "
-            "are all costs finite?"
+            f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
+            "all its costs finite, their sum too, and its proportions not all 0?"
         )
     return plan, value, u, v, gap, violation
 
 
 class _Value(torch.autograd.Function):
-    """The value, whose gradient with respect to the cost is the plan."""
+    """The value, whose gradients with respect to the cost and the proportions are the plan and the class potentials."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, cost: Tensor, value: Tensor, plan: Tensor, offsets: Tensor) -> Tensor:
-        ctx.save_for_backward(plan, offsets)
+    def forward(
+        ctx: FunctionCtx, cost: Tensor, proportions: Tensor, value: Tensor, plan: Tensor, v: Tensor, offsets: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(proportions, plan, v, offsets)
         return value.view_as(value)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        plan, offsets = ctx.saved_tensors
-        sizes = offsets.diff().to(plan.device)
-        return plan * gradient.repeat_interleave(sizes, output_size=len(plan))[:, None], None, None, None
+        proportions, plan, v, offsets = ctx.saved_tensors
+        sizes, for_cost, for_proportions = offsets.diff().to(plan.device), None, None
+        if ctx.needs_input_grad[0]:
+            for_cost = plan * gradient.repeat_interleave(sizes, output_size=len(plan))[:, None]
+        if ctx.needs_input_grad[1]:
+            total = proportions.sum(1, keepdim=True)
+            mean = (v.to(proportions) * proportions).sum(1, keepdim=True) / total
+            slope = (gradient * sizes).to(proportions)[:, None]
+            for_proportions = slope * (v.to(proportions) - mean) / total
+        return for_cost, for_proportions, None, None, None, None
 
 
 @cache
@@ -132,7 +159,8 @@ def _kernel():
 
 
 def _threads() -> int:
-    return min(torch.get_num_threads(), int(os.environ.get("NUMBA_NUM_THREADS", torch.get_num_threads())))
+    said = os.environ.get("NUMBA_NUM_THREADS", "")  # what is no number, numba itself passes over
+    return min(torch.get_num_threads(), max(1, int(said)) if said.isdecimal() else torch.get_num_threads())
 
 
 @cache

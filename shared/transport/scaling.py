@@ -137,11 +137,13 @@ def _is_safe(scaling: Scaling) -> bool:
     return 1 / bound <= low.item() and high.item() <= bound
 
 
-def track(gradient: str, *tensors: Tensor) -> torch.set_grad_enabled:
+def track(gradient: str, cost: Tensor, proportions: Tensor) -> torch.set_grad_enabled:
     """Return the context of the iterations: ``gradient`` is "unrolled" (autograd sees them) or "none"."""
     if gradient not in ("unrolled", "none"):
         raise ValueError(f'gradient must be "unrolled" or "none", got {gradient!r}')
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if gradient == "none" and proportions.requires_grad and torch.is_grad_enabled():
+        raise ValueError("proportions require a gradient, which gradient='none' does not give; detach them")
+    wanted = torch.is_grad_enabled() and (cost.requires_grad or proportions.requires_grad)
     return torch.set_grad_enabled(gradient == "unrolled" and wanted)
 
 

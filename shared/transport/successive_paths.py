@@ -12,15 +12,18 @@ Masses are multiples of a power of two, so that all sums of them are exact.
 import numpy as np
 from numba import njit
 
-WHOLE = 1e-6  # proportions this close to counts / n are counts: float32 does not hold 0.1
-NEAR = 1e-3  # if their masses are also this close to the counts
-CERTIFIED = 1e-9  # gap relative to 1 + the largest |cost| of the bag, and violation
+NEAR = 1e-3  # of proportions that are counts / n: how close to whole numbers their masses are
+CERTIFIED = 1e-9  # gap relative to the cost that the plan carries plus 1 (or the largest |cost|), and violation
 MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
 BLOCK = 64  # instances whose exponentials are taken at once
 STEPS = 5  # of the warm start
 FIRST, LAST = 0.5, 0.1  # its temperatures, in mean absolute deviations of the costs
 SAMPLE, SAMPLED = 256, 20_000  # rows of the warm start in bags of fewer costs than the second
 TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
+CAP = (
+    100  # typical steps from the least cost of a row to the next: no cost of a second start is farther above the least
+)
+ROUNDING = 2.0**-53
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
 
@@ -29,18 +32,19 @@ vectorised = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reasso
 
 
 @compiled
-def solve_bags(first, last, cost, offsets, proportions, plan, value, u, v, gap, violation, certified):
+def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v, gap, violation, certified):
     """Solve the bags from `first` to `last`, writing their parts of what follows the proportions.
 
     Parameters
     ----------
+    whole : proportions this close to counts / n are counts
     cost, plan : (M, K) arrays, float32 or float64
     offsets : (B + 1,) int64 array
     proportions : (B, K) float64 array
     value : (B,) <C, P>, like the cost
     u, v : duals (M,) and (B, K), like the cost
     gap, violation : (B,) float64 arrays: primal minus dual, worst error of the marginals
-    certified : (B,) bool array: whether both are as good as 0
+    certified : (B,) bool array: whether both are as good as 0, beside what the plan carries and beyond all rounding
     """
     n_classes, longest = cost.shape[1], 0
     for bag in range(first, last):
@@ -56,13 +60,25 @@ def solve_bags(first, last, cost, offsets, proportions, plan, value, u, v, gap, 
             for j in range(k):
                 for i in range(block, min(block + BLOCK, n)):
                     c[j, i] = cost[start + i, classes[j]]
-        wanted = to_masses(proportions[bag][classes], n)
-        mass = to_grid(wanted, n)
-        phi = warm_start(c, mass)
-        scale = largest(c.reshape(-1))
-        by_paths(c, mass, phi, TIED * scale, w, members, size)
-        value[bag], gap[bag], violation[bag] = certify(c, wanted, phi, w, members, size, dual)
-        certified[bag] = abs(gap[bag]) <= CERTIFIED * (1 + scale) and violation[bag] <= CERTIFIED
+        wanted = to_masses(proportions[bag][classes], n, whole)
+        if k == 0 or not np.isfinite(wanted.sum()):
+            value[bag] = gap[bag] = violation[bag] = np.nan
+            certified[bag] = False
+            continue
+        mass, scale = to_grid(wanted, n), largest(c.reshape(-1))
+        for attempt in range(3):
+            if attempt == 0:
+                phi, near = warm_start(c, mass), TIED * scale
+            elif attempt == 1:  # rounding may have spoilt it where some costs, those of "never", outweigh the others
+                phi, near = warm_start(capped(c), mass), 0.0
+            else:  # without a start potentials are as small as can be
+                phi, near = np.zeros(k), 0.0
+            by_paths(c, mass, phi, near, w, members, size)
+            value[bag], gap[bag], violation[bag], carried, lost = certify(c, wanted, phi, w, members, size, dual)
+            allowed = CERTIFIED * (carried + min(1.0, scale))
+            certified[bag] = scale < np.inf and abs(gap[bag]) + lost <= allowed and violation[bag] <= CERTIFIED
+            if certified[bag]:
+                break
         plan[start:stop] = 0
         for j in range(k):
             for i in members[j, : size[j]]:
@@ -86,13 +102,13 @@ def largest(values):
 
 
 @compiled
-def to_masses(proportions, n):
-    """Return masses that sum to n; whole numbers where all are within `WHOLE` n, and `NEAR`, of them."""
+def to_masses(proportions, n, whole):
+    """Return masses that sum to n; whole numbers where all are within ``whole`` n, and `NEAR`, of them."""
     masses = n * proportions / proportions.sum()
     counts = np.rint(masses)
     near = counts.sum() == n
     for k in range(len(counts)):
-        near = near and abs(masses[k] - counts[k]) <= min(WHOLE * n, NEAR)
+        near = near and abs(masses[k] - counts[k]) <= min(whole * n, NEAR)
     return counts if near else masses
 
 
@@ -116,12 +132,16 @@ def warm_start(c, mass):
     rows = (n + stride - 1) // stride
     blocks = (rows + BLOCK - 1) // BLOCK
     one, zero = np.float32(1), np.float32(0)
-    mean = np.empty(n_classes)
+    mean, size = np.empty(n_classes), 0.0
     for k in range(n_classes):
         total = 0.0
         for r in range(rows):
-            total += c[k, r * stride] - c[0, r * stride]
+            difference = c[k, r * stride] - c[0, r * stride]
+            total += difference
+            size += abs(difference)
         mean[k] = total / rows
+    # A power of two changes no digit; float32 has no room for costs of 1e-42 or 1e300.
+    unit = 1.0 if 1e-15 < size < 1e15 or not 0 < size < np.inf else 2.0 ** np.rint(np.log2(size))
     x, level, spread = np.zeros((blocks, n_classes, BLOCK), np.float32), np.empty(BLOCK, np.float32), 0.0
     for b in range(blocks):
         width = min(BLOCK, rows - b * BLOCK)
@@ -129,7 +149,7 @@ def warm_start(c, mass):
         for k in range(n_classes):
             for r in range(width):
                 i = (b * BLOCK + r) * stride
-                x[b, k, r] = c[k, i] - c[0, i] - mean[k]
+                x[b, k, r] = (c[k, i] - c[0, i] - mean[k]) / unit
                 level[r] += x[b, k, r] / np.float32(n_classes)
         for k in range(n_classes):
             total = zero
@@ -137,7 +157,7 @@ def warm_start(c, mass):
                 total += abs(x[b, k, r] - level[r])
             spread += total
     spread /= rows * n_classes
-    if not 1e-12 * np.abs(mean).max() < spread < np.inf:
+    if not 1e-12 * np.abs(mean).max() / unit < spread < np.inf:
         return mean
 
     kernel = np.empty((n_classes, BLOCK), np.float32)
@@ -178,7 +198,29 @@ def warm_start(c, mass):
         for k in range(n_classes):
             ratio = mass[k] * rows / (n * max(found[k], 1e-30))
             phi[k] += temperature * np.log(min(max(ratio, 1e-3), 1e3))
-    return mean + phi
+    return mean + unit * phi
+
+
+@compiled
+def capped(c):
+    """Return costs (K, n) above the least of their row, none above `CAP` typical steps from the least to the next."""
+    above = np.empty(c.shape)
+    n_classes, n = c.shape
+    steps = np.empty(n)
+    for i in range(n):
+        least, second = np.inf, np.inf
+        for k in range(n_classes):
+            second = min(second, max(c[k, i], least))
+            least = min(least, c[k, i])
+        for k in range(n_classes):
+            above[k, i] = c[k, i] - least
+        steps[i] = second - least if second < np.inf else 0.0
+    cap = CAP * np.median(steps)
+    if cap > 0:
+        for k in range(n_classes):
+            for i in range(n):
+                above[k, i] = min(above[k, i], cap)
+    return above
 
 
 @compiled
@@ -346,25 +388,29 @@ def certify(c, wanted, phi, w, members, size, u):
     """Return value, duality gap and marginal violation of weights w (K, n); write the instances' duals into u.
 
     The duals are feasible by construction. The gap is primal minus dual, summed as slack and errors of the marginals,
-    which are all about 0, and not as the difference of two large numbers.
+    which are all about 0, and not as the difference of two large numbers. After them stand the cost that is carried,
+    <|C|, w>, and what rounding may hide of the gap where potentials are far larger than that.
     """
     n_classes, n = c.shape
     lowest(c, phi, u[:n])
     row = np.zeros(n)
-    value, gap, violation = 0.0, 0.0, 0.0
+    value, gap, violation, carried, lost = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(n_classes):
         column = 0.0
         for i in members[k, : size[k]]:
             value += w[k, i] * c[k, i]
+            carried += w[k, i] * abs(c[k, i])
             gap += w[k, i] * (c[k, i] - phi[k] - u[i])
             column += w[k, i]
             row[i] += w[k, i]
         gap += (column - wanted[k]) * phi[k]
         violation = max(violation, abs(column - wanted[k]) / n)
+        lost += wanted[k] * abs(phi[k])
     for i in range(n):
         gap += (row[i] - 1) * u[i]
         violation = max(violation, abs(row[i] - 1))
-    return value, gap, violation
+        lost += abs(u[i])
+    return value, gap, violation, carried, ROUNDING * (lost + carried)
 
 
 @vectorised
@@ -373,4 +419,4 @@ def lowest(c, phi, u):
     u[:] = c[0] - phi[0]
     for k in range(1, len(phi)):
         for i in range(len(u)):
-            u[i] += min(c[k, i] - phi[k] - u[i], 0.0)
+            u[i] = min(c[k, i] - phi[k], u[i])
