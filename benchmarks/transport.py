@@ -13,7 +13,8 @@ Problems are minus log-softmaxes of normal logits (standard deviation 3) in floa
 POT gets float64 arrays on the CPU, converted outside the timing. A ratio below 1 means faster than POT; ratios are of
 neighbouring runs. The violation of the unbalanced solvers is that of the rows, the columns being a penalty. The gap is
 the worst duality gap of a bag, relative to 1 + its largest cost. All run on one thread; the exact solver, which spreads
-bags over threads, also on all of them.
+bags over threads, also on all of them. The row with N = "5, 5000" is of natural bags: 500 of 5 instances and one of
+5,000, which no solver may pad to the longest.
 
 transport_stress.csv has the worst gap and violation of the exact solver over 100,000 small random problems by their
 kind: 1 to 100 classes, 1 to 70 instances, in float32 and float64.
@@ -43,6 +44,7 @@ SIZES = [(64, 16, 10), (64, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10)
 EXACT = {"exact": False, "exact, fractions": True}  # and whether the proportions are fractions
 TAU = 0.5  # alpha = 0.5 at epsilon = 1
 QUICK = [(4, 8, 3)]
+TAIL = (500, 5, 5000, 10)  # short bags, their size, that of one long bag, classes
 SHOWN = ["solver", "B", "N", "K", "threads", "milliseconds_median", "ratio_to_pot_loop_median", "peak_memory_mb"]
 
 
@@ -149,6 +151,25 @@ def measure(
     return rows
 
 
+def measure_tail(repeats: int, device: torch.device) -> list[dict[str, object]]:
+    """Rows for many short bags beside a long one."""
+    torch.set_num_threads(1)
+    short, size, long, classes = TAIL
+    bags = [transport_problem(n, length, classes, device) for n, length in ((short, size), (1, long))]
+    cost, proportions = (torch.cat([problem[part] for problem in bags]) for part in (0, 2))
+    problem = cost, torch.cat([bags[0][1], bags[0][1][-1:] + long]), proportions
+    ours = partial(unbalanced_sinkhorn, *problem, epsilon=1.0, tau=TAU, check=False, gradient="none")
+    loops = [pot_loops(part, length, 0)["unbalanced x75"] for part, length in zip(bags, (size, long), strict=True)]
+    calls = {"unbalanced x75": ours, "POT unbalanced x75": lambda: [loop() for loop in loops]}
+    taken, rows = time_interleaved(calls, repeats, device), []
+    for name, call in calls.items():
+        ratios = [mine / peer for mine, peer in zip(taken[name], taken["POT unbalanced x75"], strict=True)]
+        row = {"solver": name, "B": short + 1, "N": f"{size}, {long}", "K": classes, "threads": 1}
+        row |= columns_of("milliseconds", taken[name]) | columns_of("ratio_to_pot_loop", ratios)
+        rows.append(row | {"peak_memory_mb": f"{peak_memory(call, device):.3g}", "violation": "", "gap": ""})
+    return rows
+
+
 COSTS = {
     "normal": lambda rng, shape: rng.normal(size=shape),
     "negative": lambda rng, shape: -5 * rng.random(shape),
@@ -216,6 +237,8 @@ def main(argv: list[str] | None = None) -> int:
         for size in QUICK if args.quick else SIZES:
             found = measure(*size, args.repeats, device, threads)
             rows += [row | {"device": timing.device_name(device), "repeats": args.repeats} for row in found]
+    tail = measure_tail(args.repeats, device)
+    rows += [row | {"device": timing.device_name(device), "repeats": args.repeats} for row in tail]
     shown = [*SHOWN, "violation", "gap"]
     timing.report(args, ABOUT, rows, device, ("torch", "pot", "numpy", "numba"), shown)
     worst = stress(args.problems)

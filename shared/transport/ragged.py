@@ -1,11 +1,19 @@
 """Lay ragged bags out as padded tables: one flat array of instances and offsets, (M, ...) <-> (B, longest, ...)."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from shared.bags import check_bags
+from shared.transport.result import Transport
+
+# Bags are padded to the longest of all up to so many numbers, plus so many times those that there are.
+WASTE, TIMES = 200_000, 4
+SHORT = 8  # instances: up to so many, bags are padded to the longest of them in any case
 
 
 def pad(values: Tensor, offsets: Tensor, fill: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -60,6 +68,50 @@ def check_problem(cost: Tensor, offsets: Tensor, proportions: Tensor) -> None:
         See `shared.bags.check_bags`; a `BagError` is a ValueError.
     """
     check_bags(cost, offsets.cpu() if isinstance(offsets, Tensor) else offsets, proportions, what="cost")
+
+
+def by_size(solve: Callable[..., Transport]) -> Callable[..., Transport]:
+    """Let a solver that pads see bags of like sizes together, where one long bag would pad many short ones.
+
+    The answer is that of the bags one by one. The bags of each group iterate until all of them have converged, and
+    `iterations` is the most of any.
+    """
+
+    @functools.wraps(solve)
+    def solved(cost: Tensor, offsets: Tensor, proportions: Tensor, *options, check: bool = True, **more) -> Transport:
+        if check:
+            check_problem(cost, offsets, proportions)
+        groups = _groups(offsets.diff(), cost.shape[1])
+        if len(groups) == 1:
+            return solve(cost, offsets, proportions, *options, check=False, **more)
+        parts, places, starts, sizes = [], [], offsets[:-1], offsets.diff()
+        for bags in groups:
+            own = torch.cat([sizes.new_zeros(1), sizes[bags].cumsum(0)])
+            rows = torch.arange(int(own[-1])) + (starts[bags] - own[:-1]).repeat_interleave(sizes[bags])
+            places.append(rows.to(cost.device))
+            parts.append(solve(cost[places[-1]], own, proportions[bags.to(cost.device)], *options, check=False, **more))
+        of_bags, of_rows = torch.cat(groups).argsort().to(cost.device), torch.cat(places).argsort()
+        joined = {"iterations": max(part.iterations for part in parts)}
+        for name in ("plan", "instance_potential"):
+            joined[name] = torch.cat([getattr(part, name) for part in parts])[of_rows]
+        for name in ("value", "class_potential", "violation", "converged"):
+            joined[name] = torch.cat([getattr(part, name) for part in parts])[of_bags]
+        return Transport(**joined)
+
+    return solved
+
+
+def _groups(sizes: Tensor, classes: int) -> list[Tensor]:
+    """The numbers of the bags of each group; one group unless padding all to the longest costs much."""
+    real, padded = int(sizes.sum()) * classes, len(sizes) * int(sizes.max()) * classes
+    if padded < WASTE + TIMES * real:
+        return [torch.arange(len(sizes))]
+    order = sizes.cpu().argsort(stable=True)
+    rising, cuts = sizes.cpu()[order], [0]
+    while cuts[-1] < len(rising):
+        limit = max(SHORT, 2 * int(rising[cuts[-1]]))
+        cuts.append(int(torch.searchsorted(rising, limit, right=True)))
+    return [order[start:end] for start, end in pairwise(cuts)]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
-from shared.transport.ragged import check_problem, lay_out
+from shared.transport.ragged import by_size, lay_out
 from shared.transport.result import Transport
 from shared.transport.scaling import column_violation, iterate, row_violation, solution, state_problem, track
 
 TOLERANCE = {4: 1e-5, 8: 1e-9}  # by bytes per number: float32 marginals hardly get better than 1e-6
 
 
+@by_size
 def sinkhorn(
     cost: Tensor,
     offsets: Tensor,
@@ -37,7 +38,7 @@ def sinkhorn(
     epsilon : float
         Strength of the entropy, in units of cost.
     iterations : int
-        At most so many; the bags run together until all have converged.
+        At most so many; bags of like sizes run together until all have converged.
     tolerance : float, optional
         On the violation, read every 10 iterations. Default 1e-9 in float64, 1e-5 in float32.
     gradient : {"unrolled", "none"}
@@ -60,8 +61,6 @@ def sinkhorn(
     ValueError
         Naming the bag, if the problem is not one (see `check_problem`); for epsilon <= 0 or iterations < 1.
     """
-    if check:
-        check_problem(cost, offsets, proportions)
     if not (epsilon > 0 and iterations >= 1):
         raise ValueError(f"need epsilon > 0 and iterations >= 1, got {epsilon} and {iterations}")
     tolerance = TOLERANCE[cost.element_size()] if tolerance is None else tolerance

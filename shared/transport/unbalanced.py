@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from shared.transport.ragged import check_problem, lay_out
+from shared.transport.ragged import by_size, lay_out
 from shared.transport.result import Transport
 from shared.transport.scaling import (
     NOTHING,
@@ -19,6 +19,7 @@ from shared.transport.scaling import (
 TOLERANCE = {4: 1e-5, 8: 1e-9}  # of `converged`, by bytes per number
 
 
+@by_size
 def unbalanced_sinkhorn(
     cost: Tensor,
     offsets: Tensor,
@@ -73,8 +74,6 @@ def unbalanced_sinkhorn(
         Naming the bag, if the problem is not one (see `check_problem`); for epsilon <= 0, tau outside [0,
         1] or iterations < 1.
     """
-    if check:
-        check_problem(cost, offsets, proportions)
     if not (epsilon > 0 and 0 <= tau <= 1 and iterations >= 1):
         raise ValueError(f"need epsilon > 0, 0 <= tau <= 1 and iterations >= 1, got {epsilon}, {tau} and {iterations}")
     layout = lay_out(offsets, cost.device)
