@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.datasets import prepare, store
 from shared.datasets.catalogue import Absent, DatasetError, Source, read_sources, say
 from shared.datasets.download import find_in_mirror
-from shared.datasets.localised import prepared
+from shared.datasets.localised import prepared, sound
 from shared.datasets.localised.releases import RELEASES, source_of
 from shared.datasets.places import data_root, mirror_root
 from shared.datasets.recipes import RECIPES
@@ -142,6 +142,10 @@ def examine(entry: Entry, sources: str | Path | None = None) -> str:
     if not (folder / "manifest.json").exists():
         raise DatasetError(f"{name} is not prepared in {folder}; run: python -m shared.datasets fetch {name}")
     data = prepared.open(name)
+    try:
+        sound.check_labels(data)
+    except DatasetError as error:
+        raise DatasetError(f"{folder}: {error}") from None
     return f"{name}: whole, {len(data.names)} images, {len(data.classes)} objects, sha256 {data.sha256()}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,11 +12,14 @@ import numpy as np
 from scipy import ndimage
 
 from shared.datasets.catalogue import DatasetError
+from shared.datasets.localised.sound import TOUCHING, parts_of
 
+SHAPES = {"0": "outline", "1": "rectangle", "2": "ellipse", "3": "arrow", "4": "ruler", "5": "ruler"}  # ImageScope's
+ELLIPSE = 90  # corners of an ellipse
+OPEN = 0.25  # of the length of a line, and three of its edges: ends farther apart close no outline, it is a stroke
 PIXELS = 2**25  # that an image may have
 BYTES = 2**28  # that a file may have
 FORMATS = ("PNG", "TIFF", "BMP", "JPEG")
-TOUCHING = np.ones((3, 3), int)  # pixels that share a corner are connected
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -46,7 +50,7 @@ def read_label_image(path: Path) -> np.ndarray:
     label = pixels.astype(np.int32)
     if mode == "L" and label.max(initial=0) == 255:
         used = np.unique(label[label > 0]).tolist()
-        parts = sum(ndimage.label(label == number, TOUCHING)[1] for number in used)
+        parts = parts_of(label)
         if parts > len(used):
             raise DatasetError(
                 f"{path} has 8 bits, and its {len(used)} numbers up to 255 mark {parts} separate parts: objects were "
@@ -107,35 +111,82 @@ def read_text_mask(path: Path) -> np.ndarray:
     return np.array(numbers, np.int32).reshape(height, width)
 
 
-def read_outlines(path: Path) -> list[np.ndarray]:
-    """Return the regions of an Aperio ImageScope file, (k, 2) float64 corners each, row and column.
+@dataclass(frozen=True)
+class Outlines:
+    """The regions of an Aperio ImageScope file.
+
+    Attributes
+    ----------
+    regions, holes : (k, 2) float64 corners each, row and column; what lies in a hole belongs to no region.
+    left_out : {what it is: how many}, of shapes without an area: arrows, rulers, strokes.
+    """
+
+    regions: list[np.ndarray]
+    holes: list[np.ndarray]
+    left_out: dict[str, int]
+
+
+def read_outlines(path: Path) -> Outlines:
+    """Return the regions of an Aperio ImageScope file: outlines, rectangles and ellipses; negative ones are holes.
 
     Raises
     ------
     DatasetError
-        If it is not such a file, a coordinate is no number, or it declares a document type (entities could expand).
+        If it is not such a file, a coordinate is no number, a region is of an unknown type, or it declares a document
+        type (entities could expand).
     """
     content = _content(path)
     if re.search(rb"<!\s*(DOCTYPE|ENTITY)", content, re.IGNORECASE) or b"\0" in content:  # no UTF-16 past the search
         raise DatasetError(f"{path} declares a document type or is not UTF-8; no ImageScope file does, it is refused")
+    found = Outlines([], [], {})
     try:
-        root = ElementTree.fromstring(content)
-        regions = [
-            [(float(vertex.get("Y", "nan")), float(vertex.get("X", "nan"))) for vertex in region.iter("Vertex")]
-            for region in root.iter("Region")
-        ]
+        for region in ElementTree.fromstring(content).iter("Region"):
+            points = [
+                (float(vertex.get("Y", "nan")), float(vertex.get("X", "nan"))) for vertex in region.iter("Vertex")
+            ]
+            corners = np.array(points, np.float64).reshape(-1, 2)
+            if not np.isfinite(corners).all():
+                raise DatasetError(f"{path}: a Vertex has no number for X or Y; replace the file")
+            kind, number = region.get("Type", "0"), region.get("Id", "?")
+            if kind not in SHAPES:
+                raise DatasetError(f"{path}: region {number} is of the unknown type {kind!r}; draw it as an outline")
+            outline = _outline(SHAPES[kind], corners)
+            if outline is None:
+                what = "stroke" if SHAPES[kind] == "outline" else SHAPES[kind]
+                found.left_out[what] = found.left_out.get(what, 0) + 1
+            else:
+                (found.holes if region.get("NegativeROA", "0") == "1" else found.regions).append(outline)
     except (ElementTree.ParseError, ValueError) as error:
         raise DatasetError(f"{path} is not a readable ImageScope file ({error}); replace it") from error
-    corners = [np.array(region, np.float64).reshape(-1, 2) for region in regions]
-    if not all(np.isfinite(region).all() for region in corners):
-        raise DatasetError(f"{path}: a Vertex has no number for X or Y; replace the file")
-    return corners
+    return found
 
 
-def filled(regions: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def _outline(shape: str, corners: np.ndarray) -> np.ndarray | None:
+    """Return the corners of the polygon that a shape fills; None where it fills nothing."""
+    if (
+        shape not in ("outline", "rectangle", "ellipse")
+        or (corners.max(0, initial=0) <= corners.min(0, initial=0)).any()
+    ):
+        return None
+    (top, left), (bottom, right) = corners.min(0), corners.max(0)
+    if shape == "ellipse":  # given by the rectangle around it
+        turn = np.linspace(0, 2 * np.pi, ELLIPSE, endpoint=False)
+        return (
+            np.stack([top + bottom + (bottom - top) * np.sin(turn), left + right + (right - left) * np.cos(turn)], 1)
+            / 2
+        )
+    if shape == "rectangle" and len(corners) == 2:
+        return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
+    if len(corners) < 3:
+        return None
+    gap, edges = np.hypot(*(corners[0] - corners[-1])), np.hypot(*np.diff(corners, axis=0).T)
+    return None if gap > max(OPEN * edges.sum(), 3 * edges.max()) else corners
+
+
+def filled(regions: list[np.ndarray], size: tuple[int, int], holes: list[np.ndarray] = ()) -> np.ndarray:
     """Return (H, W) int32 where region i, filled by the even-odd rule at the middles of pixels, has the number i + 1.
 
-    A pixel in several regions belongs to the first of them, as in the release's own MATLAB code.
+    A pixel in several regions belongs to the first of them, as in the release's own MATLAB code; one in a hole to none.
     """
     label = np.zeros(size, np.int32)
     for number, corners in enumerate(regions, 1):
@@ -147,12 +198,9 @@ def filled(regions: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
             continue
         window = label[top:bottom, left:right]
         window[(window == 0) & _inside(corners, top, bottom, left, right)] = number
+    if len(holes):
+        label[filled(holes, size) > 0] = 0
     return label
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts img2 before img10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _inside(corners: np.ndarray, top: int, bottom: int, left: int, right: int) -> np.ndarray:

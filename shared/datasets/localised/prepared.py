@@ -32,11 +32,13 @@ import numpy as np
 
 from shared.datasets.catalogue import Absent, DatasetError, say
 from shared.datasets.download import ensure_space, find_in_mirror
-from shared.datasets.localised import files
+from shared.datasets.localised import files, sound
 from shared.datasets.localised.localised import SPLITS, Localised, keys, objects, of_labels, offsets
 from shared.datasets.localised.releases import OWN, RELEASES, Release, advice, source_of
+from shared.datasets.localised.sound import check_labels
 from shared.datasets.places import data_root
 from shared.datasets.store import lock, recover
+from shared.files import listed
 
 FORMAT = 1
 GEOMETRY = ("row", "column")
@@ -146,9 +148,7 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
     DatasetError
         If anything is missing or not as the layout says; the message names the file and the line or the image.
     """
-    paths = {
-        path.stem: path for path in sorted(folder.glob("images/*.png"), key=lambda path: files.natural_key(path.stem))
-    }
+    paths = {path.stem: path for path in listed(folder, "images/*.png")}
     if not paths:
         raise DatasetError(f"{folder / 'images'} has no *.png; complete the set")
     names, groups, official = list(paths), list(map(release.group, paths)), None
@@ -202,6 +202,10 @@ def _make(name: str, root: Path) -> None:
     say(f"{name}: reading {place}")
     data = read_set(place, name, release) if layout else release.read(place, name, release)
     data = release.finish(data)
+    try:
+        check_labels(data)
+    except DatasetError as error:
+        raise DatasetError(f"{place}: {error}") from None
     about = {
         "page": source.url,
         "terms": source.licence,
@@ -211,6 +215,9 @@ def _make(name: str, root: Path) -> None:
     write_set(new, data, about)
     os.rename(new, root / name)
     say(f"{name}: {len(data.names)} images, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
+    say(f"{name}: {'; '.join(sound.about(data))}")
+    if layout and data.official is None:
+        say(f"{name}: no split is given, for want of images.csv with a column split; runs split it by group")
 
 
 def _images(path: Path, paths: dict[str, Path]) -> tuple[list[str], list[str], list[str] | None]:
@@ -234,7 +241,7 @@ def _images(path: Path, paths: dict[str, Path]) -> tuple[list[str], list[str], l
 
 
 def _labels(folder: Path, names: list[str]) -> list[np.ndarray]:
-    alone = sorted({path.stem for path in folder.glob("*.png")} - set(names))
+    alone = sorted({path.stem for path in listed(folder, "*.png")} - set(names))
     if alone:
         raise DatasetError(f"{folder / alone[0]}.png has no image; remove it or add images/{alone[0]}.png")
     missing = next((which for which in names if not (folder / f"{which}.png").is_file()), None)

@@ -9,7 +9,9 @@ prepared layout can be read.
 
 from __future__ import annotations
 
+import glob
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from scipy.spatial.distance import cdist
 from shared.datasets.catalogue import DatasetError, Source, read_sources, say
 from shared.datasets.localised import files
 from shared.datasets.localised.localised import UNKNOWN, Localised, objects, of_labels, offsets
+from shared.files import listed, natural_key
 
 CONSEP = (
     "miscellaneous",
@@ -32,6 +35,7 @@ CONSEP = (
     "endothelial",
 )
 CRCHISTO = ("epithelial", "fibroblast", "inflammatory", "others")
+TRAIN, VALIDATION, TEST = {"train", "training"}, {"val", "valid", "validation"}, {"test", "tests", "testing"}  # folders
 SAME_NUCLEUS = 12.0  # pixels; classes come with points of their own, 22,362 of 22,444 equal to a detection
 TNBC_SLIDES = 11  # later versions of the release add slides of other tissue
 KUMAR = {  # patients of the 16 training and the 14 test images (Kumar et al. 2017, Table I)
@@ -99,18 +103,22 @@ def read_regions(place: Path, name: str, release: Release) -> Localised:
     if not any(_files(place, "*.xml")):
         return read_maps(place, name, release)
     images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
-    found, empty = [], 0
+    found, left_out, holes = [], Counter(), 0
     for path in _files(place, "*.xml"):
         if path.stem not in images:
             raise DatasetError(f"{path} has no image {path.stem}.tif; complete the release")
-        image, regions = files.read_image(images.pop(path.stem)), files.read_outlines(path)
-        label = files.filled(regions, image.shape[:2])
-        empty += len(regions) - len(np.unique(label[label > 0]))
+        image, drawn = files.read_image(images.pop(path.stem)), files.read_outlines(path)
+        label = files.filled(drawn.regions, image.shape[:2], drawn.holes)
+        left_out.update(drawn.left_out)
+        left_out["region without a pixel of its own"] += len(drawn.regions) - len(np.unique(label[label > 0]))
+        holes += len(drawn.holes)
         found.append((path.stem, _official(path, place), image, label))
     if images:
         raise DatasetError(f"{next(iter(images.values()))} has no regions in a .xml of its name; complete the release")
-    if empty:
-        say(f"{name}: {empty} regions without a pixel of their own are left out")
+    for what, count in sorted((+left_out).items()):
+        say(f"{name}: left out: {count} x {what}")
+    if holes:
+        say(f"{name}: {holes} negative regions are cut out of the others")
     return _of(found, place, name, release, "*.xml")
 
 
@@ -154,7 +162,7 @@ def read_crchisto(place: Path, name: str, release: Release) -> Localised:
     if not paths:
         raise DatasetError(f"{place} has no img*_detection.mat; {advice(name)}")
     points = _archived(archive) if archive.is_file() else _of_matlab(place)
-    names = sorted((path.stem.removesuffix("_detection") for path in paths), key=files.natural_key)
+    names = sorted((path.stem.removesuffix("_detection") for path in paths), key=natural_key)
     where = {path.stem.removesuffix("_detection"): path for path in paths}
     images, centres, classes = [], [], []
     for which in names:
@@ -188,7 +196,10 @@ def read_nuclick(place: Path, name: str, release: Release) -> Localised:
     found, used = [], []
     for path in _files(place, "masks/*_mask.png"):
         image = path.parent.with_name("images") / path.name.replace("_mask.png", ".png")
-        official = "test" if path.parent.parent.name.lower().startswith("val") else "train"
+        words = _tokens(path, place)
+        if not words & (TRAIN | VALIDATION):
+            raise DatasetError(f"{path} is in no folder called Train or Validation; complete the release")
+        official = "test" if words & VALIDATION else "train"
         found.append((image.stem, official, files.read_image(image), files.read_mask(path)))
         used.append(image)
     _all_read(_files(place, "images/*.png"), used)
@@ -218,7 +229,7 @@ def patient(name: str) -> str:
 def _maps(place: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, Path]]:
     used = []
     for path in _files(place, "Labels/*.mat"):
-        beside = sorted(path.parent.with_name("Images").glob(f"{path.stem}.*"))
+        beside = listed(path.parent.with_name("Images"), f"{glob.escape(path.stem)}.*")
         if not beside:
             raise DatasetError(f"{path} has no image of its name in {path.parent.with_name('Images')}")
         image = files.read_image(beside[0])
@@ -292,6 +303,8 @@ def _of(found: list[Found], place: Path, name: str, release: Release, pattern: s
     if not found:
         raise DatasetError(f"{place} has no {pattern}; {advice(name)}")
     names, official, images, labels = zip(*found, strict=True)
+    if len(set(official)) < 2:
+        say(f"{name}: all images are for {official[0]}, by the names of folders in {place}; runs split them by group")
     if len(set(names)) < len(names):  # as in CPM17, whose splits both start with image_00
         names = [f"{split}_{which}" for which, split in zip(names, official, strict=True)]
     twice = next((which for which in names if names.count(which) > 1), None)
@@ -309,9 +322,8 @@ def _of(found: list[Found], place: Path, name: str, release: Release, pattern: s
 
 
 def _files(place: Path, pattern: str) -> Iterator[Path]:
-    """Yield files of a pattern at any depth, in natural order, but for hidden ones, which archives from a Mac bring."""
-    found = (path for path in place.rglob(pattern) if not path.name.startswith(".") and path.is_file())
-    return iter(sorted(found, key=lambda path: files.natural_key(str(path))))
+    """Yield files of a pattern at any depth, in natural order, but for stray ones, which archives from a Mac bring."""
+    return iter(listed(place, f"**/{pattern}"))
 
 
 def _all_read(images: Iterator[Path], used: list[Path]) -> None:
@@ -322,7 +334,13 @@ def _all_read(images: Iterator[Path], used: list[Path]) -> None:
 
 
 def _official(path: Path, place: Path) -> str:
-    return "test" if any("test" in part.lower() for part in path.relative_to(place).parts[:-1]) else "train"
+    return "test" if TEST & _tokens(path, place) else "train"
+
+
+def _tokens(path: Path, place: Path) -> set[str]:
+    """Return the words in the names of the folders between a set's own and a file: MoNuSegTestData has "test"."""
+    names = path.relative_to(place).parts[:-1]
+    return {word.lower() for name in names for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
 
 
 OWN = Release()
