@@ -67,16 +67,12 @@ def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v
             continue
         mass, scale = to_grid(wanted, n), largest(c.reshape(-1))
         for attempt in range(3):
-            if attempt == 0:
-                phi, near = warm_start(c, mass), TIED * scale
-            elif attempt == 1:  # rounding may have spoilt it where some costs, those of "never", outweigh the others
-                phi, near = warm_start(capped(c), mass), 0.0
-            else:  # without a start potentials are as small as can be
-                phi, near = np.zeros(k), 0.0
-            by_paths(c, mass, phi, near, w, members, size)
+            # Rounding spoils the first where some costs, those of "never", outweigh the others; the last has no start.
+            phi = warm_start(capped(c) if attempt else c, mass) if attempt < 2 else np.zeros(k)
+            by_paths(c, mass, phi, 0.0 if attempt else TIED * scale, w, members, size)
             value[bag], gap[bag], violation[bag], carried, lost = certify(c, wanted, phi, w, members, size, dual)
-            allowed = CERTIFIED * (carried + min(1.0, scale))
-            certified[bag] = scale < np.inf and abs(gap[bag]) + lost <= allowed and violation[bag] <= CERTIFIED
+            proven = scale < np.inf and abs(gap[bag]) + lost <= CERTIFIED * (carried + min(1.0, scale))
+            certified[bag] = proven and violation[bag] <= CERTIFIED
             if certified[bag]:
                 break
         plan[start:stop] = 0
@@ -84,12 +80,9 @@ def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v
             for i in members[j, : size[j]]:
                 plan[start + i, classes[j]] = w[j, i]
         u[start:stop] = dual[:n]
-        v[bag] = np.inf
         v[bag][classes] = phi
-        for j in range(n_classes if k < n_classes else 0):
-            if proportions[bag, j] == 0:
-                for i in range(n):
-                    v[bag, j] = min(v[bag, j], cost[start + i, j] - dual[i])
+        for j in np.flatnonzero(proportions[bag] == 0):
+            v[bag, j] = (cost[start:stop, j] - dual[:n]).min()
 
 
 @compiled
@@ -106,10 +99,7 @@ def to_masses(proportions, n, whole):
     """Return masses that sum to n; whole numbers where all are within ``whole`` n, and `NEAR`, of them."""
     masses = n * proportions / proportions.sum()
     counts = np.rint(masses)
-    near = counts.sum() == n
-    for k in range(len(counts)):
-        near = near and abs(masses[k] - counts[k]) <= min(whole * n, NEAR)
-    return counts if near else masses
+    return counts if counts.sum() == n and np.abs(masses - counts).max() <= min(whole * n, NEAR) else masses
 
 
 @compiled
@@ -204,23 +194,13 @@ def warm_start(c, mass):
 @compiled
 def capped(c):
     """Return costs (K, n) above the least of their row, none above `CAP` typical steps from the least to the next."""
-    above = np.empty(c.shape)
-    n_classes, n = c.shape
-    steps = np.empty(n)
-    for i in range(n):
-        least, second = np.inf, np.inf
-        for k in range(n_classes):
-            second = min(second, max(c[k, i], least))
-            least = min(least, c[k, i])
-        for k in range(n_classes):
-            above[k, i] = c[k, i] - least
-        steps[i] = second - least if second < np.inf else 0.0
+    above, steps = c.copy(), np.zeros(c.shape[1])
+    for i in range(c.shape[1]):
+        row = np.sort(c[:, i])
+        above[:, i] -= row[0]
+        steps[i] = row[min(1, len(row) - 1)] - row[0]
     cap = CAP * np.median(steps)
-    if cap > 0:
-        for k in range(n_classes):
-            for i in range(n):
-                above[k, i] = min(above[k, i], cap)
-    return above
+    return np.minimum(above, cap if cap > 0 else np.inf)
 
 
 @compiled
@@ -385,11 +365,10 @@ def renew(c, members, size, arc, by, stale):
 
 @compiled
 def certify(c, wanted, phi, w, members, size, u):
-    """Return value, duality gap and marginal violation of weights w (K, n); write the instances' duals into u.
+    """Return value, gap, violation, <|C|, w> and what rounding may hide of the gap, of weights w (K, n); write duals u.
 
     The duals are feasible by construction. The gap is primal minus dual, summed as slack and errors of the marginals,
-    which are all about 0, and not as the difference of two large numbers. After them stand the cost that is carried,
-    <|C|, w>, and what rounding may hide of the gap where potentials are far larger than that.
+    which are all about 0, and not as the difference of two large numbers.
     """
     n_classes, n = c.shape
     lowest(c, phi, u[:n])
