@@ -25,3 +25,7 @@ onsuccess:
     print(f"Results of tier {TIER.tier}: {RESULTS}{page}.", file=sys.stderr)
     print(f"Trained now: {max(0, after.here - BEFORE.here)} runs. {after.records()}", file=sys.stderr)
     print(f"Reported beside reproduced: python -m shared.comparison --tier {TIER.tier}", file=sys.stderr)
+    # Of the papers that were asked for; those of others may wait for another day.
+    asked = {job.rule.name for job in workflow.dag.jobs}
+    if left := unfinished(TIER.tier, [paper for paper in PAPERS if f"{paper}_train" in asked]):
+        raise WorkflowError(left)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # What systems and editors leave beside files: .DS_Store, ._x, .x.swp; x~, #x#, x.bak; what archives of a Mac bring.
@@ -50,13 +51,38 @@ def read_text(path: Path, error: Callable[[str], Exception]) -> str:
         raise error(f"{path} cannot be read: {wrong.strerror}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a place beside `path` to write to, and move it there when the block has ended well; else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        yield part
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what `whole` left below a folder when its process was killed."""
+    for part in folder.rglob(".*.part"):
+        owner = re.fullmatch(r"\..*\.(\d+)\.part", part.name)
+        if owner and not _is_alive(int(owner[1])):
+            part.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True

@@ -14,8 +14,9 @@ from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared
 from shared.datasets.recipes import RECIPES
 from shared.files import write_text
 from shared.runs.code import sources
-from shared.runs.status import status
-from shared.runs.sweep import data_read, runs_folder, runs_to_try_again, train_again
+from shared.runs.data import data_read
+from shared.runs.status import status, unfinished
+from shared.runs.sweep import keep_index, runs_folder, runs_to_try_again, train_again
 
 try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")
@@ -70,11 +71,13 @@ def data_of(paper):
 
 
 def gone(paper):
-    """A file, as an input: it changes when records were deleted or changed since they were made, have failed, could not
-    be made for want of a dataset that is there now, or are to be made again, and only then.
+    """A file, as an input: it changes when records were deleted or changed since they were made, runs have failed or were
+    not come to, could not be made for want of a dataset that is there now, or are to be made again, and only then.
 
     As a parameter the list would change back after training, and ask for one training more.
     """
+    if workflow.is_main_process:
+        keep_index(paper, TIER.tier)
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
     names = {run.spec.values().get("dataset") for run in plan(paper, TIER.tier)} - {None}
     ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]

@@ -18,7 +18,7 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
 
     Figures 1 and 2 show every loss as it is; another alpha belongs to the sweep, and what is left to the controls.
     """
-    rows = rows[rows.metric == "accuracy"]
+    rows = rows[(rows.metric == "accuracy") & rows.bag_size.notna()]  # a check that was not run measures all, and none
     column = rows.dataset + " n=" + rows.bag_size.astype(int).astype(str)
     rows = rows.assign(row=rows.method, column=column, bag_size=rows.bag_size.astype(int))
     plain, swept = rows.method == rows.loss, rows.method.str.startswith(ALPHA)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from shared.config.files import ConfigError, check_keys, likeliest, nearest, read_yaml, repository, require_keys
+
+DEVICES = "cpu, cuda, cuda:N or auto"
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Tier:
     ----------
     tier : its name.
     says : one line for people.
-    device : cpu, cuda or auto.
+    device : cpu, cuda, cuda:N or auto.
     runs_at_once : "cores" (one run on each core), "auto" (as many on one accelerator as pay) or a number.
     adopt : keep records whose spec is still asked for although the code has changed since; the comparison says so.
     """
@@ -58,7 +61,26 @@ def load_tier(tier: str, root: Path | None = None) -> Tier:
     require_keys(content, ("tier", "says"), str(path))
     if content["tier"] != tier:
         raise ConfigError(f"{path}: `tier` says {content['tier']!r}; it must be {tier!r}, the name of the file")
-    return Tier(**content)
+    try:
+        return Tier(**{**content, "device": device_name(content.get("device", Tier.device))})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def device_name(said: object) -> str:
+    """Return cpu, cuda, cuda:N or auto of what a person or a tier calls a device; whether it is there, is not asked.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these.
+    """
+    name = re.sub(r"^gpu(?=$|:)", "cuda", str(said).strip().lower())
+    if name == "mps":
+        raise ConfigError("device mps is not supported: exact transport and the checks are in float64; use cpu")
+    if not re.fullmatch(r"cpu|auto|cuda(:\d+)?", name):
+        raise ConfigError(f"there is no device {said!r}; {likeliest(name, ('cpu', 'cuda', 'auto'), f'use {DEVICES}')}")
+    return f"cuda:{int(name[5:])}" if ":" in name else name
 
 
 def papers(root: Path | None = None) -> list[str]:

@@ -1,12 +1,12 @@
 """Write notes for the workflow on datasets that may be absent: `ready` or why not, in place of the data themselves."""
 
-import os
 from pathlib import Path
 
 from shared.datasets.catalogue import DatasetError
 from shared.datasets.places import data_root, mirror_root
 from shared.datasets.recipes import RECIPES
 from shared.datasets.store import load
+from shared.files import write_text
 
 OPTIONAL = tuple(name for name, recipe in RECIPES.items() if recipe.optional)
 READY = "ready"
@@ -33,10 +33,7 @@ def note_on(name: str, features: bool = False) -> str:
 
 def write_note(path: Path, text: str) -> None:
     """Write a note of one line, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(" ".join(text.split()) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, " ".join(text.split()) + "\n")
 
 
 def forget_untrue(name: str, folder: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from shared.files import whole
+
+os.environ["MPLBACKEND"] = "Agg"  # a notebook's, or none there is, would stop the import
 import matplotlib
 
 matplotlib.use("Agg")
@@ -54,9 +57,7 @@ def not_run(axis) -> None:
 
 def save_figure(figure, stem: Path) -> None:
     """Write ``stem.svg`` and ``stem.png``, each whole or not at all, and close the figure."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, metadata in ((".svg", {"Date": None, "Creator": None}), (".png", {"Software": None})):
-        part = stem.with_name(f".{stem.name}.{os.getpid()}{suffix}")
-        figure.savefig(part, dpi=160, metadata=metadata)
-        os.replace(part, stem.with_suffix(suffix))
+    for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        with whole(stem.with_suffix(f".{kind}")) as part:
+            figure.savefig(part, dpi=160, metadata=metadata, format=kind)
     plt.close(figure)

@@ -6,7 +6,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,18 @@ SCHEMA = 2
 INDEX = "index.csv"
 COLUMNS = ("id", "status", "sha256", "why")
 DONE, MISSING, FAILED, OUTDATED, CHANGED, DAMAGED = "done", "missing", "failed", "outdated", "changed", "damaged"
-TEXTS, MAPPINGS = ("id", "spec_hash", "finished"), ("code", "metrics", "cost", "environment")  # that a record has
+LARGEST = 1 << 26  # bytes; the largest record there is has a hundredth
+NUMBER, UNKNOWN, ABSENT = (int, float), type(None), "absent"
+# What readers rely on: kinds of the parts of a record, "*" for all that a mapping holds, "?" of one that may be absent.
+SHAPE = {
+    **dict.fromkeys(("id", "spec_hash", "finished", "method?", "stand_in?", "differs?", "cluster?"), str),
+    **dict.fromkeys(("spec?", "data?", "bags?", "curves?"), {}),
+    "code": {"hash": str, "commit?": (str, UNKNOWN), "dirty?": (bool, UNKNOWN)},
+    "metrics": {"*": {"*": NUMBER}},
+    "cost": {"*": (*NUMBER, UNKNOWN)},
+    "environment": {"device": str},
+    "convergence?": {"*": {"gain": NUMBER, "error": (*NUMBER, UNKNOWN), "epochs": NUMBER}},
+}
 
 
 class OldRecord(ConfigError):
@@ -30,8 +42,8 @@ class Kept:
 
     Attributes
     ----------
-    state : done (then there is a `record`), failed (there is a log), missing, outdated (of an earlier schema), damaged,
-        or changed (its sha256 is not the one in the index).
+    state : done (then there is a `record`), failed (there is a log: training was tried since, whatever record is left
+        of before), missing, outdated (of an earlier schema), damaged, or changed (its sha256 is not the index's).
     why : of a damaged or changed record, which file it is, what is wrong and what to do; else nothing.
     """
 
@@ -59,9 +71,18 @@ def write_record(folder: Path, record: dict) -> Path:
 
 
 def load_record(path: Path) -> dict:
-    """Return one record; an error names the file where it is none."""
+    """Return one record.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file where it is none: cut off, too large, or with a part that is not what its readers rely on.
+    """
     try:
-        record = json.loads(read_text(path, ConfigError))
+        if path.exists() and path.stat().st_size > LARGEST:
+            raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB")
+        read = {"parse_float": _finite(float), "parse_int": _finite(int), "parse_constant": _finite(float)}
+        record = json.loads(read_text(path, ConfigError), **read)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a record ({error}); delete it and train again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -69,10 +90,34 @@ def load_record(path: Path) -> dict:
         raise (OldRecord if old else ConfigError)(
             f"{path} is not a record of schema {SCHEMA}; delete it and train again"
         )
-    kinds = dict.fromkeys(TEXTS, str) | dict.fromkeys(MAPPINGS, dict)
-    if wrong := next((part for part, kind in kinds.items() if not isinstance(record.get(part), kind)), None):
-        raise ConfigError(f"{path} is not a record (its {wrong!r} is {record.get(wrong)!r}); delete it and train again")
+    if wrong := _misfit(record, SHAPE):
+        raise ConfigError(f"{path} is not a record ({wrong}); delete it and train again")
     return record
+
+
+def _finite(kind: type) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise ValueError(f"{text[:20]} is no number")
+        return kind(text)
+
+    return read
+
+
+def _misfit(value: object, shape: dict | type | tuple, at: str = "") -> str:
+    """Return which part is not of its shape, and what it is instead; nothing where all are."""
+    if not isinstance(shape, dict):
+        kinds = shape if isinstance(shape, tuple) else (shape,)
+        fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+        return "" if fits else f"its {at} is {repr(value)[:60]}"
+    if not isinstance(value, dict):
+        return f"its {at} is {repr(value)[:60]}"
+    for key, kind in shape.items():
+        name = key.removesuffix("?")
+        for part in value if key == "*" else [name] if name in value or name == key else []:
+            if wrong := _misfit(value.get(part, ABSENT), kind, f"{at}.{part}".lstrip(".")):
+                return wrong
+    return ""
 
 
 def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = None) -> Kept:
@@ -81,12 +126,14 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
     A record that is not in the index, or newer than it, has no sha256 there and is believed.
     """
     path, row = record_path(folder, run_id), (index or {}).get(run_id, {})
+    if path.with_suffix(".log").exists():
+        return Kept(FAILED)
     if not path.exists():
-        return Kept(FAILED if path.with_suffix(".log").exists() else MISSING)
-    if row.get("sha256") and row["sha256"] != sha256(path):
-        why = f"{path}: record changed by hand, its sha256 is not the one in {INDEX}"
-        return Kept(CHANGED, why=f"{why}; delete it to train again, or its row there to take it as it is")
+        return Kept(MISSING)
     try:
+        if row.get("sha256") and row["sha256"] != sha256(path):
+            why = f"{path}: record changed by hand, its sha256 is not the one in {INDEX}"
+            return Kept(CHANGED, why=f"{why}; delete it to train again, or its row there to take it as it is")
         record = load_record(path)
         if record["id"] != run_id:
             return Kept(DAMAGED, why=f"{path} is the record of {record['id']!r}; delete it to train again")
@@ -98,8 +145,12 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the sha256 of a file's bytes; a ConfigError names a file that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_records(folder: Path) -> list[dict]:
@@ -154,6 +205,8 @@ def write_index(
     tried: Mapping[str, str] | None = None,
     todo: Collection[str] = (),
     made: Collection[str] = (),
+    before: Mapping[str, dict] | None = None,
+    into: Path | None = None,
 ) -> dict[str, str]:
     """Write ``index.csv`` (id, status, sha256, why), one row a planned run; `why` says why a run cannot be made here.
 
@@ -164,6 +217,8 @@ def write_index(
     made : runs whose record was written now, whatever the index had; another that differs from it was changed by hand.
     todo : runs about to be trained. Their rows get no sha256, so that what is recorded before the index is written
         again is believed; a record that was changed by hand keeps its row until then.
+    before : the index as it was; that of `folder` unless told.
+    into : the folder that gets the index; `folder` unless told.
 
     Returns
     -------
@@ -172,7 +227,7 @@ def write_index(
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(COLUMNS)
-    before = read_index(folder) or {}
+    before = (read_index(folder) if before is None else before) or {}
     known = {run_id: row for run_id, row in before.items() if run_id not in made}
     reasons = {run_id: row["why"] for run_id, row in before.items()} | dict(tried or {})
     statuses = {}
@@ -182,9 +237,9 @@ def write_index(
         digest = ""
         if statuses[run_id] == CHANGED:
             digest = known[run_id]["sha256"]
-        elif statuses[run_id] == DONE and run_id not in todo:
+        elif statuses[run_id] in (DONE, OUTDATED) and run_id not in todo:
             digest = sha256(record_path(folder, run_id))
         why = reasons.get(run_id, "") if statuses[run_id] in (MISSING, OUTDATED) else ""
         rows.writerow([run_id, statuses[run_id], digest, why])
-    write_text(folder / INDEX, out.getvalue())
+    write_text((into or folder) / INDEX, out.getvalue())
     return statuses

@@ -18,8 +18,9 @@ from shared.config import ConfigError, Run, find, load_tier, plan
 from shared.config.spec import parse_changes
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.sweep import add_options, current, duration, from_options, guarded, runs_folder, tell
-from shared.runs.workers import Hand
+from shared.runs.data import damaged_data
+from shared.runs.machine import device_of
+from shared.runs.sweep import add_options, current, duration, from_options, guarded, index_folder, runs_folder, tell
 
 FOR_SWEEPS = ("time_budget", "only", "at_once", "cores", "again", "dry_run")  # options that mean nothing to one run
 
@@ -60,7 +61,8 @@ def _command(paper: str, args: argparse.Namespace) -> int:
 
 def _list(paper: str, args: argparse.Namespace) -> int:
     tier, folder = load_tier(args.tier), args.records or runs_folder(paper, args.tier)
-    code, index = code_hash(f"papers.{paper}.train"), store.read_index(folder)
+    code = code_hash(f"papers.{paper}.train")
+    index = store.read_index(index_folder(paper, args.tier, folder))
     try:
         for run in plan(paper, args.tier):
             if not args.only or re.search(args.only, run.id):
@@ -84,7 +86,9 @@ def _here(run: Run, args: argparse.Namespace) -> int:
     spec = run.spec.but(**changes)
     if args.save:
         _check_save(args.save, run)
-    device = Hand.of(args.device or load_tier(args.tier).device, 1).device
+    device = device_of(load_tier(args.tier).device if args.device is None else args.device)
+    if damaged := damaged_data([run]).get(run.id):
+        raise ConfigError(damaged)
     tell(f"{run.id} on {device}" + "".join(f", {key} = {value!r}" for key, value in changes.items()))
     train = importlib.import_module(f"papers.{run.spec.paper}.train").train
     if device == "cpu":
@@ -116,7 +120,7 @@ def _here(run: Run, args: argparse.Namespace) -> int:
 def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) -> None:
     """Say how what was found compares with the record, where there is one of the same spec."""
     folder = args.records or runs_folder(run.spec.paper, args.tier)
-    kept = store.find_record(folder, run.id, store.read_index(folder))
+    kept = store.find_record(folder, run.id, store.read_index(index_folder(run.spec.paper, args.tier, folder)))
     if kept.why:
         tell(kept.why)
     elif kept.record and not changed and kept.record["spec_hash"] == run.spec_hash:

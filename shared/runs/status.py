@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from shared.config import Tier, load_tier, papers_of, plan, repository, tiers
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.sweep import CHECKPOINTS, caveat, current, duration, estimates, guarded, runs_folder
+from shared.runs.sweep import CHECKPOINTS, caveat, current, duration, estimates, guarded, index_folder, runs_folder
 from shared.runs.workers import HERE, Hand
 
 
@@ -62,7 +63,8 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
     found, days = Status(tier), set()
     for paper in papers_of(tier.tier):
         folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
-        index, made = store.read_index(folder) or {}, made_here(paper, tier.tier)
+        index = store.read_index(index_folder(paper, tier.tier, folder)) or {}
+        made = made_here(paper, tier.tier)
         waiting = []
         for run in plan(paper, tier.tier):
             record = None if paper in again else current(run, folder, index, code, tier.adopt)
@@ -82,6 +84,36 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
         found.seconds += sum(seconds[run_id] for run_id in possible)
     found.days = sorted(days)
     return found
+
+
+def unfinished(tier: str, names: Iterable[str], show: int = 10) -> str:
+    """Say which runs of these papers have failed or are not trained, why, where their logs lie, and what to do.
+
+    Nothing where all are recorded or lack what they need; at most `show` runs of each paper are named.
+    """
+    lines = []
+    for paper in names:
+        folder = runs_folder(paper, tier)
+        index = store.read_index(folder) or {}
+        settled = {i for i, row in index.items() if row["why"] or row["status"] == store.DONE}
+        left = [run_id for run_id in index if run_id not in settled]
+        lines += [f"{paper}: {len(left)} of {len(index)} runs have no result:"] * bool(left)
+        lines += [f"  {run_id}: {_trouble(folder, run_id, index[run_id]['status'])}" for run_id in left[:show]]
+        lines += [f"  and {len(left) - show} more, see {folder / store.INDEX}"] * (len(left) > show)
+    if lines:
+        lines.append(
+            "Tables, figures and comparison were made without them, and say so. Mend what the logs name and call"
+        )
+        lines.append("the same again: it trains these runs and nothing else.")
+    return "\n".join(lines)
+
+
+def _trouble(folder: Path, run_id: str, status: str) -> str:
+    log = store.record_path(folder, run_id).with_suffix(".log")
+    if not log.exists():
+        return status
+    last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+    return f"{last[:200]}; log: {log}"
 
 
 def made_here(paper: str, tier: str) -> dict[str, str]:

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, plan, repository, tiers
 from shared.config.tiers import check_paper
-from shared.datasets import RECIPES, DatasetError, data_root, measured
-from shared.datasets.features import features_folder
-from shared.files import listed
+from shared.files import listed, read_text, write_text
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.workers import Event, Hand, Pool
+from shared.runs.data import damaged_data
+from shared.runs.workers import Event, Hand, Pool, failed
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
+RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a disk that takes no more
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
 
 
@@ -120,17 +122,19 @@ def _kinds(run_id: str) -> tuple[tuple[str, ...], ...]:
 
 
 def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str]:
-    """Ids of runs that the index calls done although what lies there is no record of theirs any more, calls failed, or
-    has a reason for not having made although their dataset is now among `ready`.
+    """Ids of runs in the index that are neither recorded, by a record that can be believed, nor known to lack what they
+    need; that is known where the index has a reason and their dataset is not among `ready`.
     """
     folder = runs_folder(paper, tier)
     index = store.read_index(folder) or {}
-    states = {i: store.find_record(folder, i, index).state for i, row in index.items() if row["status"] == store.DONE}
-    again = {i for i, state in states.items() if state != store.DONE}
-    again |= {i for i, row in index.items() if row["status"] in (store.FAILED, store.CHANGED, store.DAMAGED)}
-    waiting = {i for i, row in index.items() if row["why"]}
-    waiting = {run.id for run in plan(paper, tier) if run.id in waiting and run.spec.values().get("dataset") in ready}
-    return sorted(again | waiting)
+    recorded = {
+        run_id
+        for run_id, row in index.items()
+        if row["status"] == store.DONE and row["sha256"] and store.find_record(folder, run_id, index).record
+    }
+    had = {run.id for run in plan(paper, tier) if run.spec.values().get("dataset") in ready}
+    lacking = {run_id for run_id, row in index.items() if row["why"]} - had
+    return sorted(set(index) - recorded - lacking)
 
 
 def caveat(tier: Tier, hand: Hand) -> str:
@@ -143,28 +147,20 @@ def runs_folder(paper: str, tier: str) -> Path:
     return repository() / "results" / tier / paper / "runs"
 
 
-def data_read(runs: Iterable[Run]) -> list[tuple[str, bool]]:
-    """Return (dataset, whether its cached features are read) of all sets that these runs read, sorted."""
-    specs = [run.spec.values() for run in runs]
-    return sorted({(spec["dataset"], spec.get("network") == "patch_features") for spec in specs if "dataset" in spec})
+def index_folder(paper: str, tier: str, folder: Path) -> Path:
+    """Return the folder of the index that tells of the records in `folder`: that, or where it is kept while it is gone.
 
-
-def check_data(runs: Iterable[Run]) -> None:
-    """Hash every byte of the prepared sets that these runs read; their records keep the hashes that are said there.
-
-    What is not prepared, a run says itself; sets without a recipe are hashed whenever they are opened.
-
-    Raises
-    ------
-    ConfigError
-        Naming the file that is not what it was prepared as, and what to run.
+    Snakemake removes what a rule is to make before the rule begins; without the index no record could be checked.
     """
-    for name, features in data_read(runs):
-        if name in RECIPES and (data_root() / name / "manifest.json").exists():
-            try:
-                measured(name, features and (features_folder(name) / "manifest.json").exists())
-            except DatasetError as error:
-                raise ConfigError(str(error)) from None
+    gone = folder.absolute() == runs_folder(paper, tier) and not (folder / store.INDEX).exists()
+    return repository() / CHECKPOINTS / tier / paper if gone else folder
+
+
+def keep_index(paper: str, tier: str) -> None:
+    """Keep the index of a paper's records beside its checkpoints."""
+    path, kept = runs_folder(paper, tier) / store.INDEX, repository() / CHECKPOINTS / tier / paper / store.INDEX
+    if path.exists() and (not kept.exists() or kept.read_bytes() != path.read_bytes()):
+        write_text(kept, read_text(path, ConfigError))
 
 
 def sweep(
@@ -194,11 +190,12 @@ def sweep(
     """
     deadline = None if budget is None else time.time() + budget
     planned = plan(paper, tier.tier)
-    code, index = code_hash(f"papers.{paper}.train"), store.read_index(folder)
+    kept = index_folder(paper, tier.tier, folder)
+    code, index = code_hash(f"papers.{paper}.train"), store.read_index(kept)
     chosen = [run for run in planned if not only or re.search(only, run.id)]
     todo = [run for run in chosen if again or not current(run, folder, index, code, tier.adopt)]
     seconds = estimates(todo, folder) if todo else {}
-    hand = Hand.of(device or tier.device, at_once or tier.runs_at_once, cores)
+    hand = Hand.of(tier.device if device is None else device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
         f"{paper}, tier {tier.tier}: {len(planned)} runs, {len(todo)} to do, "
@@ -210,9 +207,17 @@ def sweep(
         return 0
     for why in filter(None, (store.find_record(folder, run.id, index).why for run in todo)):
         say(f"to be trained again: {why}")
-    check_data(todo)
     if todo:
-        _index(planned, folder, todo=[run.id for run in todo])
+        _index(planned, folder, before=index, into=kept, todo=[run.id for run in todo])
+    damaged = damaged_data(todo)
+    for run in todo:
+        if run.id in damaged:
+            failed(run, folder, f"{damaged[run.id]}\n")
+            progress.failed += 1
+    todo = [run for run in todo if run.id not in damaged]
+    progress.pending = [seconds[run.id] for run in todo]
+    for why, n in Counter(damaged.values()).items():
+        say(f"FAILED, {n} runs: {why}")
     work = repository() / CHECKPOINTS / tier.tier / paper
     stop = None if deadline is None else deadline - GRACE
     try:
@@ -220,7 +225,10 @@ def sweep(
         with Pool(paper, hand, code, folder, work, stop) as pool:
             drive(pool, todo, seconds, progress, stop, say)
     finally:
-        statuses = _index(planned, folder, tried=progress.tried, made=progress.made)
+        before = store.read_index(kept)
+        statuses = _index(planned, folder, before=before, tried=progress.tried, made=progress.made)
+        if folder.absolute() == runs_folder(paper, tier.tier):
+            keep_index(paper, tier.tier)
     for why, n in Counter(filter(None, progress.tried.values())).items():
         say(f"NOT RUN, {n} runs: {why}")
     _say_orphans(folder, statuses, say)
@@ -233,7 +241,7 @@ def _ended(event: Event) -> str:
     """What a sweep says of a run that has ended; of those that cannot be made, nothing until all are known."""
     if event.kind == "done":
         return f"{event.run_id}  {event.text}  {event.seconds:.1f} s"
-    return f"{event.run_id}  FAILED, see {event.text}" if event.kind in ("failed", "starved") else ""
+    return f"{event.run_id}  FAILED, see {event.text}" if event.kind == "failed" else ""
 
 
 def drive(
@@ -255,7 +263,7 @@ def drive(
         if not pool.running():
             return
         for event in pool.wait():
-            if event.kind == "starved" and pool.shrink():
+            if event.kind == "starved":
                 run = next(run for run in todo if run.id == event.run_id)
                 queue.insert(0, run)
                 progress.pending.insert(0, seconds[run.id])
@@ -268,7 +276,7 @@ def drive(
                 progress.done += 1
                 progress.made.append(event.run_id)
                 progress.seconds.append((seconds[event.run_id], event.seconds))
-            elif event.kind in ("failed", "starved"):
+            elif event.kind == "failed":
                 progress.failed += 1
             elif event.kind == "paused":
                 progress.paused += 1
@@ -301,7 +309,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
     parser.add_argument("--only", type=pattern, help="regular expression: run only ids that match")
-    parser.add_argument("--device", help="cpu, cuda or auto; the tier's unless told")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
     parser.add_argument("--cores", type=count, help="CPU cores to use; all unless told")
     parser.add_argument(
@@ -314,10 +322,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def from_options(paper: str, args: argparse.Namespace, only: str | None = None) -> int:
-    """Sweep as the options of `add_options` say; returns 1 if a run failed, else 0."""
+    """Sweep as the options of `add_options` say; returns `RUNS_FAILED` if one did, else 0."""
     check_paper(paper)
     tier = load_tier(args.tier)
-    failed = sweep(
+    n_failed = sweep(
         paper,
         tier,
         args.records or runs_folder(paper, tier.tier),
@@ -330,7 +338,7 @@ def from_options(paper: str, args: argparse.Namespace, only: str | None = None) 
         dry_run=args.dry_run,
         say=tell,
     )
-    return 1 if failed else 0
+    return RUNS_FAILED if n_failed else 0
 
 
 def tell(line: str) -> None:
@@ -339,11 +347,16 @@ def tell(line: str) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; a ConfigError becomes one line and the status 2, an interrupt a line and 130."""
+    """Run a command; a ConfigError or a full disk becomes one line and the status 2, an interrupt a line and 130."""
     try:
         return command()
     except ConfigError as error:
         tell(str(error))
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        tell(f"{error.filename}: {error.strerror}; make room and call again, what was finished is recorded")
         return 2
     except KeyboardInterrupt:
         tell("stopped; what was finished is recorded, call again to go on")

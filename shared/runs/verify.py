@@ -24,6 +24,7 @@ from shared.config import ConfigError, Run, Tier, default_tier, load_tier, paper
 from shared.config.tiers import check_paper
 from shared.records import store
 from shared.runs.code import code_hash
+from shared.runs.data import damaged_data
 from shared.runs.sweep import CHECKPOINTS, Progress, caveat, count, drive, duration, guarded, pattern, runs_folder
 from shared.runs.workers import Event, Hand, Pool
 
@@ -194,6 +195,9 @@ def rerun(
         raise ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}")
     todo = {f.paper: (f, f.current if n_sample is None else sample(f, n_sample)) for f in looked}
     seconds = {run_id: s for _, records in todo.values() for run_id, s in _seconds(records, hand.at_once).items()}
+    damaged = damaged_data(found.runs[run_id] for found, records in todo.values() for run_id in records)
+    if damaged:
+        raise ConfigError("; ".join(sorted(set(damaged.values()))))
     progress = Progress(len(seconds), list(seconds.values()))
     say(
         f"tier {tier.tier}: {len(seconds)} of {sum(len(found.current) for found in looked)} records to train "

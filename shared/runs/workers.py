@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
 
@@ -25,14 +25,15 @@ from shared.runs.machine import device_of
 
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
 ENDS = {  # what the exit code of a process that died may mean
-    -signal.SIGKILL: ": it was killed, most likely by the system for want of memory; --at-once 1 needs the least",
+    -signal.SIGKILL: ": it was killed, most likely by the system for want of memory",
     -signal.SIGSEGV: ": it crashed in compiled code (segmentation fault); a library may be damaged or of another CPU",
     -signal.SIGBUS: ": a file or the shared memory it reads was cut short; is a disk full?",
     -signal.SIGILL: ": a library was compiled for another CPU",
     -signal.SIGABRT: ": a library gave up, see what it printed above",
     -signal.SIGTERM: ": somebody, or a scheduler, ended it",
+    1: ": it could not start; see what it printed above",
 }
-STARVED = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "not enough memory")
+STARVED = ("memoryerror", "out of memory", "not enough memory", "t allocate memory", "cannot allocate", "alloc_failed")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -49,7 +50,7 @@ class Hand:
         """From a tier's or a person's words; "auto" starts with one run on CUDA and one a core on a CPU."""
         device = device_of(device)
         cuda = device != "cpu"
-        cores = min(cores or usable_cores(), usable_cores())
+        cores = min(cores or usable_cores(), usable_cores())  # Snakemake counts those of the machine
         if at_once == "cores" or (at_once == "auto" and not cuda):
             return cls(device, cores, cores)
         if at_once == "auto":
@@ -71,7 +72,8 @@ class Hand:
 class Event:
     """Something a worker said.
 
-    kind : progress, done, failed, starved (failed for want of memory), paused or not run; the last says why in `text`.
+    kind : progress, done, failed, starved (failed for want of memory beside others), paused or not run.
+    text : why a run was not run; where the log of one that failed lies; how far it is.
     """
 
     kind: str
@@ -87,6 +89,7 @@ class _Worker:
     run: Run | None = None
     fraction: float = 0.0
     since: float = 0.0
+    beside: int = 0  # the most runs that went at once, itself among them, while its run went
 
 
 class Pool:
@@ -121,7 +124,9 @@ class Pool:
     def start(self, run: Run) -> None:
         """Give `run` to a free worker, or to a new one."""
         worker = next((w for w in self.workers if w.run is None), None) or self._spawn()
-        worker.run, worker.fraction, worker.since = run, 0.0, time.time()
+        worker.run, worker.fraction, worker.since, worker.beside = run, 0.0, time.time(), 0
+        for other in self.workers:
+            other.beside = max(other.beside, len(self.running()))
         try:
             worker.pipe.send(run)
         except OSError:  # it died while it had nothing to do
@@ -144,7 +149,10 @@ class Pool:
         return worker
 
     def wait(self, timeout: float = 5.0) -> list[Event]:
-        """The events of the next `timeout` seconds at most; a worker that died has failed its run."""
+        """The events of the next `timeout` seconds at most; a worker that died has failed its run.
+
+        Where memory did not do for several runs at once, one fewer go at once from now on, down to one.
+        """
         busy = {worker.pipe: worker for worker in self.workers if worker.run}
         events = []
         for pipe in connection.wait(list(busy), timeout):
@@ -156,8 +164,10 @@ class Pool:
                 code = worker.process.exitcode
                 said = f"the process died with exit code {code}{ENDS.get(code, '')}\n"
                 kind = "starved" if code == -signal.SIGKILL else "failed"
-                event = _failed(kind, self.folder, worker.run, said, time.time() - worker.since)
+                event = failed(worker.run, self.folder, said, time.time() - worker.since, kind)
                 self.workers.remove(worker)
+            if event.kind == "starved":
+                event = self._starved(worker, event)
             if event.kind in ("progress", "done"):
                 fraction = float(event.text) if event.kind == "progress" else 1.0
                 self.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
@@ -167,11 +177,15 @@ class Pool:
             events.append(event)
         return events
 
-    def shrink(self) -> bool:
-        """Let one run fewer go at once from now on, if that leaves one."""
-        self.settled = True
-        self.size = max(1, min(self.size - 1, len(self.running())))
-        return bool(self.running())
+    def _starved(self, worker: _Worker, event: Event) -> Event:
+        """Let its process, which keeps memory for the next run, end; a run that had all to itself has failed."""
+        if worker in self.workers:
+            self.workers.remove(worker)
+            worker.pipe.close()
+        if worker.beside <= 1:
+            return replace(event, kind="failed")
+        self.settled, self.size = True, min(self.size, worker.beside - 1)
+        return event
 
     def adapt(self, more_to_do: bool, say, settle: float = 30.0) -> None:
         """Let one more run go at once while that raises the pace by a tenth; take it back where it did not.
@@ -244,8 +258,8 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
                 log.unlink(missing_ok=True)
                 send(Event("not run", run.id, portable(error)))
                 continue
-            kind = "starved" if _is_starved(error) else "failed"
-            send(_failed(kind, folder, run, traceback.format_exc(), time.time() - started))
+            said = traceback.format_exc()
+            send(failed(run, folder, said, time.time() - started, "starved" if is_starved(said) else "failed"))
 
 
 def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send):
@@ -272,14 +286,17 @@ def _note(work: Path, record: dict) -> None:
         csv.writer(stream, lineterminator="\n").writerow([record["id"], record["finished"]])
 
 
-def _failed(kind: str, folder: Path, run: Run, text: str, seconds: float) -> Event:
-    """Write what a failed run leaves, its spec in one line, then what happened; the event that says so."""
+def failed(run: Run, folder: Path, text: str, seconds: float = 0.0, kind: str = "failed") -> Event:
+    """Write the log that a failed run leaves, its spec in one line, then what happened; return the event."""
     log = store.record_path(folder, run.id).with_suffix(".log")
-    write_text(log, f"{json.dumps(run.spec.canonical())}\n{text}")
-    return Event(kind, run.id, str(log), seconds)
+    try:
+        write_text(log, f"{json.dumps(run.spec.canonical())}\n{text}")
+        return Event(kind, run.id, str(log), seconds)
+    except OSError as error:  # the disk that failed the run may take no log, either
+        why = text.strip().rpartition("\n")[2]
+        return Event(kind, run.id, f"{why} ({log} cannot be written: {error.strerror})", seconds)
 
 
-def _is_starved(error: Exception) -> bool:
-    """Whether memory ran out, of the device or of the machine; torch and its libraries say it in several ways."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in STARVED)
+def is_starved(said: str) -> bool:
+    """Return whether a traceback says that memory, of the device or the machine, ran out, in any library's words."""
+    return any(words in said.lower() for words in STARVED)

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import torch
 
+from shared.files import whole
+
 
 def keep(path: Path, state: dict) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) to `path`, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as stream:
+    with whole(path) as part, part.open("wb") as stream:
         torch.save(state, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(part, path)
 
 
 def resume(path: Path, key: str) -> dict | None:

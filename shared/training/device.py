@@ -7,23 +7,27 @@ import sys
 
 import torch
 
+from shared.runs.machine import device_of
+
 
 def prepare_device(name: str = "auto", threads: int | None = None) -> torch.device:
-    """Return the device called `name` ("auto": CUDA where visible, else the CPU), set up for training.
+    """Return the device called `name` (cpu, cuda, cuda:N, or auto: CUDA where torch sees it), set up for training.
 
     TF32, which torch allows for convolutions, is off on every device: fp32 means fp32. A run that may be coarser says
     `precision: bf16`, which is faster than TF32.
+
+    Raises
+    ------
+    ConfigError
+        If there is no device of that name here.
     """
     if threads:
         torch.set_num_threads(threads)
     # With 10 bits of TF32, x + xi d is x at LLP-VAT's xi of 1e-6. These two decide on CUDA alone.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise RuntimeError(f"device {name!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    name = device_of(name)
+    if name != "cpu":
         torch.backends.cudnn.benchmark = True
         torch.cuda.reset_peak_memory_stats(name)
     return torch.device(name)

@@ -18,6 +18,7 @@ def large(monkeypatch):
     """A machine of 64 cores and two cards."""
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
     monkeypatch.setattr(machine, "gpus", lambda: 2)
+    monkeypatch.setattr(machine, "_has_card", lambda: True)
     return monkeypatch
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from shared.config import ConfigError
 from shared.runs.provenance import numerics
 from shared.training import prepare_device
 
@@ -38,6 +39,13 @@ def test_numbers_on_a_cpu_do_not_depend_on_it():
     prepare_device("cpu")
     after = convolution(x), x.flatten(2) @ x.flatten(2).mT
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("name", ["mps", "cuda:7", "gpux"])
+def test_a_device_that_is_not_there_is_refused_by_name(name):
+    with pytest.raises(ConfigError, match=name):
+        prepare_device(name)
+    assert prepare_device("CPU") == torch.device("cpu")
 
 
 @pytest.mark.gpu

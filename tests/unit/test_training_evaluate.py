@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shared.bags import Bags
+from shared.config import ConfigError
 from shared.training import Inputs, accuracy, bag_loss, device, peak_memory_mb, prepare_device, select
 
 CPU = torch.device("cpu")
@@ -82,5 +83,5 @@ def test_auto_is_the_cpu_where_torch_sees_no_card(monkeypatch):
 
 def test_a_card_that_is_not_there_is_refused_with_what_to_do(monkeypatch):
     monkeypatch.setattr(device.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="device 'cuda' was asked for, .* use --device cpu"):
+    with pytest.raises(ConfigError, match="device 'cuda' was asked for, .* use --device cpu"):
         prepare_device("cuda")
