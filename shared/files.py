@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -86,3 +88,8 @@ def _is_alive(process: int) -> bool:
     except OSError:  # of another user
         return True
     return True
+
+
+# A terminal of another encoding shows "\xb1" for what it cannot, where Python would stop after the work is done.
+if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")

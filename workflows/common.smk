@@ -6,6 +6,10 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.utils import validate
 
+
+workdir: workflow.basedir
+
+
 from shared.config import ConfigError, default_tier, load_tier, papers, papers_of, plan, tiers
 from shared.config.complete import lacking, stamp
 from shared.config.files import check_keys, nearest, read_yaml
@@ -23,7 +27,7 @@ try:
     validate(config, "../config/schema.yaml")
     TIER = load_tier(config.get("tier") or default_tier())
     COMPLETE, LOOKED_AT = Path(workflow.basedir, ".work", "complete.txt"), stamp()  # when nothing was lacking; now
-    if not COMPLETE.exists() or COMPLETE.read_text() != LOOKED_AT:
+    if not COMPLETE.exists() or COMPLETE.read_text(encoding="utf-8") != LOOKED_AT:
         if FORGOTTEN := [sentence for paper in papers() for sentence in lacking(paper)]:
             raise ConfigError("\n".join(FORGOTTEN))
         write_text(COMPLETE, LOOKED_AT)
@@ -93,7 +97,7 @@ def caption(name, *paragraphs):
     """A file with the words that the report shows beside a figure or a page, made from what outputs.yaml says."""
     path = Path(workflow.basedir, ".work", "report", TIER.tier, f"{name}.rst")
     text = "\n\n".join(filter(None, paragraphs)) + "\n"
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
     return str(path)
 

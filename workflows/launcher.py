@@ -48,7 +48,7 @@ def install(folder):
     """Replace `folder`/snakemake."""
     script = "\n\n".join([HEADER, inspect.getsource(translate), inspect.getsource(launch)]) + FOOTER
     new = Path(folder, "snakemake.new")
-    new.write_text(script)
+    new.write_text(script, encoding="utf-8")
     new.chmod(0o755)
     os.replace(new, Path(folder, "snakemake"))
 

@@ -56,7 +56,7 @@ def stamp():
 
 
 def finished():
-    return has_python() and mark().is_file() and mark().read_text() == stamp()
+    return has_python() and mark().is_file() and mark().read_text(encoding="utf-8") == stamp()
 
 
 def has_python():
@@ -118,7 +118,7 @@ def require_disk(free):
 def install_uv(python):
     """The pinned uv, apart from `.venv`: what first needs the network leaves the environment untouched."""
     uv = UV / "bin" / "uv"
-    pin = re.search(r"uv==(\S+)", UV_LOCK.read_text()).group(1)
+    pin = re.search(r"uv==(\S+)", UV_LOCK.read_text(encoding="utf-8")).group(1)
     if subprocess.getoutput(f"'{uv}' --version").split()[1:2] != [pin]:
         run([python, "-m", "venv", "--clear", UV])
         pip = [UV / "bin" / "python", "-m", "pip", "install", "--quiet", "--retries", "1"]
@@ -138,7 +138,7 @@ def fill(uv, python):
     locked = ["--require-hashes", "--build-constraints", LOCK, LOCK]
     run([uv, "pip", "sync", "--python", inside, *locked], show=True)
     run([inside, "-m", "workflows.launcher", "--install"])
-    mark().write_text(stamp())
+    mark().write_text(stamp(), encoding="utf-8")
 
 
 def run(command, show=False):

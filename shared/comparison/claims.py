@@ -48,9 +48,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from shared.comparison.reported import SELECTIONS, InputError
+from shared.config.files import parse_yaml
 
 # Per kind: keys it must have, keys it may have.
 KINDS = {
@@ -147,12 +146,9 @@ def read_claims(path):
         Naming the file, the claim, the key and what to write instead.
     """
     path = Path(path)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; write [] in it if the paper claims nothing") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file; write [] in it if the paper claims nothing")
+    entries = parse_yaml(path, InputError)
     if not isinstance(entries, list):
         raise InputError(f"{path}: must be a list of claims, each starting with '- id:'")
     claims = [_claim(entry, f"{path}, claim {i}") for i, entry in enumerate(entries, 1)]

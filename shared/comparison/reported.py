@@ -7,6 +7,8 @@ from pathlib import Path
 
 from scipy import stats
 
+from shared.files import read_text
+
 COLUMNS = (
     *("table", "row", "column", "metric", "value", "spread"),
     *("spread_kind", "n", "margin", "source", "selection"),
@@ -90,11 +92,9 @@ def read_reported(path):
         Naming the file, the line, the column, the value found and what to write instead.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; a paper's reported numbers belong there") from None
-    reader = csv.reader(text.splitlines())
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file; a paper's reported numbers belong there")
+    reader = csv.reader(read_text(path, InputError).splitlines())
     header = next(reader, [])
     if tuple(header) != COLUMNS:
         found = ",".join(header) or "nothing"

@@ -11,6 +11,7 @@ from shared.config.files import ConfigError, nearest, read_yaml, repository
 from shared.config.outputs import read_outputs
 from shared.config.plan import Config, plan, read_config
 from shared.config.tiers import papers
+from shared.files import listed
 
 FILES = (
     "__init__.py",
@@ -59,7 +60,7 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
 def stamp(root: Path | None = None) -> str:
     """Return a hash of all that `lacking` looks at, of all papers: where it has not changed, nor has the answer."""
     root, digest = root or repository(), hashlib.sha256()
-    looked_at = [root / "dvc.yaml", *(root / "config").glob("*.yaml"), *(root / "shared/config").glob("*.py")]
+    looked_at = [root / "dvc.yaml", *listed(root / "config", "*.yaml"), *listed(root / "shared/config", "*.py")]
     looked_at += [root / "papers" / paper / name for paper in papers(root) for name in FILES]
     for path in sorted(looked_at):
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from shared.files import read_text
 
 
 class ConfigError(Exception):
@@ -36,16 +38,17 @@ class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Saf
         return super().construct_mapping(node, deep)
 
 
+def parse_yaml(path: Path, error: Callable[[str], Exception]) -> Any:
+    """Return what a YAML file holds, or raise `error`, which names the file and line; a key that is twice is one."""
+    try:
+        return yaml.load(read_text(path, error), _UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError) as wrong:
+        raise error(f"{path} is not YAML: {' '.join(str(wrong).split())}") from None
+
+
 def read_yaml(path: Path) -> dict:
     """Read a YAML mapping, or raise a ConfigError that names the file and line."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(path, ConfigError)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping, not {kind_of(content)}")
     return content

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from shared.config.files import ConfigError, check_keys, likeliest, nearest, read_yaml, repository, require_keys
+from shared.files import listed
 
 DEVICES = "cpu, cuda, cuda:N or auto"
 
@@ -36,7 +37,7 @@ class Tier:
 
 def tiers(root: Path | None = None) -> list[str]:
     """Return the names of all tiers, sorted."""
-    return sorted(path.stem for path in ((root or repository()) / "config").glob("*.yaml") if path.stem != "schema")
+    return sorted(path.stem for path in listed((root or repository()) / "config", "*.yaml") if path.stem != "schema")
 
 
 def default_tier() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from shared.datasets import registry
 from shared.datasets.absent import OPTIONAL, READY, write_note
 from shared.datasets.catalogue import DatasetError, say
+from shared.datasets.places import check_tracked
 
 EPILOG = """\
 LLP_DATA    folder of the prepared sets (default: data/ of this repository)
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
     args = parser.parse_args(argv)
     try:
+        if args.command == "fetch":
+            check_tracked()
         if args.command == "list":
             print("\n".join(registry.listing(registry.needs(), args.sources)))
             return 0

@@ -25,6 +25,7 @@ import numpy as np
 from shared.datasets import archives
 from shared.datasets.catalogue import Absent, Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.download import find_in_mirror
+from shared.files import listed
 
 # Ours where the paper is silent: it does not say how a region comes from the eyes that the release gives, nor whether
 # 12 counts children. The crop is upright, not turned with the eyes; what lies beyond the photo repeats its border.
@@ -168,8 +169,7 @@ def authors_crops(path: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.nda
 def _images(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name without folders, content) of each file of a folder, or of a tar, of which nothing is extracted."""
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if not file.is_dir()]
-        for count, file in enumerate(files, 1):
+        for count, file in enumerate(listed(path, "**/*"), 1):
             if count > CROPS_MOST or file.is_symlink() or file.stat().st_size > BYTES:
                 raise DatasetError(f"{file} is a link, too large or one of more than {CROPS_MOST} files; remove it")
             yield file.name, file.read_bytes()

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from shared.datasets.catalogue import REPO, SOURCES
+from shared.datasets.catalogue import REPO, SOURCES, DatasetError
 
 DATA, MIRROR = "LLP_DATA", "LLP_MIRROR"
 # What `download.find_in_mirror` says, and paths of two names or more in folders without a name that everybody knows.
@@ -14,13 +14,35 @@ _ELSEWHERE = re.compile(r"(?<![\w.$~/:*)}>-])(?:/[^\s/'\"`,;:()]+)+/([^\s/'\"`,;
 
 def data_root(root: str | Path | None = None) -> Path:
     """Return the folder of all sets, an absolute path: ``root``, else ``$LLP_DATA``, else ``<repository>/data``."""
-    return Path(root or os.environ.get(DATA) or REPO / "data").absolute()
+    return _folder(root or os.environ.get(DATA) or REPO / "data")
 
 
 def mirror_root() -> Path | None:
     """Return the folder that ``LLP_MIRROR`` names, there or not, as an absolute path; None where it names none."""
     mirror = os.environ.get(MIRROR)
-    return Path(mirror).absolute() if mirror else None
+    return _folder(mirror) if mirror else None
+
+
+def check_tracked() -> None:
+    """Refuse, where DVC runs a stage, prepared data that lie elsewhere than where DVC tracks them.
+
+    Raises
+    ------
+    DatasetError
+        Naming the setting and what to do.
+    """
+    if os.environ.get("DVC_STAGE") and data_root().resolve() != (REPO / "data").resolve():
+        raise DatasetError(
+            f"{DATA} is {os.environ[DATA]!r}, and DVC tracks what lies in {REPO / 'data'}; unset {DATA}, or make that "
+            "folder a link to where the data lie"
+        )
+
+
+def _folder(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise DatasetError(f"{path} begins with a ~ that names no home; write the whole path") from None
 
 
 def portable(text: object) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas
 
 from shared import plotting
-from shared.config import Run, plan, repository
+from shared.config import ConfigError, Run, plan, repository
 from shared.config.outputs import read_outputs
+from shared.files import read_text
 from shared.tables.make import NOTES
 
 TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
@@ -48,7 +49,7 @@ def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
     """
     folder = (results or repository() / "results") / tier / paper
     module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
-    notes = json.loads((folder / NOTES).read_text())
+    notes = json.loads(read_text(folder / NOTES, ConfigError))
     plotting.use_style()
     for output in read_outputs(paper).figures:
         figure = getattr(module, output.name)(drawn)

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("texts", type=Path, nargs="+")
     args = parser.parse_args()
-    texts = [path.read_text() for path in args.texts]
+    texts = [path.read_text(encoding="utf-8") for path in args.texts]
     write_text(args.out, page(texts, f"{args.out.parent.name}: {args.out.stem}"))
 
 

@@ -39,7 +39,7 @@ def write(path, **changes):
         ({"left": "{bag_size: {over: 3}}"}, "is not a selector"),
         ({"control": "b"}, "control b is no claim of this file"),
         ({"says": None}, "key says: None must be a sentence"),
-        ({"says": "[}"}, "not valid YAML"),
+        ({"says": "[}"}, "is not YAML"),
     ],
 )
 def test_claims_yaml_refused(tmp_path, changes, message):

@@ -134,7 +134,7 @@ def test_dvc_repro_push_pull(tmp_path):
     (repo / "data").mkdir(parents=True)
     (repo / "shared").mkdir()
     shutil.copytree(REPO / "shared/datasets", repo / "shared/datasets", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("shared/__init__.py", "data/.gitignore", "data/sources.csv", "data/dvc.yaml"):
+    for name in ("shared/__init__.py", "shared/files.py", "data/.gitignore", "data/sources.csv", "data/dvc.yaml"):
         shutil.copy(REPO / name, repo / name)
     copy = "cp data/digits/manifest.json seen.json"
     stage = {"paper": {"cmd": copy, "deps": ["data/digits"], "outs": ["seen.json"]}}
