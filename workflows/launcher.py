@@ -1,6 +1,7 @@
 """The `snakemake` command of this environment: Snakemake, with a bare `--cores` read as `--cores all`.
 
-Since Snakemake 8 `snakemake all --cores` is an error, though its help still says that N may be omitted.
+Since Snakemake 8 `snakemake all --cores` is an error, though its help still says that N may be omitted. It also removes
+the lock that a killed Snakemake has left, for which plain Snakemake wants to be called with `--unlock`.
 `python -m workflows.launcher --install` puts this in place of the `snakemake` beside that Python.
 """
 
@@ -14,7 +15,9 @@ HEADER = """#!/bin/sh
 '''exec' "$(dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
 ' '''
 # Snakemake, with a bare `--cores` read as `--cores all`; written by workflows/launcher.py.
+import os
 import sys
+from pathlib import Path
 """
 
 FOOTER = """
@@ -34,9 +37,31 @@ def translate(arguments):
     return translated + arguments[len(options) :]
 
 
+def unlock(folder):
+    """Remove the lock of a Snakemake started here that lives no more; note that this process has the next one."""
+    holder, locks = Path(folder, "holder"), Path(folder, "locks")
+    try:
+        process = int(holder.read_text(encoding="utf-8"))
+        command = Path(f"/proc/{process}/cmdline")
+        os.kill(process, 0)
+        if not command.exists() or b"snakemake" in command.read_bytes():
+            return
+    except (OSError, ValueError):
+        pass
+    left = list(locks.glob("*.lock")) if holder.exists() else []
+    for lock in left:
+        lock.unlink(missing_ok=True)
+    if left:
+        print("snakemake: the call before was killed; its lock is removed", file=sys.stderr)
+    if Path("Snakefile").exists():
+        holder.parent.mkdir(exist_ok=True)
+        holder.write_text(str(os.getpid()), encoding="utf-8")
+
+
 def launch():
     from snakemake.cli import main
 
+    unlock(".snakemake")
     arguments = translate(sys.argv[1:])
     if arguments != sys.argv[1:]:
         print("snakemake: --cores without a number, read as --cores all", file=sys.stderr)
@@ -46,7 +71,7 @@ def launch():
 
 def install(folder):
     """Replace `folder`/snakemake."""
-    script = "\n\n".join([HEADER, inspect.getsource(translate), inspect.getsource(launch)]) + FOOTER
+    script = "\n\n".join([HEADER, *map(inspect.getsource, (translate, unlock, launch))]) + FOOTER
     new = Path(folder, "snakemake.new")
     new.write_text(script, encoding="utf-8")
     new.chmod(0o755)

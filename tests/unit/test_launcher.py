@@ -1,11 +1,12 @@
 """The `snakemake` launcher: what it makes of its arguments, and one real run with a bare `--cores`."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from workflows.launcher import install, translate
+from workflows.launcher import install, translate, unlock
 
 SNAKEFILE = """
 rule all:
@@ -56,3 +57,24 @@ def test_snakemake_all_cores_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("read as --cores all") == 1
     assert (tmp_path / "second.txt").read_text() == "first\n"
+
+
+def test_only_the_lock_of_a_dead_snakemake_is_removed(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unlock(tmp_path / "none")
+    assert not (tmp_path / "none").exists(), "there is no Snakefile"
+    (tmp_path / "Snakefile").touch()
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    lock, holder = locks / "0.input.lock", tmp_path / "holder"
+    lock.touch()
+    unlock(tmp_path)
+    assert lock.exists() and holder.read_text() == str(os.getpid()), "whose lock it is, nobody said"
+    alive = subprocess.Popen([sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE)
+    holder.write_text(str(alive.pid))
+    unlock(tmp_path)
+    assert lock.exists() and holder.read_text() == str(alive.pid)
+    alive.communicate(b"\n")
+    unlock(tmp_path)
+    assert not lock.exists() and "the call before was killed; its lock is removed" in capsys.readouterr().err
+    assert holder.read_text() == str(os.getpid())
