@@ -83,8 +83,8 @@ def build(tmp_path, monkeypatch):
     return call
 
 
-def fill(house, runs, tier="paper", code="now", bag_size=4, **more):
-    """Write one record per seed of each `method: values`, at one bag size; `more` is in all of them."""
+def fill(house, runs, tier="paper", code="now", bag_size=4, git=None, **more):
+    """Write one record per seed of each `method: values`, at one bag size; `more` is in all, `git` in their code."""
     planned = {run.id: run for run in plan("made", tier, house.root)}
     for method, values in runs.items():
         for seed, value in enumerate(values):
@@ -93,7 +93,7 @@ def fill(house, runs, tier="paper", code="now", bag_size=4, **more):
                 "id": run.id,
                 "spec": run.spec.canonical(),
                 "spec_hash": run.spec_hash,
-                "code": {"hash": code, "commit": "0123456789", "dirty": False},
+                "code": {"hash": code, "commit": "0123456789", "dirty": False, **(git or {})},
                 "metrics": {"last": {"accuracy": value}},
                 "cost": {"train_s": 1.5},
                 "environment": {"device": "cpu"},

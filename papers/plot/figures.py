@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from papers.plot.tables import CURVES, PLOT, TOY
 from shared import datasets, plotting
-from shared.records import store
 from shared.tables.draw import Drawn
 
 # In words and in this order; what these do not name comes after, under its own name.
@@ -44,11 +43,11 @@ def fig2(drawn: Drawn) -> Figure:
     for axis, (method, title) in zip(axes, panels.items(), strict=True):
         axis.set(title=title, xticks=[], yticks=[])
         made = table[(table.method == method) & table.shown & table.grid.notna()]
-        path = store.record_path(drawn.folder / "runs", made["id"].iloc[0]) if len(made) else None
-        if path is None or not path.exists():
+        record = drawn.record(made["id"].iloc[0]) if len(made) else None
+        if record is None:
             plotting.not_run(axis)
             continue
-        found = np.array(store.load_record(path)["curves"]["grid"])
+        found = np.array(record["curves"]["grid"])
         side = round(len(found) ** 0.5)
         low, high = (0, 0), (1, 1)
         if points is not None:

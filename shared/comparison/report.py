@@ -15,6 +15,7 @@ from shared.comparison.setting import setting_of
 from shared.config import plan, repository
 from shared.config.plan import module_of, read_config, sources_of
 from shared.runs.code import code_hash
+from shared.runs.provenance import origin
 from shared.tables.evidence import CONVERGENCE, FAILED, NOT_RUN, Evidence, gather
 from shared.tables.numbers import moved
 
@@ -227,7 +228,7 @@ def _facts(rows, cells, ours, root):
     if not found:
         yield "no records"
     else:
-        counts = Counter(_commit(record) for record in found)
+        counts = Counter(origin(record["code"]) for record in found)
         days = sorted(record["finished"][:10] for record in found)
         made = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
         commits = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
@@ -261,10 +262,8 @@ def _since(paper, found, root):
     except ModuleNotFoundError:
         return f"papers.{paper}.train is missing, so whether the code has changed since is unknown"
     stale = sum(record["code"].get("hash") != now for record in found)
-    return f"the code has changed since for {stale} of {len(found)}" if stale else "the code is unchanged since"
-
-
-def _commit(record):
-    code = record["code"]
-    local = " with local changes" if code.get("dirty") else ""
-    return f"commit {str(code.get('commit') or 'unknown')[:7]}{local}"
+    if stale:
+        return f"the code has changed since for {stale} of {len(found)}"
+    local = sum(record["code"].get("dirty") is not False for record in found)
+    beside = f"; {local} of {len(found)} come from code that no commit is known to hold" if local else ""
+    return f"the code is unchanged since{beside}"

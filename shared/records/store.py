@@ -19,11 +19,11 @@ INDEX = "index.csv"
 COLUMNS = ("id", "status", "sha256", "why")
 DONE, MISSING, FAILED, OUTDATED, CHANGED, DAMAGED = "done", "missing", "failed", "outdated", "changed", "damaged"
 LARGEST = 1 << 26  # bytes; the largest record there is has a hundredth
-NUMBER, UNKNOWN, ABSENT = (int, float), type(None), "absent"
+NUMBER, UNKNOWN = (int, float), type(None)
 # What readers rely on: kinds of the parts of a record, "*" for all that a mapping holds, "?" of one that may be absent.
 SHAPE = {
     **dict.fromkeys(("id", "spec_hash", "finished", "method?", "stand_in?", "differs?", "cluster?"), str),
-    **dict.fromkeys(("spec?", "data?", "bags?", "curves?"), {}),
+    **{part: {} for part in ("spec?", "data?", "bags?", "curves?")},
     "code": {"hash": str, "commit?": (str, UNKNOWN), "dirty?": (bool, UNKNOWN)},
     "metrics": {"*": {"*": NUMBER}},
     "cost": {"*": (*NUMBER, UNKNOWN)},
@@ -115,7 +115,8 @@ def _misfit(value: object, shape: dict | type | tuple, at: str = "") -> str:
     for key, kind in shape.items():
         name = key.removesuffix("?")
         for part in value if key == "*" else [name] if name in value or name == key else []:
-            if wrong := _misfit(value.get(part, ABSENT), kind, f"{at}.{part}".lstrip(".")):
+            path = f"{at}.{part}".lstrip(".")
+            if wrong := _misfit(value[part], kind, path) if part in value else f"it has no {path}":
                 return wrong
     return ""
 
@@ -216,7 +217,7 @@ def write_index(
         else it is as the index had it.
     made : runs whose record was written now, whatever the index had; another that differs from it was changed by hand.
     todo : runs about to be trained. Their rows get no sha256, so that what is recorded before the index is written
-        again is believed; a record that was changed by hand keeps its row until then.
+        again is believed; a record that was changed by hand, or that is left of before a failure, keeps its row.
     before : the index as it was; that of `folder` unless told.
     into : the folder that gets the index; `folder` unless told.
 
@@ -235,8 +236,8 @@ def write_index(
         state = find_record(folder, run_id, known).state
         statuses[run_id] = OUTDATED if state == DONE and run_id in outdated else state
         digest = ""
-        if statuses[run_id] == CHANGED:
-            digest = known[run_id]["sha256"]
+        if statuses[run_id] in (CHANGED, FAILED):  # of a failed run a record of before may be left
+            digest = known.get(run_id, {}).get("sha256", "")
         elif statuses[run_id] in (DONE, OUTDATED) and run_id not in todo:
             digest = sha256(record_path(folder, run_id))
         why = reasons.get(run_id, "") if statuses[run_id] in (MISSING, OUTDATED) else ""

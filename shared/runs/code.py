@@ -89,7 +89,7 @@ def _passed_on(path: Path) -> dict[str, tuple[str, str]] | None:
 
 @functools.cache
 def _parsed(path: Path, stamp: tuple[float, int]) -> tuple[str, ast.Module]:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return text, ast.parse(text, str(path))
 
 

@@ -32,7 +32,7 @@ class NoAnswer(Exception):
 def commit(root: Path | None = None) -> dict:
     """Return {"commit": a hash, "dirty": whether code of `papers` or `shared` differs from it}.
 
-    Code that git does not track or is told to ignore counts. What git does not answer is None, and "git" is its sentence.
+    Code that git does not track or is told to ignore counts. What git does not answer is None; "git" is its sentence.
     """
     root, head = root or repository(), None
     try:
@@ -79,9 +79,9 @@ def _is_code(top: Path, name: str) -> bool:
 def origin(code: Mapping) -> str:
     """Return in words where the code of a record came from: ``commit 3a9a4fe with local changes``."""
     name = f"commit {str(code.get('commit') or 'unknown')[:7]}"
-    if code.get("dirty") is None:
+    if code.get("commit") and code.get("dirty", False) is None:
         return f"{name}, git did not say whether as it is"
-    return f"{name} with local changes" if code["dirty"] else name
+    return f"{name} with local changes" if code.get("dirty") else name
 
 
 @functools.cache
@@ -108,11 +108,8 @@ def processor() -> str:
     Virtual machines call many models by one name; what vectorised code runs on is told apart by the numbers.
     """
     info = Path("/proc/cpuinfo")
-    found = (
-        dict(re.findall(r"^([\w ]+?)\s*: (.*)$", info.read_text(errors="replace").split("\n\n")[0], re.M))
-        if info.exists()
-        else {}
-    )
+    said = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    found = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", said.split("\n\n")[0], re.M))
     if "model name" not in found:
         return platform.processor() or platform.machine()
     numbers = [f"{name} {found[key]}" for name, key in NUMBERS.items() if key in found]

@@ -15,6 +15,7 @@ from pathlib import Path
 from shared.config import Tier, load_tier, papers_of, plan, repository, tiers
 from shared.records import store
 from shared.runs.code import code_hash
+from shared.runs.provenance import origin
 from shared.runs.sweep import CHECKPOINTS, caveat, current, duration, estimates, guarded, index_folder, runs_folder
 from shared.runs.workers import HERE, Hand
 
@@ -74,7 +75,7 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
             if made.get(run.id) == record["finished"]:
                 found.here += 1
             else:
-                commit = str(record["code"].get("commit") or "unknown")[:7]
+                commit = origin(record["code"]).removeprefix("commit ")
                 found.reused[commit] = found.reused.get(commit, 0) + 1
                 days.add(record["finished"][:10])
         seconds = estimates(waiting, folder) if waiting else {}

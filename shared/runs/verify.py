@@ -25,6 +25,7 @@ from shared.config.tiers import check_paper
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
+from shared.runs.provenance import origin
 from shared.runs.sweep import CHECKPOINTS, Progress, caveat, count, drive, duration, guarded, pattern, runs_folder
 from shared.runs.workers import Event, Hand, Pool
 
@@ -228,10 +229,9 @@ def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progres
     code, folder, other = code_hash(f"papers.{found.paper}.train"), out / found.paper / "runs", Counter()
     for record in records.values():
         if record["code"]["hash"] != code:
-            commit = str(record["code"]["commit"] or "unknown")[:7]
-            other[f"hash {record['code']['hash']}, commit {commit}"] += 1
-    for origin, n in other.items():
-        say(f"{found.paper}: {n} records are of other code than {code}, which trains them now ({origin})")
+            other[f"hash {record['code']['hash']}, {origin(record['code'])}"] += 1
+    for source, n in other.items():
+        say(f"{found.paper}: {n} records are of other code than {code}, which trains them now ({source})")
     apart: dict[str, Counter] = {"data": Counter(), "environment": Counter()}
 
     def ended(event: Event) -> str:

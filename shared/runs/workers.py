@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib
 import json
 import multiprocessing
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
@@ -20,8 +22,10 @@ from shared.datasets import portable
 from shared.files import write_text
 from shared.records import store
 from shared.runs.assemble import record_of
+from shared.runs.code import code_hash
 from shared.runs.machine import cores as usable_cores
 from shared.runs.machine import device_of
+from shared.runs.provenance import commit
 
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
 ENDS = {  # what the exit code of a process that died may mean
@@ -264,7 +268,7 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
 
 def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send):
     """Train one run by its paper's `train`, which resumes only a checkpoint of this spec and this code."""
-    train = importlib.import_module(f"papers.{paper}.train").train
+    train = _trainer(paper, code)
 
     def report(fraction: float, _numbers: dict) -> None:
         send(Event("progress", run.id, str(fraction)))
@@ -277,6 +281,16 @@ def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: f
         deadline=deadline,
         report=report,
     )
+
+
+@functools.cache
+def _trainer(paper: str, code: str) -> Callable:
+    """Return the `train` of a paper, if what is imported is the code that records will name."""
+    commit()  # as it is now: it is remembered
+    train = importlib.import_module(f"papers.{paper}.train").train
+    if code_hash(f"papers.{paper}.train") != code:
+        raise RuntimeError(f"the code of papers.{paper}.train has changed since this sweep began; call it again")
+    return train
 
 
 def _note(work: Path, record: dict) -> None:

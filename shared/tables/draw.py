@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import json
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from shared import plotting
 from shared.config import ConfigError, Run, plan, repository
 from shared.config.outputs import read_outputs
 from shared.files import read_text
+from shared.records import store
 from shared.tables.make import NOTES
 
+REMEDY = "make the tables of this paper again"
 TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
 
 
@@ -31,10 +34,28 @@ class Drawn:
         self.paper, self.tier, self.folder = paper, tier, folder
 
     def __getitem__(self, name: str) -> pandas.DataFrame:
-        """Return a table; an empty name is a name, an empty number is missing."""
-        table = pandas.read_csv(self.folder / f"{name}.csv")
+        """Return a table; an empty name is a name, an empty number is missing.
+
+        Raises
+        ------
+        ConfigError
+            Naming the file that is not there or is no table.
+        """
+        path = self.folder / f"{name}.csv"
+        try:
+            table = pandas.read_csv(io.StringIO(read_text(path, ConfigError)))
+        except ValueError as error:
+            raise ConfigError(f"{path} is no table ({' '.join(str(error).split())}); {REMEDY}") from None
         named = [column for column in table if column in TEXTS and not pandas.api.types.is_numeric_dtype(table[column])]
         return table.assign(**{column: table[column].fillna("") for column in named})
+
+    def record(self, run_id: str) -> dict | None:
+        """Return the record of a run, or None where there is none that can be believed."""
+        return store.find_record(self.folder / "runs", run_id, self._index).record
+
+    @functools.cached_property
+    def _index(self) -> dict[str, dict] | None:
+        return store.read_index(self.folder / "runs")
 
     @functools.cached_property
     def runs(self) -> list[Run]:
@@ -49,7 +70,10 @@ def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
     """
     folder = (results or repository() / "results") / tier / paper
     module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
-    notes = json.loads(read_text(folder / NOTES, ConfigError))
+    try:
+        notes = json.loads(read_text(folder / NOTES, ConfigError))
+    except ValueError as error:
+        raise ConfigError(f"{folder / NOTES} is damaged ({error}); {REMEDY}") from None
     plotting.use_style()
     for output in read_outputs(paper).figures:
         figure = getattr(module, output.name)(drawn)

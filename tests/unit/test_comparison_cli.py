@@ -5,8 +5,10 @@ import io
 import pytest
 
 from shared.comparison import report, terminal
+from shared.config import plan
+from shared.records import store
 from shared.tables.evidence import gather
-from tests.made_paper import CLAIMS, KL, NAMES, PAPER, REPORTED, ROT, build, change, fill, written
+from tests.made_paper import CLAIMS, KL, NAMES, PAPER, REPORTED, ROT, build, change, fill, page_of, written
 
 
 @pytest.fixture
@@ -156,7 +158,7 @@ def test_bad_arguments(house, capsys, argv, message):
     [
         ("reported.csv", "table\n", "line 1: the header must be"),
         ("claims.yaml", "- kind: greater\n", "claim 1, key id: None must be a sentence"),
-        ("claims.yaml", "- [\n", "not valid YAML"),
+        ("claims.yaml", "- [\n", "is not YAML"),
         ("tables.py", "def cells(rows):\n    return rows\n", "cells lacks the columns table, row, column"),
     ],
 )
@@ -178,15 +180,15 @@ def test_missing_tables_and_broken_records(house, capsys):
 
 
 def test_costs_and_failed_runs_become_rows(house):
-    fill(house, {"kl": [80.0]})
+    fill(house, {"kl": [80.0, 90.0]})
     runs = house.results / "paper/made/runs"
     (runs / "toy/kl/bag4/seed2.log").write_text("Traceback\n")
-    (runs / "toy/kl/bag4/seed0.log").write_text("a log beside its record is no failure\n")
+    (runs / "toy/kl/bag4/seed1.log").write_text("a record of before beside a log does not answer for the run\n")
     (runs / "toy/kl/bag4/seed7.log").write_text("a log of a run that nobody planned is none of ours\n")
     evidence = gather("made", "paper", house.results, house.root)
     assert evidence.rows("train_s", selections=["cost"]).value.dropna().tolist() == [1.5]
     failed = evidence.rows("accuracy", selections=["last"]).query("status == 'FAILED'")
-    assert failed["id"].tolist() == ["made/toy/kl/bag4/seed2"] and failed.value.isna().all()
+    assert failed["id"].tolist() == [f"made/toy/kl/bag4/seed{seed}" for seed in (1, 2)] and failed.value.isna().all()
 
 
 def test_what_is_not_run_says_why_where_the_index_knows(house, capsys):
@@ -256,3 +258,34 @@ def test_the_terminal_is_filled_but_not_passed(house, width, monkeypatch):
     assert "\033[32mREPRODUCED\033[0m" in screen.getvalue()
     table = 110 if width < 100 else width
     assert max(map(len, plain.getvalue().splitlines())) <= table
+
+
+def test_a_record_changed_by_hand_is_named_and_judges_nothing(house, capsys):
+    fill(house, {"kl": KL, "rot": ROT}, tier="paper")
+    runs = house.results / "paper/made/runs"
+    store.write_index(runs, [run.id for run in plan("made", "paper", house.root)])
+    path = runs / "toy/kl/bag4/seed0.json"
+    path.write_text(path.read_text().replace(str(KL[0]), "99.9"))
+    assert house("made", "--tier", "paper") == 0
+    said = capsys.readouterr()
+    assert f"{path}: record changed by hand" in said.err and "99.9" not in said.out
+    assert "1 left out, record changed by hand: made/toy/kl/bag4/seed0" in page_of(house)
+    (cell,) = (row for row in written(house) if row["column"] == "n=4")
+    assert cell["n"] == "2"
+    assert house("made", "--tier", "paper", "--records", "order") == 0
+    assert "seed0.json" not in "".join(line for line in capsys.readouterr().out.splitlines() if "kl" in line)
+
+
+@pytest.mark.parametrize(
+    ("git", "says"),
+    [
+        ({"dirty": False}, "the code is unchanged since\n"),
+        ({"dirty": True}, "the code is unchanged since; 3 of 3 come from code that no commit is known to hold"),
+        ({"dirty": None, "git": "x"}, "commit 0123456, git did not say whether as it is (3)"),
+        ({"dirty": None, "git": "x", "commit": None}, "commit unknown (3)"),
+    ],
+)
+def test_what_git_did_not_vouch_for_is_said(house, git, says):
+    fill(house, {"kl": KL}, git=git)
+    house("made", "--tier", "paper")
+    assert says in page_of(house)

@@ -185,3 +185,128 @@ def test_an_index_of_before_without_reasons_is_read(tmp_path):
     assert read_index(tmp_path) == index
     store.write_index(tmp_path, ["toy/moons/kl/seed0"])
     assert read_index(tmp_path) == index
+
+
+def without(part):
+    return lambda made: {key: value for key, value in made.items() if key != part}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda made: {**made, "metrics": {"last": {"accuracy": "99"}}}, "its metrics.last.accuracy is '99'"),
+        (lambda made: {**made, "metrics": {"last": {"accuracy": True}}}, "its metrics.last.accuracy is True"),
+        (lambda made: {**made, "metrics": {"last": [1.0]}}, r"its metrics.last is \[1.0\]"),
+        (lambda made: {**made, "metrics": []}, r"its metrics is \[\]"),
+        (lambda made: {**made, "cost": {"wall_s": "1 s"}}, "its cost.wall_s is '1 s'"),
+        (
+            lambda made: {**made, "convergence": {"accuracy": {"gain": 1.0}}},
+            "it has no convergence.accuracy.error",
+        ),
+        (lambda made: {**made, "code": {"commit": "c"}}, "it has no code.hash"),
+        (lambda made: {**made, "code": {"hash": "c", "commit": 7}}, "its code.commit is 7"),
+        (lambda made: {**made, "environment": {}}, "it has no environment.device"),
+        (lambda made: {**made, "curves": None}, "its curves is None"),
+        (lambda made: {**made, "finished": 2026}, "its finished is 2026"),
+        (lambda made: {**made, "id": ["toy"]}, "its id is "),
+        *((without(part), f"it has no {part}") for part in ("id", "spec_hash", "metrics", "code", "finished")),
+    ],
+)
+def test_a_part_of_another_kind_than_readers_rely_on_is_named(tmp_path, change, says):
+    path = write_record(tmp_path, record())
+    path.write_text(json.dumps({"schema": store.SCHEMA, **change(record())}))
+    kept = store.find_record(tmp_path, record()["id"])
+    assert kept.state == store.DAMAGED and kept.record is None
+    with pytest.raises(ConfigError, match=rf"seed0\.json is not a record \(.*{says}.*; delete it and train again"):
+        store.load_record(path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "9" * 5000])
+def test_a_number_that_is_none_is_not_read(tmp_path, value):
+    """json takes them; a mean of them is nan, or an error far from here."""
+    path = write_record(tmp_path, record(accuracy=12.5))
+    path.write_text(path.read_text().replace("12.5", value))
+    kept = store.find_record(tmp_path, record()["id"])
+    assert kept.state == store.DAMAGED and "seed0.json is not a record (" in kept.why and len(kept.why) < 500
+
+
+def test_a_record_of_what_git_does_not_answer_is_read(tmp_path):
+    made = record(code={"hash": "c", "commit": None, "dirty": None, "git": "there is no git"})
+    assert store.load_record(write_record(tmp_path, made))["code"] == made["code"]
+
+
+def test_a_record_that_is_larger_than_any_is_not_read_at_all(tmp_path, monkeypatch):
+    write_record(tmp_path, record(curves={"loss": [0.5] * 1000}))
+    monkeypatch.setattr(store, "LARGEST", 1000)
+    monkeypatch.setattr(store, "read_text", None)
+    assert "MB" in store.find_record(tmp_path, record()["id"]).why
+
+
+def test_a_folder_in_a_records_place_is_a_damaged_one(tmp_path):
+    path = write_record(tmp_path, record())
+    store.write_index(tmp_path, [record()["id"]])
+    path.unlink()
+    path.mkdir()
+    kept = store.find_record(tmp_path, record()["id"], read_index(tmp_path))
+    assert kept.state == store.DAMAGED and "seed0.json cannot be read" in kept.why
+
+
+def test_what_systems_and_editors_leave_among_records_is_passed_over(tmp_path):
+    path = write_record(tmp_path, record())
+    for name in ("._seed0.json", ".seed0.json.swp", "seed0.json~", "#seed0.json#", ".DS_Store", "__MACOSX/seed0.json"):
+        stray = path.parent / name
+        stray.parent.mkdir(exist_ok=True)
+        stray.write_bytes(b"\x00\xff")
+    (path.parent / "empty.json").mkdir()
+    assert [made["id"] for made in read_records(tmp_path)] == [record()["id"]]
+
+
+ROW = "toy/moons/kl/seed0,done,,\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", None),
+        (b"id,status,sha256,why\n", None),
+        (b"id,status\n" + ROW.encode(), "line 2: not a row of id, status, sha256, why"),
+        (f"id,status,sha256,why\n{ROW}toy/moons".encode(), "line 3: not a row"),
+        (f"id,status,sha256,why\n{ROW.strip()},more\n".encode(), "line 2: not a row"),
+        (f"id,status,sha256,why\n{ROW}{ROW}".encode(), "line 3: run 'toy/moons/kl/seed0' is there twice"),
+        (f"\ufeffid,status,sha256,why\n{ROW}".encode(), "line 2: not a row"),
+        (b"\xff\xfe\x00", "is not a text in UTF-8"),
+        (b'id,status,sha256,why\n"toy', "is no table"),
+        (b"id,status,sha256,why\n\x00\n", "index.csv"),
+    ],
+)
+def test_a_damaged_index_is_named(tmp_path, content, says):
+    (tmp_path / store.INDEX).write_bytes(content)
+    if says is None:
+        assert read_index(tmp_path) == {}
+        return
+    with pytest.raises(ConfigError, match=rf"index\.csv.*{says}|{says}") as error:
+        read_index(tmp_path)
+    assert str(tmp_path / store.INDEX) in str(error.value)
+
+
+def test_every_record_that_lies_there_is_pinned_also_one_that_answers_another_spec(tmp_path):
+    """It may answer the spec again tomorrow, and must be the one that was trained."""
+    path = write_record(tmp_path, record())
+    store.write_index(tmp_path, [record()["id"]], outdated=[record()["id"]])
+    path.write_text(path.read_text().replace("50.0", "99.0"))
+    assert store.find_record(tmp_path, record()["id"], read_index(tmp_path)).state == store.CHANGED
+
+
+@pytest.mark.parametrize("todo", [(), ("toy/moons/kl/seed0",)])
+def test_a_changed_record_whose_new_training_fails_stays_unbelieved(tmp_path, todo):
+    path = write_record(tmp_path, record())
+    ids = [record()["id"]]
+    store.write_index(tmp_path, ids)
+    path.write_text(path.read_text().replace("50.0", "99.0"))
+    store.write_index(tmp_path, ids, todo=todo)
+    write_text(path.with_suffix(".log"), "Traceback\n")
+    assert store.write_index(tmp_path, ids) == {ids[0]: "failed"}
+    path.with_suffix(".log").unlink()
+    assert store.write_index(tmp_path, ids) == {ids[0]: "changed"}
+    write_record(tmp_path, record(accuracy=51.0))
+    assert store.write_index(tmp_path, ids, made=ids) == {ids[0]: "done"}

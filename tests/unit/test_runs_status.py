@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from shared.config import papers_of, plan
+from shared.config import ConfigError, papers_of, plan
 from shared.runs import status
 from shared.runs.sweep import duration
 from shared.tables import draw
@@ -36,5 +36,5 @@ def test_long_durations_are_days(hours, text):
 def test_figures_are_drawn_from_the_repositorys_results_wherever_one_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(draw, "repository", lambda: tmp_path / "house")
-    with pytest.raises(FileNotFoundError, match="house/results/smoke/rot/notes.json"):
+    with pytest.raises(ConfigError, match="house/results/smoke/rot/notes.json does not exist"):
         draw.make_figures("rot", "smoke")

@@ -86,7 +86,7 @@ def test_a_damaged_record_is_named_and_trained_again(planned, damage, says):
     damage(write_record(planned.folder, a_run()))
     _, lines = planned([a_run()])
     assert re.search(f"to be trained again: .*{says}", "\n".join(lines))
-    assert [row["status"] for row in read_index(planned.folder).values()] == ["damaged"]
+    assert [row["status"] for row in read_index(planned.folder).values()] == ["failed"]  # there is no such paper
 
 
 def test_a_record_changed_by_hand_is_trained_again_and_never_blessed(planned):
@@ -96,10 +96,15 @@ def test_a_record_changed_by_hand_is_trained_again_and_never_blessed(planned):
     before = read_index(planned.folder)
     path.write_text(path.read_text().replace('"finished": "2', '"finished": "3'))
     for _ in range(2):
+        assert read_records_fail(planned.folder)
         _, lines = planned([a_run()])
-        assert any("seed0.json: record changed by hand" in line for line in lines) and read_records_fail(planned.folder)
+        assert any("seed0.json: record changed by hand" in line for line in lines)
         (row,) = read_index(planned.folder).values()
-        assert (row["status"], row["sha256"]) == ("changed", before[a_run().id]["sha256"])
+        assert (row["status"], row["sha256"]) == ("failed", before[a_run().id]["sha256"])
+        path.with_suffix(".log").unlink()
+    planned([a_run()], only="nothing")
+    (row,) = read_index(planned.folder).values()
+    assert (row["status"], row["sha256"]) == ("changed", before[a_run().id]["sha256"])
     (planned.folder / "index.csv").unlink()
     planned([a_run()])
     assert [row["status"] for row in read_index(planned.folder).values()] == ["done"]
@@ -143,13 +148,14 @@ def test_a_record_that_was_deleted_after_the_sweep_is_missed(tmp_path, monkeypat
     paths = [write_record(folder, a_run(seed)) for seed in (0, 1, 3)]
     assert sweep.runs_to_try_again("toy", "tiny", ()) == []
     write_text(store.record_path(folder, a_run(4).id).with_suffix(".log"), "Traceback\n")
-    store.write_index(folder, [a_run(seed).id for seed in (0, 1, 2, 3)])
+    store.write_index(folder, [a_run(seed).id for seed in (0, 1, 3)])
     assert sweep.runs_to_try_again("toy", "tiny", ()) == []
     paths[1].unlink()
     paths[2].write_text("{}")
     assert sweep.runs_to_try_again("toy", "tiny", ()) == [a_run(1).id, a_run(3).id]
     store.write_index(folder, [a_run(seed).id for seed in (0, 2, 4)])
-    assert sweep.runs_to_try_again("toy", "tiny", ()) == [a_run(4).id], "it has failed"
+    due = [a_run(2).id, a_run(4).id]
+    assert sweep.runs_to_try_again("toy", "tiny", ()) == due, "a sweep was stopped before one, the other has failed"
 
 
 def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monkeypatch):
@@ -158,6 +164,7 @@ def test_runs_that_lacked_their_dataset_are_due_when_it_is_there(tmp_path, monke
     monkeypatch.setattr(sweep, "plan", lambda paper, tier: runs)
     folder = sweep.runs_folder("toy", "tiny")
     assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == []
+    write_record(folder, runs[0])
     store.write_index(folder, [run.id for run in runs], tried={run.id: "not here" for run in runs[1:]})
     assert sweep.runs_to_try_again("toy", "tiny", set()) == []
     assert sweep.runs_to_try_again("toy", "tiny", {"photos"}) == [runs[1].id]

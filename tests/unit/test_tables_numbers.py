@@ -5,9 +5,10 @@ import math
 import pandas
 import pytest
 
+from shared.config import ConfigError
 from shared.files import write_text
 from shared.records import record_path, store
-from shared.tables import numbers, page
+from shared.tables import draw, numbers, page
 from shared.tables.evidence import DONE, FAILED, NOT_RUN, SELECTIONS, gather
 
 REASON = "moons is not prepared; fetch it."
@@ -26,6 +27,7 @@ def done(house, run, accuracy, **more):
         **more,
     }
     store.write_record(house.runs, record)
+    record_path(house.runs, run.id).with_suffix(".log").unlink(missing_ok=True)
 
 
 class House:
@@ -223,3 +225,28 @@ def test_the_command_line_writes_a_page(tmp_path, monkeypatch):
     page.main()
     html = (tmp_path / "out" / "p.html").read_text()
     assert "<title>out: p</title>" in html and "<h1>One</h1>" in html
+
+
+def test_a_record_changed_by_hand_is_named_below_tables_and_left_out(house, capsys):
+    path = record_path(house.runs, house.plan[0].id)
+    path.write_text(path.read_text().replace("70.0", "99.0"))
+    evidence = house.evidence()
+    assert list(evidence.records) == [house.plan[3].id] and evidence.rows().value.max() == 50.0
+    assert f"{path}: record changed by hand" in capsys.readouterr().err
+    assert "record changed by hand" in numbers.reasons(house.plan, evidence)
+
+
+def test_a_figure_draws_no_record_that_was_changed_by_hand(house):
+    drawn = draw.Drawn("toy", "tiny", house.runs.parent)
+    assert drawn.record(house.plan[0].id)["metrics"] and drawn.record(house.plan[1].id) is None
+    path = record_path(house.runs, house.plan[0].id)
+    path.write_text(path.read_text().replace("70.0", "99.0"))
+    assert drawn.record(house.plan[0].id) is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b'a,b\n"1'])
+def test_a_table_that_cannot_be_read_is_named_by_what_draws_it(tmp_path, content):
+    if content is not None:
+        (tmp_path / "fig1.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"fig1\.csv"):
+        draw.Drawn("toy", "tiny", tmp_path)["fig1"]

@@ -6,12 +6,8 @@ One real `snakemake all --cores`; the tests after it look at what a next call wo
 import base64
 import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -19,9 +15,8 @@ import yaml
 from shared.config import plan
 from shared.records import record_path
 from shared.runs.code import sources
+from tests.workflow.house import ROOT, build, run
 
-ROOT = Path(__file__).parents[2]
-BESIDE = Path(sys.executable).parent
 PAPERS = sorted(path.parent.name for path in (ROOT / "papers").glob("*/__init__.py"))
 AFTER_TRAINING = ("tables", "figures", "page")  # the rules <paper>_... that stand on <paper>_train
 AFTER_ALL = {"comparison", "comparison_page", "report", "all"}
@@ -29,34 +24,6 @@ ALL_CORES = ["snakemake", "all", "--cores"]
 STAGES = ("teachers", "detectors", "selections", "rates", "curves")  # what runs share, kept beside checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-def environment(**more):
-    """Tier smoke, the tools of this Python, git with a name, and no way out to a network."""
-    unset = ("LLP_DATA", "LLP_MIRROR", "SNAKEMAKE_PROFILE")
-    env = {key: value for key, value in os.environ.items() if key not in unset}
-    for scheme in ("http", "https"):
-        env |= {f"{scheme}_proxy": "http://127.0.0.1:9", f"{scheme.upper()}_PROXY": "http://127.0.0.1:9"}
-    for role in ("AUTHOR", "COMMITTER"):
-        env |= {f"GIT_{role}_NAME": "reader", f"GIT_{role}_EMAIL": "reader@localhost"}
-    return {**env, "LLP_TIER": "smoke", "PATH": f"{BESIDE}{os.pathsep}{os.environ['PATH']}", **more}
-
-
-def run(command, folder, status=0, **more):
-    """Run a command in `folder`; both streams as one text."""
-    if command[0] == "snakemake" and "workflows/launcher.py" not in (BESIDE / "snakemake").read_text():
-        command = [sys.executable, "-m", "workflows.launcher", *command[1:]]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(**more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
-    assert (done.returncode == 0) == (status == 0), f"{command}\n{done.stdout[-8000:]}"
-    return done.stdout
 
 
 def would_run(folder, *arguments):
@@ -92,19 +59,7 @@ def edited(path, line):
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
     """(folder, what was said): a checkout of this repository where `snakemake all --cores` has run once."""
-    house = tmp_path_factory.mktemp("smoke") / "house"
-    listed = run(["git", "ls-files", "-co", "--exclude-standard", "-z"], ROOT)
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (house / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, house / name)
-    # What numba has compiled here is good there, too: its index goes by the time and size of the source.
-    for path in ROOT.glob("[ps]*/**/__pycache__/*.nb[ic]"):
-        if (house / path.relative_to(ROOT)).parent.parent.is_dir():
-            (house / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
-            shutil.copy2(path, house / path.relative_to(ROOT))
-    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "copy"]):
-        run(command, house)
+    house = build(tmp_path_factory.mktemp("smoke") / "house")
     return house, run(ALL_CORES, house)
 
 

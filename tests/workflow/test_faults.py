@@ -1,0 +1,145 @@
+"""SIGKILL at moments drawn by seed, files cut short, two at once: the same numbers at the end, or a sentence.
+
+``make faults`` kills a hundred times.
+"""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+
+import psutil
+import pytest
+
+from shared.config import plan
+from shared.records import load_record, record_path
+from tests.workflow.house import build, environment, ours, run
+
+KILLS = int(os.environ.get("LLP_KILLS", "20"))
+LONGEST = 7.0  # seconds until a kill; a start takes three, the whole about thirty
+CALL = ["snakemake", "rot", "--cores", "2"]
+NUMBERS = ("metrics", "curves", "convergence", "bags", "data", "spec", "cluster")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+
+def start(house):
+    out = (house.parent / "said.txt").open("a")
+    return subprocess.Popen(ours(CALL), cwd=house, env=environment(), stdout=out, stderr=out)
+
+
+def kill(process):
+    """Kill a process and all that it has started, at once."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for one in [parent, *parent.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def numbers(house):
+    """{run id: what a rerun must have, too} of all records of ROT."""
+    runs = house / "results/smoke/rot/runs"
+    found = {run.id: load_record(record_path(runs, run.id)) for run in plan("rot", "smoke")}
+    return {run_id: {part: record.get(part) for part in NUMBERS} for run_id, record in found.items()}
+
+
+def products(house):
+    """{name: bytes} of tables and figures; the comparison names days and commits."""
+    folder = house / "results/smoke/rot"
+    kinds = (".csv", ".md", ".svg")
+    return {
+        p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in kinds and p.stem not in ("comparison", "claims")
+    }
+
+
+def halves(house):
+    """What an interrupted write would leave."""
+    return [
+        path for path in house.rglob("*") if path.suffix in (".part", ".new", ".tmp") and ".snakemake" not in path.parts
+    ]
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory):
+    """(a checkout where `snakemake rot` ran straight, one where it was killed again and again, what its end said)."""
+    straight = build(tmp_path_factory.mktemp("faults") / "straight")
+    killed = shutil.copytree(straight, straight.with_name("killed"))
+    run(CALL, straight)
+    moments = random.Random(15)
+    for _ in range(KILLS):
+        process = start(killed)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0.2, LONGEST))
+        kill(process)
+    return straight, killed, run(CALL, killed)
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_numbers(houses):
+    straight, killed, said = houses
+    assert numbers(killed) == numbers(straight)
+    assert products(killed) == products(straight) and len(products(killed)) > 5
+    assert "Results of tier smoke" in said
+
+
+def test_no_half_file_is_left(houses):
+    assert halves(houses[1]) == []
+    changed = run(["git", "status", "--porcelain", "--untracked-files=all"], houses[1]).splitlines()
+    assert [line for line in changed if "results/" not in line] == []
+    assert "Nothing to be done" in run(CALL, houses[1])
+
+
+def test_two_at_once_do_no_harm(houses):
+    house = houses[1]
+    (house / "results/smoke/rot/runs/index.csv").unlink()
+    first = start(house)
+    try:
+        first.wait(4)
+    except subprocess.TimeoutExpired:
+        said = run(CALL, house, status=1)
+        assert "cannot be locked" in said and "Traceback" not in said
+    assert first.wait(300) == 0 and numbers(house) == numbers(houses[0])
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
+def test_a_damaged_record_is_trained_again(houses, damage):
+    straight, house, _ = houses
+    path = record_path(house / "results/smoke/rot/runs", plan("rot", "smoke")[0].id)
+    content = path.read_bytes()
+    path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "zeros": bytes(len(content))}[damage])
+    said = run(["python", "-m", "shared.runs.sweep", "--paper", "rot"], house)
+    assert "1 to do" in said and "to be trained again" in said and path.name in said
+    assert numbers(house) == numbers(straight)
+
+
+def test_a_damaged_index_is_named(houses):
+    house = houses[1]
+    index = house / "results/smoke/rot/runs/index.csv"
+    content = index.read_bytes()
+    index.write_bytes(content[:-70])
+    try:
+        said = run(CALL, house, status=1)
+        assert "index.csv, line" in said and "restore it from git, or delete it" in said and "Traceback" not in said
+    finally:
+        index.write_bytes(content)
+
+
+def test_a_record_changed_by_hand_is_named_left_out_and_trained_again(houses):
+    """An accuracy edited to 99 went into tables, comparison and exit status 0."""
+    straight, house, _ = houses
+    run_ = next(
+        run for run in plan("rot", "smoke") if "accuracy" in numbers(straight)[run.id]["metrics"].get("last", {})
+    )
+    path = record_path(house / "results/smoke/rot/runs", run_.id)
+    record = json.loads(path.read_text())
+    path.write_text(path.read_text().replace(json.dumps(record["metrics"]), json.dumps({"last": {"accuracy": 99.0}})))
+    for module in ("papers.rot.tables", "shared.comparison"):
+        said = run(["python", "-m", module, *(["rot"] if module == "shared.comparison" else [])], house)
+        assert f"{path.name}: record changed by hand" in said
+    assert not any(b"99.0" in content for name, content in products(house).items() if name.endswith(".csv"))
+    run(CALL, house)
+    assert numbers(house) == numbers(straight) and products(house) == products(straight)
