@@ -23,6 +23,12 @@ test: setup  ## the tests
 verify: setup  ## train a sample of every paper's committed records again and compare, two minutes
 	python -m shared.runs.verify --sample 3
 
+faults: setup  ## kill the workflow a hundred times and compare, half an hour
+	LLP_KILLS=100 python -m pytest tests/workflow/test_faults.py
+
+fuzz: setup  ## damage files of every kind that is read, five minutes
+	python -m tests.fuzz --seconds 300
+
 bench: setup  ## speed and memory beside other libraries; committed numbers stay, see --help
 	python -m benchmarks
 
@@ -38,4 +44,4 @@ adopt: setup  ## take the committed results as they are, so that only what chang
 lock:  ## resolve requirements/*.in into the hashed requirements/*.txt
 	@$(ANY_PYTHON) workflows/setup.py --lock
 
-.PHONY: help setup reproduce test verify bench lint adopt lock
+.PHONY: help setup reproduce test verify faults fuzz bench lint adopt lock

@@ -143,3 +143,20 @@ def test_a_record_changed_by_hand_is_named_left_out_and_trained_again(houses):
     assert not any(b"99.0" in content for name, content in products(house).items() if name.endswith(".csv"))
     run(CALL, house)
     assert numbers(house) == numbers(straight) and products(house) == products(straight)
+
+
+def test_a_failed_run_costs_itself_only_and_is_seen_at_the_end(houses):
+    """It once cost the paper: Snakemake deleted the index, and tables that know of failures were never reached."""
+    straight, house, _ = houses
+    run_ = plan("rot", "smoke")[-1]
+    path = record_path(house / "results/smoke/rot/runs", run_.id)
+    path.unlink()
+    path.mkdir()  # where no record can be written
+    said = run(CALL, house, status=1)
+    end = said[said.index("Results of tier smoke") :]
+    assert f"rot: 1 of {len(plan('rot', 'smoke'))} runs have no result:" in end and run_.id in end
+    assert f"{path.with_suffix('.log').name}" in end and "trains these runs and nothing else" in end
+    assert "1 failed" in (house / "results/smoke/rot/comparison.md").read_text() and len(products(house)) > 5
+    path.rmdir()
+    said = run(CALL, house)
+    assert "[1/1]" in said and numbers(house) == numbers(straight) and products(house) == products(straight)
