@@ -44,7 +44,7 @@ def read_text(path: Path, error: Callable[[str], Exception]) -> str:
         Naming the file, where it is not there, cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a byte order mark, as of Excel, is none of the text
     except FileNotFoundError:
         raise error(f"{path} does not exist") from None
     except UnicodeDecodeError as wrong:

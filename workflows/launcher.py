@@ -7,6 +7,7 @@ the lock that a killed Snakemake has left, for which plain Snakemake wants to be
 
 import inspect
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ HEADER = """#!/bin/sh
 ' '''
 # Snakemake, with a bare `--cores` read as `--cores all`; written by workflows/launcher.py.
 import os
+import platform
 import sys
 from pathlib import Path
 """
@@ -38,35 +40,50 @@ def translate(arguments):
 
 
 def unlock(folder):
-    """Remove the lock of a Snakemake started here that lives no more; note that this process has the next one."""
-    holder, locks = Path(folder, "holder"), Path(folder, "locks")
+    """Remove the lock of a Snakemake that this launcher started on this host and that lives no more.
+
+    `holder` in the folder says which process that is; of a lock that is older nothing is known, and it stays. Returns
+    whether `holder` names this process from now on.
+    """
+    holder, me = Path(folder, "holder"), f"{os.getpid()} {platform.node()}"
     try:
-        process = int(holder.read_text(encoding="utf-8"))
+        process, host = holder.read_text(encoding="utf-8").split(" ", 1)
+        if host != platform.node():
+            return False
+        os.kill(int(process), 0)
         command = Path(f"/proc/{process}/cmdline")
-        os.kill(process, 0)
         if not command.exists() or b"snakemake" in command.read_bytes():
-            return
+            return False
+    except PermissionError:  # it lives, and is another person's
+        return False
     except (OSError, ValueError):
         pass
-    left = list(locks.glob("*.lock")) if holder.exists() else []
+    since = holder.stat().st_mtime if holder.exists() else float("inf")
+    left = [lock for lock in Path(folder, "locks").glob("*.lock") if lock.stat().st_mtime >= since]
     for lock in left:
-        lock.unlink(missing_ok=True)
+        lock.unlink()
     if left:
         print("snakemake: the call before was killed; its lock is removed", file=sys.stderr)
-    if Path("Snakefile").exists():
-        holder.parent.mkdir(exist_ok=True)
-        holder.write_text(str(os.getpid()), encoding="utf-8")
+    if not Path("Snakefile").exists():
+        return False
+    holder.parent.mkdir(exist_ok=True)
+    holder.write_text(me, encoding="utf-8")
+    return True
 
 
 def launch():
     from snakemake.cli import main
 
-    unlock(".snakemake")
+    holds = unlock(".snakemake")
     arguments = translate(sys.argv[1:])
     if arguments != sys.argv[1:]:
         print("snakemake: --cores without a number, read as --cores all", file=sys.stderr)
     sys.argv[1:] = arguments
-    return main()
+    try:
+        return main()
+    finally:
+        if holds:
+            Path(".snakemake", "holder").unlink(missing_ok=True)
 
 
 def install(folder):

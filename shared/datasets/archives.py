@@ -88,6 +88,8 @@ def members(
                 if count > most:
                     raise DatasetError(f"{path} holds more than {most} members; it is not the official file")
                 if wanted(member):
+                    if not member.isfile():
+                        raise DatasetError(f"{path}: member {member.name!r} is a folder, not a file; {remedy}")
                     yield member.name, tar.extractfile(member).read()
             while tar.fileobj.read(tarfile.RECORDSIZE):  # to the end, where gzip keeps its checksum
                 pass
@@ -184,8 +186,10 @@ def read_png(content: bytes, shape: tuple[int, int], where: str) -> np.ndarray:
             if image.size != shape[::-1] or image.mode != "RGB":
                 raise DatasetError(f"{where} is {image.size} {image.mode} where {shape[::-1]} RGB is expected")
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{where} is not a readable PNG ({error})") from error
+    except DatasetError:
+        raise
+    except Exception as error:  # damaged files make the decoder raise almost anything
+        raise DatasetError(f"{where} is not a readable PNG ({error}); replace the file") from error
 
 
 def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray:

@@ -245,6 +245,10 @@ def crops(photo: Path, faces: list[Face]) -> list[np.ndarray]:
         outside = [eye for eye in face.eyes if not (0 <= eye[0] <= width and 0 <= eye[1] <= height)]
         if outside:
             raise DatasetError(f"{face.where}: the eye {outside[0]} lies outside {photo.name}, {width}x{height} pixels")
+        left, top, right, bottom = box(face)
+        if (right - left) * (bottom - top) > PIXELS:
+            size = f"{right - left:.0f}x{bottom - top:.0f}"
+            raise DatasetError(f"{face.where}: the face has {size} pixels, more than {PIXELS}; correct its eyes")
     return [crop(image, face) for face in faces]
 
 

@@ -127,10 +127,11 @@ def lock(root: Path, name: str) -> Iterator[None]:
     path = root / f".{name}.lock"
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{name}: waiting for another process that prepares it ({path})")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{name}: waiting for another process that prepares it ({path})")
+                fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:  # some network file systems have no locks
             say(f"{name}: {root} cannot be locked ({error.strerror}); let no other process prepare {name} now")
         yield

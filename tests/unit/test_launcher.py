@@ -1,6 +1,7 @@
 """The `snakemake` launcher: what it makes of its arguments, and one real run with a bare `--cores`."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -66,15 +67,25 @@ def test_only_the_lock_of_a_dead_snakemake_is_removed(tmp_path, capsys, monkeypa
     (tmp_path / "Snakefile").touch()
     locks = tmp_path / "locks"
     locks.mkdir()
+    me = f"{os.getpid()} {platform.node()}"
     lock, holder = locks / "0.input.lock", tmp_path / "holder"
     lock.touch()
     unlock(tmp_path)
-    assert lock.exists() and holder.read_text() == str(os.getpid()), "whose lock it is, nobody said"
+    assert lock.exists() and holder.read_text() == me, "whose lock it is, nobody said"
     alive = subprocess.Popen([sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE)
-    holder.write_text(str(alive.pid))
+    holder.write_text(f"{alive.pid} {platform.node()}")
     unlock(tmp_path)
-    assert lock.exists() and holder.read_text() == str(alive.pid)
+    assert lock.exists() and holder.read_text() == f"{alive.pid} {platform.node()}"
+    lock.touch()
     alive.communicate(b"\n")
     unlock(tmp_path)
     assert not lock.exists() and "the call before was killed; its lock is removed" in capsys.readouterr().err
-    assert holder.read_text() == str(os.getpid())
+    assert holder.read_text() == me
+    holder.write_text("1 elsewhere")
+    lock.touch()
+    unlock(tmp_path)
+    assert lock.exists() and holder.read_text() == "1 elsewhere", "of another host nothing is known"
+    holder.write_text(f"999999999 {platform.node()}")
+    os.utime(lock, (1, 1))
+    unlock(tmp_path)
+    assert lock.exists(), "it is older than the holder, and so another's"

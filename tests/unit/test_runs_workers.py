@@ -1,5 +1,6 @@
 """Workers without their processes: how many at once, what a dead one costs, what is no pace."""
 
+import sys
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -188,3 +189,12 @@ def test_a_finished_run_counts_in_full(tmp_path):
     theirs.send(Event("done", a_run().id))
     it.wait(5)
     assert it.advance == 1000.0 and it.idle()
+
+
+def test_code_that_changed_since_the_sweep_began_trains_nothing(monkeypatch):
+    """Else its record would name the hash and the commit of code that did not make it."""
+    monkeypatch.setitem(sys.modules, "papers.toy.train", SimpleNamespace(train="train"))
+    monkeypatch.setattr(workers, "code_hash", lambda module: "now")
+    assert workers._trainer.__wrapped__("toy", "now") == "train"
+    with pytest.raises(RuntimeError, match="papers.toy.train has changed since this sweep began; call it again"):
+        workers._trainer.__wrapped__("toy", "then")
