@@ -4,6 +4,8 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +75,9 @@ def test_only_the_lock_of_a_dead_snakemake_is_removed(tmp_path, capsys, monkeypa
     unlock(tmp_path)
     assert lock.exists() and holder.read_text() == me, "whose lock it is, nobody said"
     alive = subprocess.Popen([sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE)
+    command = Path(f"/proc/{alive.pid}/cmdline")
+    while command.exists() and not command.read_bytes():  # it is not yet what it will be
+        time.sleep(0.01)
     holder.write_text(f"{alive.pid} {platform.node()}")
     unlock(tmp_path)
     assert lock.exists() and holder.read_text() == f"{alive.pid} {platform.node()}"
