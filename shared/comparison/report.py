@@ -244,7 +244,8 @@ def _facts(rows, cells, ours, root):
         if ids:
             more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
             yield f"{len(ids)} {what}: {', '.join(sorted(ids)[:5])}{more}"
-    reasons = Counter(about["why"] for about in evidence.about.values() if about["status"] == NOT_RUN)
+    idle = [run_id for run_id, status in statuses.items() if status == NOT_RUN and run_id not in evidence.refused]
+    reasons = Counter(evidence.about[run_id]["why"] for run_id in idle)
     for why, n in sorted(reasons.items()):
         if why or evidence.records:
             yield f"{n} not run: {why or 'nobody has trained them yet'}"

@@ -82,7 +82,8 @@ def load_record(path: Path) -> dict:
         if path.exists() and path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB")
         read = {"parse_float": _finite(float), "parse_int": _finite(int), "parse_constant": _finite(float)}
-        record = json.loads(read_text(path, ConfigError), **read)
+        text = read_text(path, lambda said: ConfigError(f"{said}; delete it and train again"))
+        record = json.loads(text, **read)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a record ({error}); delete it and train again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -132,12 +133,12 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
     if not path.exists():
         return Kept(MISSING)
     try:
-        if row.get("sha256") and row["sha256"] != sha256(path):
-            why = f"{path}: record changed by hand, its sha256 is not the one in {INDEX}"
-            return Kept(CHANGED, why=f"{why}; delete it to train again, or its row there to take it as it is")
         record = load_record(path)
         if record["id"] != run_id:
             return Kept(DAMAGED, why=f"{path} is the record of {record['id']!r}; delete it to train again")
+        if row.get("sha256") and row["sha256"] != sha256(path):
+            why = f"{path}: record changed by hand, its sha256 is not the one in {INDEX}"
+            return Kept(CHANGED, why=f"{why}; delete it to train again, or its row there to take it as it is")
     except OldRecord:
         return Kept(OUTDATED)
     except ConfigError as error:
@@ -183,9 +184,13 @@ def read_index(folder: Path) -> dict[str, dict] | None:
     if not path.exists():
         return None
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path, ConfigError)), strict=True))
+        text = read_text(path, lambda said: ConfigError(f"{said}; {_REMEDY}"))
+        reader = csv.DictReader(io.StringIO(text), strict=True)
+        rows, head = list(reader), tuple(reader.fieldnames or ())
     except csv.Error as error:
         raise ConfigError(f"{path} is no table ({error}); {_REMEDY}") from None
+    if head[:3] != COLUMNS[:3]:
+        raise ConfigError(f"{path}, line 1: not {', '.join(COLUMNS)}; {_REMEDY}")
     index = {}
     for line, row in enumerate(rows, 2):
         if any(row.get(column) is None for column in COLUMNS[:3]) or None in row:
@@ -236,7 +241,8 @@ def write_index(
         state = find_record(folder, run_id, known).state
         statuses[run_id] = OUTDATED if state == DONE and run_id in outdated else state
         digest = ""
-        if statuses[run_id] in (CHANGED, FAILED):  # of a failed run a record of before may be left
+        if statuses[run_id] in (CHANGED, FAILED) or (statuses[run_id] == DAMAGED and run_id not in todo):
+            # Of a failed run a record of before may be left, and a damaged one may be mended.
             digest = known.get(run_id, {}).get("sha256", "")
         elif statuses[run_id] in (DONE, OUTDATED) and run_id not in todo:
             digest = sha256(record_path(folder, run_id))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, plan, repository, tiers
 from shared.config.tiers import check_paper
-from shared.files import listed, read_text, write_text
+from shared.files import listed, read_text, remove_parts, write_text
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
@@ -219,6 +219,8 @@ def sweep(
     for why, n in Counter(damaged.values()).items():
         say(f"FAILED, {n} runs: {why}")
     work = repository() / CHECKPOINTS / tier.tier / paper
+    for place in (folder, work):
+        remove_parts(place)
     stop = None if deadline is None else deadline - GRACE
     try:
         # A pool without runs starts no process.

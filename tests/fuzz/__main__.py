@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -19,10 +20,11 @@ SHOWN = 40  # findings of a target; of two that end alike the first
 
 def fuzz(name: str, seed: int, seconds: float, out: Path) -> None:
     """Fuzz one target; keep each new kind of finding below `out`, the damaged file beside what went wrong."""
-    end, count, seen = time.time() + seconds, 0, Counter()
+    os.dup2(os.open(out / f"{name}.err", os.O_WRONLY | os.O_CREAT), 2)  # decoders say much
+    end, count, seen = 0.0, 0, Counter()
     with tempfile.TemporaryDirectory(dir=out) as folder:
         for case, path, wrong in cases(name, seed, Path(folder) / "files"):
-            count += 1
+            end, count = end or time.time() + seconds, count + 1
             if wrong:
                 kind = wrong.strip().splitlines()[-1][:60]
                 seen[kind] += 1
@@ -58,7 +60,7 @@ def main() -> int:
         if process.exitcode:
             failed.append(name)
         if process.exitcode and process.exitcode < 0:
-            print(f"{name}: the reader was ended by signal {-process.exitcode}; its files are left in {out}")
+            print(f"{name}: the reader was ended by signal {-process.exitcode}; see {out}")
     print(f"seed {seed}: " + (f"wrong: {', '.join(failed)}; see {out}" if failed else "nothing found"))
     return 1 if failed else 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from papers.ece import subsets
 from papers.vp_dsd.imaging import holograms
 from shared import datasets
 from shared.comparison.claims import read_claims
@@ -21,6 +22,7 @@ from shared.config.outputs import read_outputs
 from shared.datasets import archives, cifar, features, images_of_groups, store, wbc
 from shared.datasets.catalogue import DatasetError, read_sources
 from shared.datasets.localised import files, prepared, releases
+from shared.datasets.localised.localised import Localised, of_labels
 from shared.records import store as records
 from tests.conftest import TOY_CONFIG, TOY_NAMES, a_run, write_record
 from tests.made_archives import made_batches, npm_members, pickled, write_tar
@@ -124,7 +126,8 @@ def _read_images(folder: Path) -> None:
                 found = read(path)
                 assert found.dtype == (np.uint8 if found.ndim == 3 else np.int32)
                 assert found.ndim == 2 or found.shape[2] == 3
-                assert found.ndim == 3 or found.min() >= 0 or read is files.read_label_image
+                if found.ndim == 2:
+                    of_labels("made", ["a"], [np.zeros((*found.shape, 3), np.uint8)], [found])
         files.read_image(path) if path.name.startswith(("rgb", "deflated")) else files.read_mask(path)
 
 
@@ -173,7 +176,8 @@ def _text_mask(folder: Path) -> None:
 
 def _read_text_mask(folder: Path) -> None:
     found = files.read_text_mask(folder / "a_mask.txt")
-    assert found.ndim == 2 and found.dtype == np.int32
+    assert found.dtype == np.int32
+    of_labels("made", ["a"], [np.zeros((*found.shape, 3), np.uint8)], [found])
 
 
 def _own_set(folder: Path) -> None:
@@ -314,6 +318,20 @@ def _tier(folder: Path) -> None:
     _text(folder / "config/tiny.yaml", "tier: tiny", "says: a line", "device: cuda:1", "runs_at_once: 2", "adopt: true")
 
 
+def _subset(folder: Path) -> None:
+    with (folder / "subset.csv").open("w", encoding="utf-8") as file:
+        subsets.write_subset(file, _data(), np.linspace(0.1, 1, 12))
+
+
+def _data() -> Localised:
+    return of_labels("made", ["a", "b"], [RGB, RGB], [LABEL, LABEL])
+
+
+def _read_subset(folder: Path) -> None:
+    entries = subsets.read_subset(folder / "subset.csv", _data())
+    assert entries.shape == (12,) and (((entries >= 0) & (entries <= 1)) | np.isinf(entries)).all()
+
+
 TARGETS = {
     "pickle": Target(_pickles, _read_pickles),
     "tar": Target(_tar, _read_tar),
@@ -326,6 +344,7 @@ TARGETS = {
     "own-set": Target(_own_set, _read_own_set),
     "points": Target(_points, _read_points),
     "cells": Target(_cells, _read_cells),
+    "subset": Target(_subset, _read_subset),
     "faces": Target(_faces, _read_faces),
     "holograms": Target(_holograms, _read_holograms),
     "arrays": Target(_arrays, _read_arrays),

@@ -87,7 +87,29 @@ def test_numbers_of_objects_are(places, write, capsys):
     name = write(places[0] / "own", discs())
     assert len(prepared.open(name).classes) == 15
     said = capsys.readouterr().err
-    assert "objects an image 15 to 15, median 15; median area 9 pixels; foreground 3.8 to 3.8, median 3.8 % of" in said
+    assert (
+        "objects an image 15 to 15 (median 15); median area 9 pixels; foreground 3.8 to 3.8 (median 3.8) % of" in said
+    )
+
+
+@pytest.mark.parametrize("number", [65536, 2**31 + 5, 2**32 + 5, 2**63, 2e9])
+@pytest.mark.parametrize("write", [matlab, text])
+def test_a_number_that_16_bits_do_not_hold_is_refused_and_never_wrapped(places, write, number):
+    """2**63 became 0, and its object was lost."""
+    label = discs().astype(object)
+    label[label == 3] = int(number)
+
+    class Wide:  # what the writers take, with numbers of any size
+        max, ravel = label.max, label.ravel
+
+        def astype(self, _):
+            return label.astype(np.uint64)
+
+    name = write(places[0] / "own", Wide())
+    with pytest.raises(
+        DatasetError, match=f"numbers objects from 0 to {int(number)}; 0 is none, and 65535 is the last"
+    ):
+        prepared.open(name)
 
 
 def test_an_inverted_binary_mask_is_no_object(places):

@@ -267,13 +267,12 @@ ROW = "toy/moons/kl/seed0,done,,\n"
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", None),
+        (b"", "line 1: not id, status, sha256, why"),
         (b"id,status,sha256,why\n", None),
-        (b"id,status\n" + ROW.encode(), "line 2: not a row of id, status, sha256, why"),
+        (b"id,status\n" + ROW.encode(), "line 1: not id, status, sha256, why"),
         (f"id,status,sha256,why\n{ROW}toy/moons".encode(), "line 3: not a row"),
         (f"id,status,sha256,why\n{ROW.strip()},more\n".encode(), "line 2: not a row"),
         (f"id,status,sha256,why\n{ROW}{ROW}".encode(), "line 3: run 'toy/moons/kl/seed0' is there twice"),
-        (f"\ufeffid,status,sha256,why\n{ROW}".encode(), "line 2: not a row"),
         (b"\xff\xfe\x00", "is not a text in UTF-8"),
         (b'id,status,sha256,why\n"toy', "is no table"),
         (b"id,status,sha256,why\n\x00\n", "index.csv"),

@@ -17,6 +17,7 @@ from shared.datasets.localised.sound import TOUCHING, parts_of
 SHAPES = {"0": "outline", "1": "rectangle", "2": "ellipse", "3": "arrow", "4": "ruler", "5": "ruler"}  # ImageScope's
 ELLIPSE = 90  # corners of an ellipse
 OPEN = 0.25  # of the length of a line, and three of its edges: ends farther apart close no outline, it is a stroke
+LAST = 65535  # number of an object
 PIXELS = 2**25  # that an image may have
 BYTES = 2**28  # that a file may have
 FORMATS = ("PNG", "TIFF", "BMP", "JPEG")
@@ -47,7 +48,7 @@ def read_label_image(path: Path) -> np.ndarray:
     mode, pixels = _decoded(path)
     if mode not in ("L", "I;16", "I"):
         raise DatasetError(f"{path} is of mode {mode} where a grey label image of 16 bits is needed")
-    label = pixels.astype(np.int32)
+    label = numbered(pixels, path)
     if mode == "L" and label.max(initial=0) == 255:
         used = np.unique(label[label > 0]).tolist()
         parts = parts_of(label)
@@ -57,6 +58,14 @@ def read_label_image(path: Path) -> np.ndarray:
                 "lost in 8 bits or never numbered; save the label image with 16 bits, each object its own number"
             )
     return label
+
+
+def numbered(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return the numbers of objects as int32; those that 16 bits do not hold are refused, not wrapped."""
+    low, high = (values.min(), values.max()) if values.size else (0, 0)
+    if not 0 <= low <= high <= LAST:
+        raise DatasetError(f"{path} numbers objects from {low} to {high}; 0 is none, and {LAST} is the last there is")
+    return values.astype(np.int32)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -108,7 +117,7 @@ def read_text_mask(path: Path) -> np.ndarray:
         raise DatasetError(f"{path} is not a mask of whole numbers ({error}); replace it") from error
     if width < 1 or height < 1 or width * height != len(numbers):
         raise DatasetError(f"{path} says {width}x{height} pixels and holds {len(numbers)}; replace it")
-    return np.array(numbers, np.int32).reshape(height, width)
+    return numbered(np.array(numbers, dtype=object), path).reshape(height, width)
 
 
 @dataclass(frozen=True)

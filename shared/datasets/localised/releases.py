@@ -99,7 +99,7 @@ def read_tnbc(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_regions(place: Path, name: str, release: Release) -> Localised:
-    """Read *.tif with regions in *.xml of the same name, at any depth; all below a folder ``*test*`` is for test."""
+    """Read *.tif with regions in *.xml of the same name, at any depth; below a folder with the word test, for test."""
     if not any(_files(place, "*.xml")):
         return read_maps(place, name, release)
     images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
@@ -242,7 +242,7 @@ def _maps(place: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, Path]
 def _whole(values: np.ndarray, path: Path, name: str, size: tuple[int, int]) -> np.ndarray:
     if values.shape != size or (values != np.round(values)).any() or values.min(initial=0) < 0:
         raise DatasetError(f"{path}: {name} of shape {values.shape} is no map of whole numbers of {size} pixels")
-    return values.astype(np.int32)
+    return files.numbered(values, path)
 
 
 def _types(types: np.ndarray, label: np.ndarray, path: Path) -> np.ndarray:

@@ -75,4 +75,4 @@ def about(data: Localised) -> Iterator[str]:
 def _spread(values: np.ndarray, form: str = "g") -> str:
     if not len(values):
         return "none"
-    return f"{values.min():{form}} to {values.max():{form}}, median {np.median(values):{form}}"
+    return f"{values.min():{form}} to {values.max():{form}} (median {np.median(values):{form}})"
