@@ -52,7 +52,7 @@ def unlock(folder):
             return False
         os.kill(int(process), 0)
         command = Path(f"/proc/{process}/cmdline")
-        if not command.exists() or b"snakemake" in command.read_bytes():
+        if not command.exists() or any(name in command.read_bytes() for name in (b"snakemake", b"workflows.launcher")):
             return False
     except PermissionError:  # it lives, and is another person's
         return False
