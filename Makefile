@@ -23,7 +23,7 @@ test: setup  ## the tests
 verify: setup  ## train a sample of every paper's committed records again and compare, two minutes
 	python -m shared.runs.verify --sample 3
 
-faults: setup  ## kill the workflow a hundred times and compare, half an hour
+faults: setup  ## kill the workflow a hundred times and compare
 	LLP_KILLS=100 python -m pytest tests/workflow/test_faults.py
 
 fuzz: setup  ## damage files of every kind that is read, five minutes

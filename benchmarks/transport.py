@@ -143,12 +143,17 @@ def measure(
             violation = violation_of(call(), problems[key][2].cpu(), hard_columns="unbalanced" not in key)
             if key in EXACT:
                 gap = f"{gaps_of_emd(problems[key], size):.1e}"
-        ratios = [mine / peer for mine, peer in zip(taken[name], taken[f"POT {key}"], strict=True)]
-        memory = peak_memory(call, device if name == key else torch.device("cpu"))
         row = {"solver": name, "B": bags, "N": size, "K": classes, "threads": threads}
-        row |= columns_of("milliseconds", taken[name]) | columns_of("ratio_to_pot_loop", ratios)
-        rows.append(row | {"peak_memory_mb": f"{memory:.3g}", "violation": f"{violation:.1e}", "gap": gap})
+        row |= cost_of(call, taken[name], taken[f"POT {key}"], device if name == key else torch.device("cpu"))
+        rows.append(row | {"violation": f"{violation:.1e}", "gap": gap})
     return rows
+
+
+def cost_of(call: Callable, taken: list[float], by_pot: list[float], device: torch.device) -> dict[str, object]:
+    """Columns of time, beside that of POT, and of memory."""
+    ratios = [mine / peer for mine, peer in zip(taken, by_pot, strict=True)]
+    columns = columns_of("milliseconds", taken) | columns_of("ratio_to_pot_loop", ratios)
+    return columns | {"peak_memory_mb": f"{peak_memory(call, device):.3g}"}
 
 
 def measure_tail(repeats: int, device: torch.device) -> list[dict[str, object]]:
@@ -163,10 +168,9 @@ def measure_tail(repeats: int, device: torch.device) -> list[dict[str, object]]:
     calls = {"unbalanced x75": ours, "POT unbalanced x75": lambda: [loop() for loop in loops]}
     taken, rows = time_interleaved(calls, repeats, device), []
     for name, call in calls.items():
-        ratios = [mine / peer for mine, peer in zip(taken[name], taken["POT unbalanced x75"], strict=True)]
         row = {"solver": name, "B": short + 1, "N": f"{size}, {long}", "K": classes, "threads": 1}
-        row |= columns_of("milliseconds", taken[name]) | columns_of("ratio_to_pot_loop", ratios)
-        rows.append(row | {"peak_memory_mb": f"{peak_memory(call, device):.3g}", "violation": "", "gap": ""})
+        row |= cost_of(call, taken[name], taken["POT unbalanced x75"], device)
+        rows.append(row | {"violation": "", "gap": ""})
     return rows
 
 

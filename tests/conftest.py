@@ -55,7 +55,13 @@ def path(spec, method):
 """
 
 
-LONGEST = ("test_smoke.py", "test_paper_tier.py", "test_specs.py", "test_benchmarks.py")  # first, or one core waits
+LONGEST = (
+    "test_smoke.py",
+    "test_faults.py",
+    "test_paper_tier.py",
+    "test_specs.py",
+    "test_benchmarks.py",
+)  # first, or one core waits
 
 
 def pytest_collection_modifyitems(items):
@@ -70,6 +76,15 @@ def broken_pipes():
     before = signal.getsignal(signal.SIGPIPE)
     yield
     signal.signal(signal.SIGPIPE, before)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Empty folders, (mirror, data root), as ``LLP_MIRROR`` and ``LLP_DATA`` name them."""
+    for name in ("mirror", "data"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"LLP_{name.upper()}", str(tmp_path / name))
+    return tmp_path / "mirror", tmp_path / "data"
 
 
 @pytest.fixture

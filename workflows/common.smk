@@ -22,7 +22,7 @@ from shared.runs.data import data_read
 from shared.runs.status import status, unfinished
 from shared.runs.sweep import keep_index, runs_folder, runs_to_try_again, train_again
 
-if Path.cwd() != Path(workflow.basedir):
+if Path.cwd() != Path(workflow.basedir).resolve():
     raise WorkflowError(f"call Snakemake without --directory: the workflow runs in {workflow.basedir}")
 
 try:

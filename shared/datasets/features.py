@@ -65,15 +65,15 @@ def load_features(name: str, root: Path | None = None, manifest: str = "manifest
     return Features(*arrays, sha256)
 
 
-def verify_features(name: str, root: Path | None = None, manifest: str = "manifest.json") -> str:
-    """Hash every byte of the cached features of a dataset; return their sha256 or raise DatasetError."""
+def verify_features(name: str, root: Path | None = None, manifest: str = "manifest.json") -> Features:
+    """Open the cached features of a dataset and hash every byte of them, or raise DatasetError."""
     found, folder = load_features(name, root, manifest), features_folder(name, root)
     if (sha256 := features_sha256(found.train, found.test)) != found.sha256:
         raise DatasetError(
             f"{folder}: train.npy and test.npy have sha256 {sha256} where {folder / manifest} says {found.sha256}; "
             f"run: python -m shared.training.features {name}"
         )
-    return sha256
+    return found
 
 
 def features_sha256(train: np.ndarray, test: np.ndarray) -> str:
@@ -93,4 +93,4 @@ def measured(name: str, features: bool = False) -> dict[str, str]:
         If anything is not there or not what its manifest says; it names the file and what to run.
     """
     found = {name: verify(name)}
-    return found | {f"features/{name}": verify_features(name)} if features else found
+    return found | {f"features/{name}": verify_features(name).sha256} if features else found

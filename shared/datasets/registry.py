@@ -142,10 +142,7 @@ def examine(entry: Entry, sources: str | Path | None = None) -> str:
     if not (folder / "manifest.json").exists():
         raise DatasetError(f"{name} is not prepared in {folder}; run: python -m shared.datasets fetch {name}")
     data = prepared.open(name)
-    try:
-        sound.check_labels(data)
-    except DatasetError as error:
-        raise DatasetError(f"{folder}: {error}") from None
+    sound.check_labels(data, folder)
     return f"{name}: whole, {len(data.names)} images, {len(data.classes)} objects, sha256 {data.sha256()}"
 
 

@@ -146,6 +146,13 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
     return Kept(DONE, record)
 
 
+def is_as_indexed(folder: Path, run_id: str, row: Mapping[str, str]) -> bool:
+    """Return whether the very record lies there that a row of the index has, and none failed since, without parsing."""
+    path = record_path(folder, run_id)
+    pinned = bool(row["sha256"]) and path.is_file() and not path.with_suffix(".log").exists()
+    return pinned and sha256(path) == row["sha256"]
+
+
 def sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes; a ConfigError names a file that cannot be read."""
     try:

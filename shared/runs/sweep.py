@@ -130,7 +130,7 @@ def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str
     recorded = {
         run_id
         for run_id, row in index.items()
-        if row["status"] == store.DONE and row["sha256"] and store.find_record(folder, run_id, index).record
+        if row["status"] == store.DONE and store.is_as_indexed(folder, run_id, row)
     }
     had = {run.id for run in plan(paper, tier) if run.spec.values().get("dataset") in ready}
     lacking = {run_id for run_id, row in index.items() if row["why"]} - had

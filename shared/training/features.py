@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from shared import datasets
-from shared.datasets.features import features_folder, features_sha256, load_features, verify_features
+from shared.datasets.features import features_folder, features_sha256, verify_features
 from shared.files import write_text
 from shared.networks import PatchFeatures
 
@@ -91,8 +91,7 @@ def _stands(name: str, root: Path | None, wanted: dict, dataset: datasets.Datase
         made = (where / MADE).read_text(encoding="utf-8")
         if {key: json.loads(made)[key] for key in wanted} != wanted:
             return False
-        verify_features(name, root, MADE)
-        found = load_features(name, root, MADE)
+        found = verify_features(name, root, MADE)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, LookupError, TypeError, datasets.DatasetError) as error:

@@ -57,15 +57,6 @@ def points(data):
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
-    """(mirror, data root)."""
-    for name in ("mirror", "data"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"LLP_{name.upper()}", str(tmp_path / name))
-    return tmp_path / "mirror", tmp_path / "data"
-
-
-@pytest.fixture
 def folder(places, data):
     """`data` in the mirror in the prepared layout."""
     prepared.write_set(places[0] / "made", data, {})

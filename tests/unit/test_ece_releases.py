@@ -16,11 +16,8 @@ LABEL[8, 13] = 4
 
 
 @pytest.fixture
-def mirror(tmp_path, monkeypatch):
-    for name in ("mirror", "data"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"LLP_{name.upper()}", str(tmp_path / name))
-    return tmp_path / "mirror"
+def mirror(places):
+    return places[0]
 
 
 def save(path, pixels):

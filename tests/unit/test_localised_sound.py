@@ -1,5 +1,7 @@
 """Label images that number no objects, names of folders that hold "test", regions without an area: never in silence."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from shared.datasets import DatasetError, registry
 from shared.datasets.localised import files, prepared, sound
 from shared.datasets.localised.localised import of_labels
 
-SIDE = 60
+SIDE, PLACE = 60, Path("somewhere")
 
 
 def discs(n=15, seed=0):
@@ -21,14 +23,6 @@ def discs(n=15, seed=0):
         row, column = 5 * (place // 12) + 1, 5 * (place % 12) + 1
         label[row : row + 3, column : column + 3] = number
     return label
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    for name in ("mirror", "data"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"LLP_{name.upper()}", str(tmp_path / name))
-    return tmp_path / "mirror", tmp_path / "data"
 
 
 def image(path):
@@ -129,16 +123,16 @@ def of(*labels):
 def test_masks_of_two_objects_each_are_seen_in_the_whole_set():
     masks = [(discs(2, seed) > 0).astype(np.int32) for seed in range(6)]
     with pytest.raises(DatasetError, match="the label images, as that of image0: 12 separate parts have 6 numbers"):
-        sound.check_labels(of(*masks))
+        sound.check_labels(of(*masks), PLACE)
 
 
 def test_an_object_in_two_parts_and_an_image_without_any_pass():
     label = discs()
     label[label == 2] = 1
-    sound.check_labels(of(label, np.zeros((SIDE, SIDE), np.int32), discs(1)))
+    sound.check_labels(of(label, np.zeros((SIDE, SIDE), np.int32), discs(1)), PLACE)
     alone = discs(2)
     alone[alone > 0] = 1
-    sound.check_labels(of(alone, discs(), discs(9)))
+    sound.check_labels(of(alone, discs(), discs(9)), PLACE)
 
 
 def test_parts_are_counted_as_one_by_one():
@@ -150,7 +144,7 @@ def test_parts_are_counted_as_one_by_one():
 def test_a_set_that_was_prepared_before_is_looked_at_when_it_is_verified(places, monkeypatch):
     png(places[0] / "own", (discs() > 0) * 1)
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "check_labels", lambda data: None)
+        patch.setattr(prepared, "check_labels", lambda *_: None)
         prepared.prepare("own")
     with pytest.raises(DatasetError, match="own: the label image of a: 15 separate parts have 1 numbers"):
         registry.examine(registry.entry_of("own"))

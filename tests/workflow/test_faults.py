@@ -10,8 +10,8 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 
-import psutil
 import pytest
 
 from shared.config import plan
@@ -28,16 +28,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 def start(house):
     out = (house.parent / "said.txt").open("a")
-    return subprocess.Popen(ours(CALL), cwd=house, env=environment(), stdout=out, stderr=out)
+    return subprocess.Popen(ours(CALL), cwd=house, env=environment(), stdout=out, stderr=out, start_new_session=True)
 
 
 def kill(process):
     """Kill a process and all that it has started, at once."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(process.pid)
-        for one in [parent, *parent.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.send_signal(signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -96,12 +93,18 @@ def test_no_half_file_is_left(houses):
 def test_two_at_once_do_no_harm(houses):
     house = houses[1]
     (house / "results/smoke/rot/runs/index.csv").unlink()
-    first = start(house)
+    path = record_path(house / "results/smoke/rot/runs", plan("rot", "smoke")[0].id)
+    path.unlink()  # so that there is something to train
+    first, limit = start(house), time.time() + 120
+    while not any(house.glob(".snakemake/locks/*.lock")):
+        assert first.poll() is None and time.time() < limit, "the first call took no lock"
+        time.sleep(0.05)
+    first.send_signal(signal.SIGSTOP)  # it holds its lock while the second call looks
     try:
-        first.wait(4)
-    except subprocess.TimeoutExpired:
         said = run(CALL, house, status=1)
-        assert "cannot be locked" in said and "Traceback" not in said
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert "cannot be locked" in said and "Traceback" not in said
     assert first.wait(300) == 0 and numbers(house) == numbers(houses[0])
 
 

@@ -202,10 +202,7 @@ def _make(name: str, root: Path) -> None:
     say(f"{name}: reading {place}")
     data = read_set(place, name, release) if layout else release.read(place, name, release)
     data = release.finish(data)
-    try:
-        check_labels(data)
-    except DatasetError as error:
-        raise DatasetError(f"{place}: {error}") from None
+    check_labels(data, place)
     about = {
         "page": source.url,
         "terms": source.licence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
@@ -22,13 +23,13 @@ def parts_of(label: np.ndarray) -> int:
     return sum(ndimage.label(label[place] == number, TOUCHING)[1] for number, place in places if place)
 
 
-def check_labels(data: Localised) -> None:
-    """Refuse a set whose label images do not number its objects.
+def check_labels(data: Localised, place: Path) -> None:
+    """Refuse a set, read from `place`, whose label images do not number its objects.
 
     Raises
     ------
     DatasetError
-        Naming the image, the number or how many there are, and what to do.
+        Naming the place, the image, the number or how many there are, and what to do.
     """
     if data.labels is None:
         return
@@ -38,17 +39,17 @@ def check_labels(data: Localised) -> None:
         areas = np.bincount(label.ravel(), minlength=2)[1:]
         if areas.max() > SHARE * label.size:
             raise DatasetError(
-                f"the label image of {which}: number {areas.argmax() + 1} covers {areas.max() / label.size:.0%} of it, "
-                f"as in an inverted mask, a map of classes or of tissue; {remedy}"
+                f"{place}: the label image of {which}: number {areas.argmax() + 1} covers "
+                f"{areas.max() / label.size:.0%} of it, as in an inverted mask, a map of classes or of tissue; {remedy}"
             )
         found.append((parts_of(label), int(end - start), which))
         parts, numbers, _ = found[-1]
         if parts > PARTS * numbers and parts > numbers + 1:
-            raise DatasetError(_of_parts(parts, numbers, f"the label image of {which}", remedy))
-    parts, numbers = (sum(counts) for counts in list(zip(*found, strict=True))[:2]) if found else (0, 0)
+            raise DatasetError(_of_parts(parts, numbers, f"{place}: the label image of {which}", remedy))
+    parts, numbers = sum(one[0] for one in found), sum(one[1] for one in found)
     if parts > PARTS * numbers:
         worst = max(found, key=lambda one: one[0] - one[1])[2]
-        raise DatasetError(_of_parts(parts, numbers, f"the label images, as that of {worst}", remedy))
+        raise DatasetError(_of_parts(parts, numbers, f"{place}: the label images, as that of {worst}", remedy))
 
 
 def _of_parts(parts: int, numbers: int, where: str, remedy: str) -> str:
