@@ -8,7 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from papers.ece.loss import Annealing, entering, excluded, focal, sigmoid_terms, softmax_terms, weighted
+from papers.ece.loss import (
+    Annealing,
+    check_focal,
+    check_probability,
+    entering,
+    excluded,
+    focal,
+    sigmoid_terms,
+    softmax_terms,
+    weighted,
+)
+from shared.bags.check import check_amounts
 from shared.config import Spec
 
 LOSSES = ("ce", "focal", "huber", "weak", "elr", "ece", "constant")
@@ -47,6 +58,12 @@ class Criterion:
     def __post_init__(self):
         if self.loss not in LOSSES:
             raise ValueError(f"loss {self.loss!r} is not one of {', '.join(LOSSES)}")
+        check_focal("focal_weight", self.focal_weight)
+        check_focal("rival_focal", self.rival_focal)
+        check_probability("the alpha of rival_focal", self.rival_focal[0])
+        check_amounts(weight=self.weight)
+        if not self.huber_delta > 0:
+            raise ValueError(f"need huber_delta > 0, got {self.huber_delta}")
 
     def __call__(self, logits: Tensor, target: Tensor, t: float, annotated: Tensor | None = None) -> Tensor:
         """Return unreduced terms at training time t in [0, 1).

@@ -7,6 +7,7 @@ not, is the reduction of the authors' example.
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,25 @@ def focal(terms: Tensor, alpha: float, gamma: float) -> Tensor:
     return alpha * (gamma * missed.log()).exp() * terms
 
 
+def check_probability(name: str, value: float) -> None:
+    """Refuse what is no number from 0 to 1."""
+    if not isinstance(value, numbers.Real | Tensor):
+        raise TypeError(f"{name} is a probability from 0 to 1, got {value!r}")
+    if not 0 <= value <= 1:
+        percent = f"; of a percentage, pass {value / 100:g}" if 1 < value <= 100 else ""
+        raise ValueError(f"{name} is a probability from 0 to 1, got {value}{percent}")
+
+
+def check_focal(name: str, weight: tuple[float, float]) -> None:
+    """Refuse what is no (alpha, gamma) of `focal`."""
+    if not (isinstance(weight, tuple | list) and len(weight) == 2 and all(0 <= w < math.inf for w in weight)):
+        raise ValueError(f"{name} is (alpha, gamma), both 0 or more and finite, got {weight}")
+
+
 def excluded(confidence: Tensor, annotated: Tensor, threshold: float, keep: float = 1.0) -> Tensor:
     """Return (...) bool: the terms that `exclusive` drops; see there, also for what it raises."""
-    for name, value in (("threshold", threshold), ("keep", keep)):
-        if not 0 <= value <= 1:
-            percent = f"; of a percentage, pass {value / 100:g}" if 1 < value <= 100 else ""
-            raise ValueError(f"{name} is a probability from 0 to 1, got {value}{percent}")
+    check_probability("threshold", threshold)
+    check_probability("keep", keep)
     _check_annotated(annotated, confidence)
     dropped = confidence.detach() > threshold
     if keep < 1:
@@ -78,8 +92,8 @@ def exclusive(
 
 def weighted(terms: Tensor, annotated: Tensor, dropped: Tensor, focal_weight: tuple[float, float]) -> Tensor:
     """Do the second half of `exclusive`: focal weights on unannotated terms, 0 on those `dropped`."""
-    if not all(weight >= 0 for weight in focal_weight):
-        raise ValueError(f"focal_weight is (alpha, gamma), both 0 or more, got {focal_weight}")
+    check_focal("focal_weight", focal_weight)
+    _check_annotated(annotated, terms)
     if focal_weight != (1.0, 0.0):
         terms = torch.where(annotated, terms, focal(terms, *focal_weight))
     return terms.masked_fill(dropped, 0.0)
@@ -117,12 +131,14 @@ def softmax_terms(logits: Tensor, target: Tensor, confidence: str, head: str = "
         When shapes do not fit, or an option is none of those named.
     """
     _check_logits(logits, target)
-    if target.is_floating_point() or target.dtype == torch.bool:
+    if target.dtype not in (torch.int64, torch.uint8):
         raise TypeError(f"need a target of class numbers in int64, got {target.dtype}; pass target.long()")
     if logits.dim() < 2 or logits.shape[:1] + logits.shape[2:] != target.shape:
         raise ValueError(
             f"need logits (B, K, ...) and a target (B, ...), got {tuple(logits.shape)} and {tuple(target.shape)}"
         )
+    if logits.shape[1] < 2:
+        raise ValueError("a softmax over one class is 1 whatever the logit; take exclusive_binary_cross_entropy")
     inputs = entering(logits, head)
     log_p = inputs.log_softmax(1)
     terms = functional.nll_loss(log_p, target, reduction="none")
@@ -273,8 +289,9 @@ def _check_annotated(annotated: Tensor, confidence: Tensor) -> None:
 def _check_values(logits: Tensor, target: Tensor, softmax: bool) -> None:
     _check_logits(logits, target)
     classes = logits.shape[1] if softmax and logits.dim() > 1 else 2
-    if logits.isnan().any():
-        raise ValueError(f"{int(logits.isnan().sum())} of {logits.numel()} logits are NaN")
+    wrong = ~(logits < math.inf)  # -inf leaves a class out
+    if wrong.any():
+        raise ValueError(f"{int(wrong.sum())} of {logits.numel()} logits are NaN or infinite")
     low, high = target.aminmax() if target.numel() else (0, 0)
     if not (low >= 0 and high <= classes - 1):
         allowed = f"a class, 0 to {classes - 1}" if softmax else "from 0 to 1"

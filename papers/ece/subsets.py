@@ -15,7 +15,7 @@ import csv
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
@@ -143,7 +143,7 @@ def read_subset(path: Path, data: Localised) -> np.ndarray:
     missing = {"image", "number", "entry"} - set(reader.fieldnames or ())
     if missing:
         raise DatasetError(f"{path} has no column {', '.join(sorted(missing))}")
-    for cells in reader:
+    for cells in _rows(reader, path):
         where = f"{path}, line {reader.line_num + 1}"
         number, value = _number(cells["number"]), _number(cells["entry"])
         row = known.get((cells["image"], number))
@@ -203,6 +203,13 @@ def _dealt(of: np.ndarray, images: np.ndarray, count: int, deal: int) -> np.ndar
         folds[images[of[images] == group]] = fold
         filled[fold] += sizes[group]
     return folds
+
+
+def _rows(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num + 1}: {error}; correct it") from error
 
 
 def _number(text: str | None) -> float:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shared.bags import BagError
+from shared.bags.check import check_table
 
 TABLE_BYTES = 2**28  # what the tables of bags taken together may occupy; a single bag may need more
 
@@ -57,7 +58,8 @@ def lattice_posterior(
 
 
 def _check(log_p: Tensor, offsets: Tensor, counts: Tensor, max_states: int) -> None:
-    if log_p.dim() != 2 or offsets.dim() != 1 or counts.shape != (len(offsets) - 1, log_p.shape[1]):
+    check_table(log_p, "log_p")
+    if offsets.dim() != 1 or counts.shape != (len(offsets) - 1, log_p.shape[1]):
         shapes = f"log_p {tuple(log_p.shape)}, offsets {tuple(offsets.shape)}, counts {tuple(counts.shape)}"
         raise BagError(f"log_p (M, K), offsets (B + 1,) and counts (B, K) do not fit: {shapes}")
     sizes = offsets.diff()

@@ -8,7 +8,7 @@ from torch import Tensor
 from papers.mle_llp.lattice import lattice_posterior
 from papers.mle_llp.poisson_binomial import binary_posterior
 from shared.bags import BagError, check_bags
-from shared.bags.check import check_offsets, check_table
+from shared.bags.check import check_offsets, check_proportions, check_table, check_tensor
 
 
 @torch.no_grad()
@@ -53,6 +53,9 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
 
 def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
     """Turn (B, K) proportions into int64 counts on the host; a BagError names a bag whose proportions are none."""
+    check_tensor(offsets, "offsets")
+    check_tensor(proportions, "proportions")
+    check_proportions(proportions, (len(offsets) - 1, proportions.shape[-1]), values=False)
     sizes = offsets.diff()
     exact = proportions.detach().cpu().double() * sizes[:, None]
     counts = exact.round()

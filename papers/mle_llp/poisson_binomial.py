@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.bags import BagError, segment_sum
+from shared.bags.check import check_offsets, check_table, check_tensor
 
 # Numbers in the forward table of the bags that are done at once.
 TABLE = {"cpu": 1 << 26, "cuda": 1 << 28}
@@ -37,6 +38,13 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     BagError
         Naming a bag whose count cannot be: outside 0..n, or of probability zero.
     """
+    check_table(log_p, "log_p")
+    check_tensor(positives, "positives")
+    if len(log_p):
+        check_offsets(offsets, len(log_p))
+    if log_p.shape[1] != 2 or positives.shape != (len(offsets) - 1,):
+        shapes = f"log_p {tuple(log_p.shape)}, offsets {tuple(offsets.shape)}, positives {tuple(positives.shape)}"
+        raise BagError(f"log_p (M, 2), offsets (B + 1,) and positives (B,) do not fit: {shapes}")
     sizes = offsets.diff()
     wrong = torch.nonzero((positives < 0) | (positives > sizes)).flatten().tolist()
     if wrong:

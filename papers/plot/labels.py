@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from shared.bags import BagError
+from shared.bags.check import check_table
 from shared.transport import check_problem, largest_remainder, round_to_labels, sinkhorn
 
 
@@ -58,6 +59,7 @@ def relabel(
     """
     if kind not in ("hard", "soft"):
         raise ValueError(f"kind of labels must be hard or soft, not {kind!r}")
+    check_table(log_p, "log_p")
     try:
         check_problem(log_p.new_zeros(()).expand_as(log_p), offsets, proportions)
     except ValueError as error:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.bags import BagError, check_bags
-from shared.bags.check import check_table
+from shared.bags.check import check_amounts, check_proportions, check_table, check_tensor
 from shared.methods import Batch, LossMethod
 
 # What log 0 is: the A of Wang et al. 2019, Section 3.2, and the clamp at 1e-4 of their code, in nats.
@@ -48,10 +48,11 @@ def symmetric_cross_entropy(
     Raises
     ------
     TypeError, BagError, ValueError
-        When shapes differ, a row of targets is none, or log_zero is not negative.
+        When shapes differ, a row of targets is none, a weight is negative, or log_zero is not.
     """
-    if not log_zero < 0:
-        raise ValueError(f"need log_zero < 0, got {log_zero}")
+    if not -math.inf < log_zero < 0:
+        raise ValueError(f"need a finite log_zero < 0, got {log_zero}")
+    check_amounts(alpha=alpha, beta=beta)
     check_table(log_p, "log_p")
     check_bags(log_p, torch.arange(len(log_p) + 1), targets, values=check)
     # 0 log 0 is 0, and so is its gradient.
@@ -83,7 +84,9 @@ def sce_loss(
     return symmetric_cross_entropy(log_p, proportions, alpha=alpha, beta=beta, log_zero=log_zero, check=False)
 
 
-def mixup(x: Tensor, targets: Tensor, concentration: float, *, share_weight: bool = True) -> tuple[Tensor, Tensor]:
+def mixup(
+    x: Tensor, targets: Tensor, concentration: float, *, share_weight: bool = True, check: bool = True
+) -> tuple[Tensor, Tensor]:
     """Replace every row by ``w row + (1 - w) partner``, inputs and targets alike, w from Beta(a, a).
 
     Source: Zhang et al. 2018, Equation 1; the partner comes from a random permutation of the minibatch, as in the
@@ -96,6 +99,7 @@ def mixup(x: Tensor, targets: Tensor, concentration: float, *, share_weight: boo
     targets : (B, K) labels or proportions.
     concentration : a >= 0; 0 mixes nothing and draws nothing.
     share_weight : one w for the minibatch, as in the authors' code; otherwise one for each row of targets.
+    check : whether to look at values of targets, too, whose rows then sum to 1.
 
     Returns
     -------
@@ -103,11 +107,17 @@ def mixup(x: Tensor, targets: Tensor, concentration: float, *, share_weight: boo
 
     Raises
     ------
-    ValueError
-        When a is negative or M is no multiple of B.
+    TypeError, ValueError
+        When a is negative, M is no multiple of B, or x or targets are whole numbers or no tensors.
     """
+    for value, name in ((x, "x"), (targets, "targets")):
+        check_tensor(value, name)
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must be floating point to be mixed, got {value.dtype}")
+    if check:
+        check_proportions(targets, tuple(targets.shape))
     rows = len(targets)
-    if not concentration >= 0 or rows == 0 or len(x) % rows:
+    if not 0 <= concentration < math.inf or rows == 0 or len(x) % rows:
         raise ValueError(f"cannot mix {len(x)} inputs by {rows} targets with Beta({concentration}, {concentration})")
     if concentration == 0:
         return x, targets
@@ -160,7 +170,9 @@ class Mixup(LossMethod):
                 f"bag {b} has {int(sizes[b])} instances and bag 0 has {int(sizes[0])}: "
                 "bags are mixed instance by instance and must be of one size"
             )
-        x, proportions = mixup(batch.x, batch.proportions, self.concentration, share_weight=self.share_weight)
+        x, proportions = mixup(
+            batch.x, batch.proportions, self.concentration, share_weight=self.share_weight, check=False
+        )
         return Batch(x, batch.offsets, proportions)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

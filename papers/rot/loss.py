@@ -5,6 +5,8 @@ The KL loss (3.1) is `shared.methods.kl_loss`; other papers call it DLLP.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,8 +37,10 @@ def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check:
 
 def rot_tau(alpha: float, epsilon: float) -> float:
     """Return the exponent of Algorithm 1, line 2: ``(1 + alpha epsilon / (1 - alpha))^-1``, for alpha in (0, 1]."""
-    if not (0 < alpha <= 1 and epsilon > 0):
-        raise ValueError(f"Relax-OT needs 0 < alpha <= 1 and epsilon > 0, got alpha={alpha}, epsilon={epsilon}")
+    if not (0 < alpha <= 1 and 0 < epsilon < math.inf):
+        raise ValueError(
+            f"Relax-OT needs 0 < alpha <= 1 and a finite epsilon > 0, got alpha={alpha}, epsilon={epsilon}"
+        )
     return (1 - alpha) / (1 - alpha + alpha * epsilon)
 
 

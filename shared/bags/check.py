@@ -6,6 +6,8 @@ for.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -51,12 +53,31 @@ def check_bags(
     if what != "log_p" or finite:
         check_finite(log_p, offsets, what)
     if what == "log_p":
-        _check_logs(log_p.detach(), offsets)
+        check_logs(log_p, offsets)
+
+
+def check_pair(one: Tensor, other: Tensor, names: tuple[str, str], values: bool, rows: bool = False) -> None:
+    """Refuse two tables (M, K) and (N, K) without instances, of different K or, if `rows`, M, or not finite."""
+    for table, name in zip((one, other), names, strict=True):
+        check_table(table, name)
+        if not len(table):
+            raise BagError(f"{name} has no instances, {tuple(table.shape)}")
+        if values:
+            check_finite(table, torch.tensor([0, len(table)]), name)
+    if one.shape[1] != other.shape[1] or (rows and len(one) != len(other)):
+        raise BagError(f"{names[0]} {tuple(one.shape)} and {names[1]} {tuple(other.shape)} do not fit each other")
+
+
+def check_amounts(**amounts: float) -> None:
+    """Refuse weights, by name, that are not finite and 0 or more; a ValueError."""
+    for name, value in amounts.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and 0 or more, got {value}")
 
 
 def check_table(table: Tensor, what: str) -> None:
     """Refuse what is not an (M, K) tensor in float32 or float64."""
-    _check_tensor(table, what)
+    check_tensor(table, what)
     if table.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(f"{what} is in {_name(table.dtype)}, too coarse for sums over bags; pass {what}.float()")
     if table.dtype not in (torch.float32, torch.float64):
@@ -67,7 +88,7 @@ def check_table(table: Tensor, what: str) -> None:
 
 def check_offsets(offsets: Tensor, instances: int) -> None:
     """Refuse offsets that do not cut `instances` instances into bags of one or more, or are not on the host."""
-    _check_tensor(offsets, "offsets")
+    check_tensor(offsets, "offsets")
     if offsets.dtype != torch.int64:
         raise TypeError(f"offsets must be in int64, got {_name(offsets.dtype)}; pass offsets.long()")
     if offsets.device.type != "cpu":
@@ -88,7 +109,7 @@ def check_offsets(offsets: Tensor, instances: int) -> None:
 
 def check_proportions(proportions: Tensor, shape: tuple[int, int], values: bool = True) -> None:
     """Refuse proportions that are not of a shape (B, K) or, if values are asked for, rows that are none."""
-    _check_tensor(proportions, "proportions")
+    check_tensor(proportions, "proportions")
     if proportions.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"proportions must be in float32 or float64, got {_name(proportions.dtype)}; of counts, pass counts / "
@@ -117,14 +138,16 @@ def check_finite(table: Tensor, offsets: Tensor, what: str) -> None:
         raise BagError(_of_entry(table, ~table.isfinite(), offsets, what))
 
 
-def _check_logs(log_p: Tensor, offsets: Tensor) -> None:
+def check_logs(log_p: Tensor, offsets: Tensor, what: str = "log_p") -> None:
+    """Refuse a table (M, K) whose rows are no log-probabilities; the error names bag, instance and class."""
+    log_p = log_p.detach()
     wrong = ~(log_p <= LOG_TOLERANCE)
     rows = log_p.exp().sum(1)
     off = ~((rows - 1).abs() <= ROW_TOLERANCE)
     if not (wrong.any() | off.any()):
         return
     if wrong.any():
-        raise BagError(f"{_of_entry(log_p, wrong, offsets, 'log_p')}, no log-probability; pass logits.log_softmax(1)")
+        raise BagError(f"{_of_entry(log_p, wrong, offsets, what)}, no log-probability; pass logits.log_softmax(1)")
     i = int(off.nonzero()[0])
     raise BagError(
         f"bag {_bag_of(i, offsets)}: probabilities of instance {i} sum to {rows[i].item():.4g}, not 1; "
@@ -141,11 +164,14 @@ def _bag_of(instance: int, offsets: Tensor) -> int:
     return int(torch.searchsorted(offsets.cpu(), torch.tensor(instance), right=True)) - 1
 
 
-def _check_tensor(value: object, what: str) -> None:
+def check_tensor(value: object, what: str) -> None:
+    """Refuse what is no dense tensor."""
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         make = "torch.from_numpy" if kind == "ndarray" else "torch.tensor"
         raise TypeError(f"{what} must be a torch tensor, got {kind}; pass {make}({what})")
+    if value.layout != torch.strided:
+        raise TypeError(f"{what} is sparse; pass {what}.to_dense()")
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -12,25 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.bags.check import check_pair
 from shared.methods.method import Batch, unchecked, untracked
 from shared.methods.proportion import kl_loss
 
 
-def adversarial_loss(real: Tensor, fake: Tensor) -> Tensor:
+def adversarial_loss(real: Tensor, fake: Tensor, *, check: bool = True) -> Tensor:
     """Return ``- E log D(real) - E log(1 - D(fake))`` from (M, K) and (N, K) logits; a scalar, in nats.
 
     It is the (K + 1)-way cross-entropy of "one of the K" on real instances and of "fake" on generated ones.
     Source: the objective of Liu et al. 2019; their release has weight 1 on either term.
+    Errors are those of `shared.bags.check.check_pair`; `check` is whether to look at values, too.
     """
+    check_pair(real, fake, ("real", "fake"), values=check)
     # The log-sigmoid neither cancels nor underflows; torch's softplus is cut off at 20, which is wrong by 2e-9.
     return -F.logsigmoid(real.logsumexp(1)).mean() - F.logsigmoid(-fake.logsumexp(1)).mean()
 
 
-def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
+def feature_matching(real: Tensor, fake: Tensor, *, check: bool = True) -> Tensor:
     """Return the mean over F features of the squared difference between the means of (M, F) and (N, F); a scalar.
 
     Source: Salimans et al. 2016, Section 3.1, there a sum; the release of Liu et al. 2019 takes the mean.
+    Errors and `check` as in `adversarial_loss`.
     """
+    check_pair(real, fake, ("real", "fake"), values=check)
     return (real.mean(0) - fake.mean(0)).square().mean()
 
 
@@ -94,7 +99,7 @@ class LLPGAN:
             on_real = self.discriminator(x).float()
             with untracked(self.discriminator):
                 on_fake = self.discriminator(fake.detach()).float()
-        adversarial = adversarial_loss(on_real, on_fake)
+        adversarial = adversarial_loss(on_real, on_fake, check=False)
         proportion = self.loss(on_real.log_softmax(1), batch.offsets, batch.proportions)
         loss = adversarial + self.weight * proportion
         self.discriminator_optimiser.zero_grad()
@@ -105,7 +110,7 @@ class LLPGAN:
             with torch.no_grad():
                 real_features = self.discriminator.features(x).float()
             fake_features = self.discriminator.features(fake).float()
-        matching = feature_matching(real_features, fake_features)
+        matching = feature_matching(real_features, fake_features, check=False)
         self.generator_optimiser.zero_grad()
         # Only these: the discriminator's weights get no gradient, and none is computed.
         matching.backward(inputs=[p for p in self.generator.parameters() if p.requires_grad])

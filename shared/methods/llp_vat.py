@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.bags.check import check_amounts, check_logs, check_pair
 from shared.methods.method import Batch, LossMethod, untracked
 from shared.methods.proportion import kl_loss
 
@@ -25,8 +26,15 @@ def _unit(v: Tensor, floor: float = 0.0) -> Tensor:
     return v / torch.where(norm > 0, norm, 1)
 
 
-def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Return KL(p || q) of (M, K) log-probabilities: a sum over classes, the mean over instances; a scalar, in nats."""
+def divergence(log_p: Tensor, log_q: Tensor, *, check: bool = True) -> Tensor:
+    """Return KL(p || q) of (M, K) log-probabilities: a sum over classes, the mean over instances; a scalar, in nats.
+
+    A BagError or TypeError says what is none; `check` is whether to look at values, too.
+    """
+    check_pair(log_p, log_q, ("log_p", "log_q"), values=check, rows=True)
+    if check:
+        for table, name in ((log_p, "log_p"), (log_q, "log_q")):
+            check_logs(table, torch.tensor([0, len(table)]), name)
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
@@ -54,12 +62,15 @@ def perturbation(
     -------
     Like x; each instance's has norm `eps`, or is zero where the gradient is.
     """
+    check_amounts(eps=eps, xi=xi, floor=floor)
+    if xi == 0 or iterations < 1:
+        raise ValueError(f"need xi > 0 and iterations >= 1, got {xi} and {iterations}")
     d = _unit(torch.randn_like(x))
     with untracked(network), torch.autocast(x.device.type, enabled=False):
         for _ in range(iterations):
             moved = (x + xi * d).requires_grad_()
             # The release differentiates by d, which is xi times as much: hence floor / xi.
-            (gradient,) = torch.autograd.grad(divergence(log_p, network(moved).log_softmax(1)), moved)
+            (gradient,) = torch.autograd.grad(divergence(log_p, network(moved).log_softmax(1), check=False), moved)
             d = _unit(gradient, floor / xi)
     return eps * d
 
@@ -125,7 +136,7 @@ class LLPVAT(LossMethod):
             log_p = self.network(x).log_softmax(1)
         r = perturbation(self.network, x, log_p, self.eps, self.xi, self.iterations, self.floor)
         with untracked(self.network):
-            return divergence(log_p, self._log_p(x + r))
+            return divergence(log_p, self._log_p(x + r), check=False)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step; `consistency_loss` is before its weight."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shared.bags import segment_mean
+from shared.bags import BagError, segment_mean
 from shared.methods import LLPVAT, Batch, LossMethod, kl_loss
 from shared.methods.llp_vat import _unit, divergence, perturbation, sigmoid_ramp
 from shared.networks import CNN13, MLP
@@ -241,7 +241,7 @@ def test_the_perturbation_moves_no_statistics_and_no_gradients():
     before, log_p = state_of(network), torch.zeros(5, 3).log_softmax(1)
     perturbation(network, x, log_p)
     assert same(state_of(network), before) and all(p.grad is None for p in network.parameters())
-    with pytest.raises(RuntimeError, match="size"):
+    with pytest.raises(BagError, match="do not fit"):
         perturbation(network, x, torch.zeros(5, 4))
     assert [m.track_running_stats for m in norms] == [False] + [True] * 8
 

@@ -20,6 +20,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -213,20 +214,25 @@ def check(
             raise DatasetError(f"{where} holds {image[row, column]} at row {row}, column {column}; replace the image")
         if image.min() == image.max():
             raise DatasetError(f"{where} is constant ({image.flat[0]:g} everywhere); replace the image")
+        with np.errstate(all="ignore"):
+            if not np.isfinite(normalised(image)).all():
+                raise DatasetError(
+                    f"{where} reaches from {image.min():g} to {image.max():g}; scale it to 32-bit floats"
+                )
 
 
 def _optics(path: Path) -> Optics:
     keys = ("wavelength_um", "pitch_um", "distance_um")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not readable ({error}); write it with {', '.join(keys)}") from error
     numbers = [content.get(key) for key in keys] if isinstance(content, dict) else [None]
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
         raise DatasetError(f"{path} must hold numbers for {', '.join(keys)}; it holds {content!r}"[:500])
     try:
         return Optics(*map(float, numbers))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DatasetError(f"{path}: {error}") from None
 
 
@@ -305,13 +311,13 @@ def _intensity(folder: Path, name: str, where: str) -> np.ndarray:
     if plain.is_absolute() or ".." in plain.parts or "\\" in name or not name:
         raise DatasetError(f"{where}: {name!r} is no plain path below the folder; correct it")
     path = folder / plain
-    if not path.is_file():
+    if not os.path.isfile(path):  # also of a name that no file can have
         raise DatasetError(f"{where}: {path} is missing; complete the set")
     try:
-        image = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _decoded(path)
+        image = np.array(np.load(path, mmap_mode="r", allow_pickle=False)) if path.suffix == ".npy" else _decoded(path)
     except Exception as error:  # damaged files make the decoders raise almost anything
         raise DatasetError(f"{where}: {path} is not a readable image ({error}); replace it") from error
-    if image.ndim != 2 or image.shape[0] != image.shape[1] or image.dtype.kind not in "fiu":
+    if image.ndim != 2 or image.shape[0] != image.shape[1] or not image.size or image.dtype.kind not in "fiu":
         raise DatasetError(f"{where}: {path} is a {image.dtype} array of shape {image.shape}, not a square grey image")
     if (image < 0).any():
         raise DatasetError(f"{where}: {path} holds {image.min()}, which is no intensity; replace it")
@@ -339,6 +345,9 @@ def _rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> I
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
                 raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(columns)}")
+            twice = next((name for name in reader.fieldnames if reader.fieldnames.count(name) > 1), None)
+            if twice is not None:
+                raise DatasetError(f"{path} has the column {twice!r} twice; leave one")
             wanted = [*columns, *(name for name in optional if name in reader.fieldnames)]
             for row in reader:
                 where = f"{path}, line {reader.line_num}"

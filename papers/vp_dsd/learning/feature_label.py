@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 
 from papers.vp_dsd.loss import entropy
 from shared.bags import check_bags, segment_mean
+from shared.bags.check import check_amounts
 from shared.methods import kl_loss
 
 LABELS = ("predicted", "every")
@@ -27,6 +28,10 @@ def match(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, share: float, 
     this class, if the bag's proportion of it exceeds `share`. "every": all such instances of the bag are taught every
     class whose proportion exceeds `share`. Arguments as in `flm_loss`.
     """
+    if labels not in LABELS:
+        raise ValueError(f"labels of FLM must be one of {', '.join(LABELS)}, not {labels!r}")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is a part of a bag, from 0 to 1, got {share}")
     sizes = offsets.diff()
     bag = torch.arange(len(sizes)).repeat_interleave(sizes).to(log_p.device)
     predicted = one_hot(log_p.argmax(1), log_p.shape[1]).to(log_p)
@@ -73,8 +78,7 @@ def flm_loss(
     -------
     Scalar, in nats.
     """
-    if labels not in LABELS:
-        raise ValueError(f"labels of FLM must be one of {', '.join(LABELS)}, not {labels!r}")
+    check_amounts(entropy_weight=entropy_weight, match_weight=match_weight)
     check_bags(log_p, offsets, proportions, values=check, finite=True)
     matching = -(match(log_p.detach(), offsets, proportions, share=share, labels=labels) * log_p).sum()
     over_bags = level(log_p, offsets, proportions, check=False) + entropy_weight * entropy(log_p.exp())
