@@ -22,10 +22,11 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     .. math:: \min_{P \ge 0} \langle C, P \rangle \quad \text{s.t.} \quad P 1_K = 1_n, \; P^\top 1_n = n z.
 
     A class is forbidden to a whole bag by a proportion of 0, to an instance by a cost that no plan would carry: costs
-    may differ by any factor, and the plan is certified beside what it carries. Rows of the plan are one-hot when the
-    n z are whole numbers. Otherwise some are split, at most K - 1 unless costs tie: the plan is no labelling (see
-    `round_to_labels`). Runs in float64 on the host, on as many threads as torch has and NUMBA_NUM_THREADS allows,
-    whatever the device of `cost`. The answer does not depend on the threads.
+    may differ by any factor, and the plan is certified beside what it carries, or beside typical differences of costs
+    in a row. What rounding hides of costs of one row that are huge alike, as of 1e18 and 1e18 + 1, stays hidden. Rows
+    of the plan are one-hot when the n z are whole numbers. Otherwise some are split, at most K - 1 unless costs tie:
+    the plan is no labelling (see `round_to_labels`). Runs in float64 on the host, on as many threads as torch has and
+    NUMBA_NUM_THREADS allows, whatever the device of `cost`. The answer does not depend on the threads.
 
     Parameters
     ----------
@@ -118,7 +119,7 @@ def solve(
         bag = int(certified.argmin())
         raise RuntimeError(
             f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
-            "all its costs finite, their sum too, and its proportions not all 0?"
+            "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
         )
     return plan, value, u, v, gap, violation
 

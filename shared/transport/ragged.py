@@ -53,7 +53,7 @@ def lay_out(offsets: Tensor, device: torch.device | None = None) -> "Layout":
     return Layout(sizes, longest, slots)
 
 
-def check_problem(cost: Tensor, offsets: Tensor, proportions: Tensor) -> None:
+def check_problem(cost: Tensor, offsets: Tensor, proportions: Tensor, *, values: bool = True) -> None:
     """Refuse three tensors that do not state a transport problem; the error names the bag and the value.
 
     Parameters
@@ -61,13 +61,15 @@ def check_problem(cost: Tensor, offsets: Tensor, proportions: Tensor) -> None:
     cost : (M, K) float32 or float64 tensor, finite
     offsets : (B + 1,) int64 tensor, from 0 to M, increasing (no empty bag)
     proportions : (B, K) tensor, non-negative rows that sum to 1 within 1e-4
+    values : whether to look at values, too
 
     Raises
     ------
     TypeError, BagError
         See `shared.bags.check_bags`; a `BagError` is a ValueError.
     """
-    check_bags(cost, offsets.cpu() if isinstance(offsets, Tensor) else offsets, proportions, what="cost")
+    offsets = offsets.cpu() if isinstance(offsets, Tensor) else offsets
+    check_bags(cost, offsets, proportions, what="cost", values=values)
 
 
 def by_size(solve: Callable[..., Transport]) -> Callable[..., Transport]:
@@ -79,8 +81,8 @@ def by_size(solve: Callable[..., Transport]) -> Callable[..., Transport]:
 
     @functools.wraps(solve)
     def solved(cost: Tensor, offsets: Tensor, proportions: Tensor, *options, check: bool = True, **more) -> Transport:
-        if check:
-            check_problem(cost, offsets, proportions)
+        check_problem(cost, offsets, proportions, values=check)
+        offsets = offsets.cpu()
         groups = _groups(offsets.diff(), cost.shape[1])
         if len(groups) == 1:
             return solve(cost, offsets, proportions, *options, check=False, **more)
@@ -106,8 +108,8 @@ def _groups(sizes: Tensor, classes: int) -> list[Tensor]:
     real, padded = int(sizes.sum()) * classes, len(sizes) * int(sizes.max()) * classes
     if padded < WASTE + TIMES * real:
         return [torch.arange(len(sizes))]
-    order = sizes.cpu().argsort(stable=True)
-    rising, cuts = sizes.cpu()[order], [0]
+    order = sizes.argsort(stable=True)
+    rising, cuts = sizes[order], [0]
     while cuts[-1] < len(rising):
         limit = max(SHORT, 2 * int(rising[cuts[-1]]))
         cuts.append(int(torch.searchsorted(rising, limit, right=True)))

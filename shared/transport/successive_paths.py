@@ -13,15 +13,14 @@ import numpy as np
 from numba import njit
 
 NEAR = 1e-3  # of proportions that are counts / n: how close to whole numbers their masses are
-CERTIFIED = 1e-9  # gap relative to the cost that the plan carries plus 1 (or the largest |cost|), and violation
+CERTIFIED = 1e-9  # gap relative to the cost that the plan carries, or to the largest of `capped`; and violation
 MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
 BLOCK = 64  # instances whose exponentials are taken at once
 STEPS, FIRST, LAST = 5, 0.5, 0.1  # of the warm start, and its temperatures in mean absolute deviations of the costs
 SAMPLE, SAMPLED = 256, 20_000  # rows of the warm start in bags of fewer costs than the second
 TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
-CAP = (
-    100  # typical steps from the least cost of a row to the next: no cost of a second start is farther above the least
-)
+CAP, SMALL = 1000, 50  # no cost of a second start is farther above the least of its row; see `capped`
+EXPONENTS = 1100  # of float64: from -1073 to 1024
 ROUNDING = 2.0**-53
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
@@ -40,8 +39,7 @@ def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v
     cost, plan : (M, K) arrays, float32 or float64
     offsets : (B + 1,) int64 array
     proportions : (B, K) float64 array
-    value : (B,) <C, P>, like the cost
-    u, v : duals (M,) and (B, K), like the cost
+    value, u, v : (B,) <C, P>, duals (M,) and (B, K), all like the cost
     gap, violation : (B,) float64 arrays: primal minus dual, worst error of the marginals
     certified : (B,) bool array: whether both are as good as 0, beside what the plan carries and beyond all rounding
     """
@@ -59,19 +57,18 @@ def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v
             for j in range(k):
                 for i in range(block, min(block + BLOCK, n)):
                     c[j, i] = cost[start + i, classes[j]]
-        wanted = to_masses(proportions[bag][classes], n, whole)
-        if k == 0 or not np.isfinite(wanted.sum()):
-            value[bag] = gap[bag] = violation[bag] = np.nan
-            certified[bag] = False
+        value[bag], gap[bag], violation[bag], certified[bag] = np.nan, np.nan, np.nan, False
+        if not 0 < proportions[bag].sum() < np.inf:
             continue
-        mass, scale = to_grid(wanted, n), largest(c.reshape(-1))
+        (wanted, mass), scale = to_masses(proportions[bag][classes], n, whole), largest(c.reshape(-1))
         for attempt in range(3):
             # Rounding spoils the first where some costs, those of "never", outweigh the others; the last has no start.
             phi = warm_start(capped(c) if attempt else c, mass) if attempt < 2 else np.zeros(k)
             by_paths(c, mass, phi, 0.0 if attempt else TIED * scale, w, members, size)
             value[bag], gap[bag], violation[bag], carried, lost = certify(c, wanted, phi, w, members, size, dual)
-            proven = scale < np.inf and abs(gap[bag]) + lost <= CERTIFIED * (carried + min(1.0, scale))
-            certified[bag] = proven and violation[bag] <= CERTIFIED
+            open_gap = abs(gap[bag]) + lost
+            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * largest(capped(c).reshape(-1))
+            certified[bag] = scale < np.inf and proven and violation[bag] <= CERTIFIED
             if certified[bag]:
                 break
         plan[start:stop] = 0
@@ -95,19 +92,17 @@ def largest(values):
 
 @compiled
 def to_masses(proportions, n, whole):
-    """Return masses that sum to n; whole numbers where all are within ``whole`` n, and `NEAR`, of them."""
+    """Return masses that sum to n, whole numbers where all are within ``whole`` n and `NEAR` of them, and these masses
+    as multiples of a power of two that sum to n exactly: the largest takes what rounding leaves.
+    """
     masses = n * proportions / proportions.sum()
     counts = np.rint(masses)
-    return counts if counts.sum() == n and np.abs(masses - counts).max() <= min(whole * n, NEAR) else masses
-
-
-@compiled
-def to_grid(masses, n):
-    """Return multiples of a power of two that sum to n exactly; the largest takes what rounding leaves."""
+    if counts.sum() == n and np.abs(masses - counts).max() <= min(whole * n, NEAR):
+        masses = counts
     quantum = 2.0 ** (np.ceil(np.log2(n + 1)) - MASS_BITS)
     rounded = np.rint(masses / quantum) * quantum
     rounded[rounded.argmax()] += n - rounded.sum()
-    return rounded
+    return masses, rounded
 
 
 @vectorised
@@ -167,18 +162,13 @@ def warm_start(c, mass):
                 for r in range(BLOCK):
                     # exp(y) = (1 + y / 64)^64 is good enough for a start.
                     e = max(one + (phi[k] - x[b, k, r] - top[r]) * rate, zero)
-                    e *= e
-                    e *= e
-                    e *= e
-                    e *= e
-                    e *= e
-                    e *= e
+                    for _ in range(6):
+                        e *= e
                     kernel[k, r] = e
                     total[r] += e
             for r in range(BLOCK):
                 total[r] = one / total[r]
-            for r in range(rows - b * BLOCK, BLOCK):
-                total[r] = 0
+            total[rows - b * BLOCK :] = 0
             for k in range(n_classes):
                 share = zero
                 for r in range(BLOCK):
@@ -192,14 +182,28 @@ def warm_start(c, mass):
 
 @compiled
 def capped(c):
-    """Return costs (K, n) above the least of their row, none above `CAP` typical steps from the least to the next."""
-    above, steps = c.copy(), np.zeros(c.shape[1])
+    """Return costs (K, n) above the least of their row, none above `CAP` small steps from the least to the next.
+
+    A step is small if one in `SMALL` is smaller, up to a power of two; those that rounding may have made do not count.
+    """
+    above, steps, found = c.copy(), np.zeros(2 * EXPONENTS, np.int64), 0
     for i in range(c.shape[1]):
-        row = np.sort(c[:, i])
-        above[:, i] -= row[0]
-        steps[i] = row[min(1, len(row) - 1)] - row[0]
-    cap = CAP * np.median(steps)
-    return np.minimum(above, cap if cap > 0 else np.inf)
+        least, second = np.inf, np.inf
+        for k in range(c.shape[0]):
+            least, second = min(c[k, i], least), min(second, max(c[k, i], least))
+        above[:, i] -= least
+        if 1e-6 * abs(least) < second - least < np.inf:
+            steps[int(np.ceil(np.log2(second - least))) + EXPONENTS] += SMALL
+            found += 1
+    cap, exponent = np.inf, -EXPONENTS
+    while found > 0:
+        found -= steps[exponent + EXPONENTS]
+        cap = CAP * 2.0**exponent
+        exponent += 1
+    for k in range(c.shape[0]):
+        for i in range(c.shape[1]):
+            above[k, i] = min(above[k, i], cap)
+    return above
 
 
 @compiled
@@ -228,11 +232,9 @@ def by_paths(c, mass, phi, near, w, members, size):
         members[a, size[a]] = i
         size[a] += 1
 
-    parent = np.empty(n_classes, np.int64)
-    carrier = np.empty(n_classes, np.int64)  # the instance that the arc from the parent moves
-    reached = np.empty(n_classes, np.int64)  # classes with too few, nearest first
     distances, parents = np.empty((2, n_classes)), np.empty((2, n_classes), np.int64)  # before and after a step
-    settled = np.empty(n_classes, np.int64)
+    parent, settled, reached = np.empty_like(size), np.empty_like(size), np.empty_like(size)
+    carrier = np.empty_like(size)  # the instance that the arc from the parent moves
     while True:
         renew(c, members, size, arc, by, stale)
         n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, parents, settled)
@@ -243,13 +245,11 @@ def by_paths(c, mass, phi, near, w, members, size):
             while parent[k] >= 0:
                 amount = min(amount, w[parent[k], carrier[k]])
                 k = parent[k]
-            amount = min(amount, surplus[k])
-            if amount <= 0:  # an earlier path has used this one up
-                continue
+            amount = max(0.0, min(amount, surplus[k]))
             surplus[k] -= amount
             surplus[t] += amount
             k = t
-            while parent[k] >= 0:
+            while amount > 0 and parent[k] >= 0:  # unless an earlier path has used this one up
                 i, a = carrier[k], parent[k]
                 if w[k, i] == 0:
                     enter(c, i, k, members, size, arc, by)

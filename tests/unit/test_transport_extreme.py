@@ -36,7 +36,7 @@ def test_one_huge_cost_among_small_ones_is_never_carried(huge, dtype):
     if dtype == torch.float32 and huge > 1e38:
         pytest.skip("no float32")
     rng = np.random.default_rng(0)
-    for n, classes, share in itertools.product((8, 33, 200), (2, 3, 10, 40), (0.01, 0.3, 0.7)):
+    for n, classes, share in itertools.product((8, 33, 200), (2, 3, 10, 40), (0.01, 0.3, 0.7, 0.95)):
         cost, never, counts = forbidden(rng, n, classes, huge, share)
         cost = torch.from_numpy(cost).to(dtype)
         found = exact(cost, torch.tensor([0, n]), proportions(counts))
@@ -44,6 +44,19 @@ def test_one_huge_cost_among_small_ones_is_never_carried(huge, dtype):
         best = modest[np.arange(n), assigned(modest, counts)].sum()
         assert not found.plan.numpy()[never].any()
         np.testing.assert_allclose(float(found.value), best, rtol=3e-6 if dtype == torch.float32 else 1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("huge", [1.0, 1e6, 1e20])
+@pytest.mark.parametrize("tiny", [1e-9, 1e-11, 1e-13, 1e-100])
+def test_tiny_costs_beside_an_ordinary_one_that_is_never_carried(tiny, huge):
+    """A gap of 1e-9 once passed for none where all that the plan carried was less."""
+    rng = np.random.default_rng(2)
+    for n, classes in itertools.product((8, 33, 80), (2, 7, 19)):
+        cost, never, counts = forbidden(rng, n, classes, 1e4)
+        cost -= cost.min()
+        found = exact(torch.from_numpy(np.where(never, huge, tiny * cost)), torch.tensor([0, n]), proportions(counts))
+        best = cost[np.arange(n), assigned(np.where(never, 1e6, cost), counts)].sum()
+        assert (found.plan.numpy() * cost).sum() == pytest.approx(best)
 
 
 def test_a_huge_cost_that_must_be_paid_is_paid_once():

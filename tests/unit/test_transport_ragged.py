@@ -50,6 +50,13 @@ def with_value(tensor, place, value):
     return tensor
 
 
+@pytest.mark.parametrize("solve", [lambda *p: sinkhorn(*p, 1.0, check=False), lambda *p: exact(*p, check=False)])
+def test_without_a_check_shapes_are_still_checked(solve):
+    for wrong in (PROPORTIONS[:1], PROPORTIONS[0], PROPORTIONS[:, :1]):
+        with pytest.raises(ValueError, match="proportions"):
+            solve(COST, OFFSETS, wrong)
+
+
 @pytest.mark.parametrize(
     ("cost", "offsets", "proportions", "message"),
     [
