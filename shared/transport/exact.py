@@ -3,6 +3,8 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -153,10 +155,11 @@ class _Value(torch.autograd.Function):
 def _kernel():
     # Takes a second; most users of this package never solve exactly.
     try:
-        from shared.transport.successive_paths import solve_bags
+        from shared.transport import successive_paths, warm_start
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("exact transport is compiled by numba: pip install numba") from error
-    return solve_bags
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (successive_paths, warm_start))
+    return successive_paths.cached(crc32(sources))
 
 
 def _threads() -> int:

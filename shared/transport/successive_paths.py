@@ -12,21 +12,16 @@ Masses are multiples of a power of two, so that all sums of them are exact.
 import numpy as np
 from numba import njit
 
+from shared.transport.warm_start import CAP, cheapest, compiled, small_step, vectorised, warm_start
+
 NEAR = 1e-3  # of proportions that are counts / n: how close to whole numbers their masses are
-CERTIFIED = 1e-9  # gap relative to the cost that the plan carries, or to the largest of `capped`; and violation
+CERTIFIED = 1e-9  # gap relative to the cost that the plan carries or to `CAP` small steps; and violation
 MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
-BLOCK = 64  # instances whose exponentials are taken at once
-STEPS, FIRST, LAST = 5, 0.5, 0.1  # of the warm start, and its temperatures in mean absolute deviations of the costs
-SAMPLE, SAMPLED = 256, 20_000  # rows of the warm start in bags of fewer costs than the second
+BLOCK = 64  # instances whose costs are turned at once
 TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
-CAP, SMALL = 1000, 50  # no cost of a second start is farther above the least of its row; see `capped`
-EXPONENTS = 1100  # of float64: from -1073 to 1024
 ROUNDING = 2.0**-53
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
-
-compiled = njit(cache=True, nogil=True, error_model="numpy")
-vectorised = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp", "nnan"})
 
 
 @compiled
@@ -62,12 +57,12 @@ def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v
             continue
         (wanted, mass), scale = to_masses(proportions[bag][classes], n, whole), largest(c.reshape(-1))
         for attempt in range(3):
-            # Rounding spoils the first where some costs, those of "never", outweigh the others; the last has no start.
-            phi = warm_start(capped(c) if attempt else c, mass) if attempt < 2 else np.zeros(k)
+            # Rounding spoils the first where some costs, those of "never", outweigh the others.
+            phi = warm_start(c, mass, attempt)
             by_paths(c, mass, phi, 0.0 if attempt else TIED * scale, w, members, size)
             value[bag], gap[bag], violation[bag], carried, lost = certify(c, wanted, phi, w, members, size, dual)
             open_gap = abs(gap[bag]) + lost
-            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * largest(capped(c).reshape(-1))
+            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c), scale)
             certified[bag] = scale < np.inf and proven and violation[bag] <= CERTIFIED
             if certified[bag]:
                 break
@@ -103,107 +98,6 @@ def to_masses(proportions, n, whole):
     rounded = np.rint(masses / quantum) * quantum
     rounded[rounded.argmax()] += n - rounded.sum()
     return masses, rounded
-
-
-@vectorised
-def warm_start(c, mass):
-    """Return class potentials of the entropic problem at falling temperatures, on a sample of the rows, in float32.
-
-    Costs lose their row and column means first: those change the potentials and not the plan.
-    """
-    n_classes, n = c.shape
-    stride = max(1, n // SAMPLE) if n * n_classes < SAMPLED else 1
-    rows = (n + stride - 1) // stride
-    blocks = (rows + BLOCK - 1) // BLOCK
-    one, zero = np.float32(1), np.float32(0)
-    mean, size = np.empty(n_classes), 0.0
-    for k in range(n_classes):
-        total = 0.0
-        for r in range(rows):
-            difference = c[k, r * stride] - c[0, r * stride]
-            total += difference
-            size += abs(difference)
-        mean[k] = total / rows
-    # A power of two changes no digit; float32 has no room for costs of 1e-42 or 1e300.
-    unit = 1.0 if 1e-15 < size < 1e15 or not 0 < size < np.inf else 2.0 ** np.rint(np.log2(size))
-    x, level, spread = np.zeros((blocks, n_classes, BLOCK), np.float32), np.empty(BLOCK, np.float32), 0.0
-    for b in range(blocks):
-        width = min(BLOCK, rows - b * BLOCK)
-        level[:] = 0
-        for k in range(n_classes):
-            for r in range(width):
-                i = (b * BLOCK + r) * stride
-                x[b, k, r] = (c[k, i] - c[0, i] - mean[k]) / unit
-                level[r] += x[b, k, r] / np.float32(n_classes)
-        for k in range(n_classes):
-            total = zero
-            for r in range(width):
-                total += abs(x[b, k, r] - level[r])
-            spread += total
-    spread /= rows * n_classes
-    if not 1e-12 * np.abs(mean).max() / unit < spread < np.inf:
-        return mean
-
-    kernel = np.empty((n_classes, BLOCK), np.float32)
-    top, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    phi, found = np.zeros(n_classes, np.float32), np.empty(n_classes, np.float32)
-    for step in range(STEPS):
-        temperature = spread * FIRST * (LAST / FIRST) ** (step / (STEPS - 1))
-        rate = np.float32(1 / (64 * temperature))
-        found[:] = 0
-        for b in range(blocks):
-            for r in range(BLOCK):
-                top[r], total[r] = phi[0] - x[b, 0, r], 0
-            for k in range(1, n_classes):
-                for r in range(BLOCK):
-                    # A sum is stored always, a maximum where it changes, which is five times as slow.
-                    top[r] += max(phi[k] - x[b, k, r] - top[r], zero)
-            for k in range(n_classes):
-                for r in range(BLOCK):
-                    # exp(y) = (1 + y / 64)^64 is good enough for a start.
-                    e = max(one + (phi[k] - x[b, k, r] - top[r]) * rate, zero)
-                    for _ in range(6):
-                        e *= e
-                    kernel[k, r] = e
-                    total[r] += e
-            for r in range(BLOCK):
-                total[r] = one / total[r]
-            total[rows - b * BLOCK :] = 0
-            for k in range(n_classes):
-                share = zero
-                for r in range(BLOCK):
-                    share += kernel[k, r] * total[r]
-                found[k] += share
-        for k in range(n_classes):
-            ratio = mass[k] * rows / (n * max(found[k], 1e-30))
-            phi[k] += temperature * np.log(min(max(ratio, 1e-3), 1e3))
-    return mean + unit * phi
-
-
-@compiled
-def capped(c):
-    """Return costs (K, n) above the least of their row, none above `CAP` small steps from the least to the next.
-
-    A step is small if one in `SMALL` is smaller, up to a power of two; those that rounding may have made do not count.
-    """
-    above, steps, found = c.copy(), np.zeros(2 * EXPONENTS, np.int64), 0
-    for i in range(c.shape[1]):
-        least, second = np.inf, np.inf
-        for k in range(c.shape[0]):
-            least, second = min(c[k, i], least), min(second, max(c[k, i], least))
-        above[:, i] -= least
-        if 1e-6 * abs(least) < second - least < np.inf:
-            steps[int(np.ceil(np.log2(second - least))) + EXPONENTS] += SMALL
-            found += 1
-    cap, exponent = np.inf, -EXPONENTS
-    while found > 0:
-        found -= steps[exponent + EXPONENTS]
-        cap = CAP * 2.0**exponent
-        exponent += 1
-    for k in range(c.shape[0]):
-        for i in range(c.shape[1]):
-            above[k, i] = min(above[k, i], cap)
-    return above
 
 
 @compiled
@@ -259,19 +153,6 @@ def by_paths(c, mass, phi, near, w, members, size):
                     leave(i, a, members, size, by)
                     stale[a] = True
                 k = a
-
-
-@vectorised
-def cheapest(c, phi, least, second, label):
-    """Find the two least reduced costs of every instance, and the class of the first."""
-    least[:] = c[0] - phi[0]
-    second[:], label[:] = np.inf, 0
-    for k in range(1, len(phi)):
-        for i in range(len(label)):
-            reduced = c[k, i] - phi[k]
-            label[i] = k if reduced < least[i] else label[i]
-            second[i] = min(second[i], max(reduced, least[i]))
-            least[i] = min(reduced, least[i])
 
 
 @compiled
@@ -398,3 +279,17 @@ def lowest(c, phi, u):
     for k in range(1, len(phi)):
         for i in range(len(u)):
             u[i] = min(c[k, i] - phi[k], u[i])
+
+
+def cached(sources):
+    """Return `solve_bags`, compiled once for all processes while `sources`, a number, stays the same.
+
+    Numba looks for changes in this file alone, and at what a function closes over.
+    """
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def solve(first, last, whole, cost, offsets, proportions, plan, value, u, v, gap, violation, certified):
+        if sources >= 0:
+            solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v, gap, violation, certified)
+
+    return solve
