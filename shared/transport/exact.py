@@ -155,11 +155,11 @@ class _Value(torch.autograd.Function):
 def _kernel():
     # Takes a second; most users of this package never solve exactly.
     try:
-        from shared.transport import successive_paths, warm_start
+        from shared.transport.successive_paths import cached
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("exact transport is compiled by numba: pip install numba") from error
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (successive_paths, warm_start))
-    return successive_paths.cached(crc32(sources))
+    sources = (Path(__file__).with_name(name).read_bytes() for name in ("successive_paths.py", "warm_start.py"))
+    return cached(crc32(b"".join(sources)))
 
 
 def _threads() -> int:
