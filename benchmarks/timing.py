@@ -59,7 +59,7 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from now
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from now
     except OSError:
         return float("nan")
     before = _resident_peak()
@@ -169,4 +169,4 @@ def _wait(device: torch.device) -> None:
 
 
 def _resident_peak() -> int:
-    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
+    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1])

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
+import hashlib
 import io
 import os
+import platform
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # What systems and editors leave beside files: .DS_Store, ._x, .x.swp; x~, #x#, x.bak; what archives of a Mac bring.
 _STRAY = re.compile(r"\..*|.*~|#.*#|.*\.(swp|swo|orig|bak|tmp|part)|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-_STRAY_FOLDER = re.compile(r"\..+|__MACOSX|__pycache__")
+_STRAY_FOLDER = re.compile(rf"{_STRAY.pattern}|__MACOSX|__pycache__", re.IGNORECASE)
+LONGEST = 1200  # characters of a sentence
+FOREIGN = 86_400.0  # seconds after which a part of a process that cannot be asked counts as left behind
+REMEDIES = {  # what to do about a disk that takes no more (NumPy gives that no number), and one that may not be written
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None), "make room and call again"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable and call again"),
+}
+
+
+class Sentence(Exception):
+    """An error that is one sentence for a person, whatever text of a file it quotes: in one line and not endless."""
+
+    def __str__(self) -> str:
+        """Return it with control characters as escapes, and cut in its middle where it is very long."""
+        said = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: ascii(found[0])[1:-1], Exception.__str__(self))
+        return said if len(said) <= LONGEST else f"{said[: LONGEST * 3 // 4]} ... {said[-LONGEST // 5 :]}"
 
 
 def is_stray(path: Path, folder: Path) -> bool:
@@ -53,16 +73,35 @@ def read_text(path: Path, error: Callable[[str], Exception]) -> str:
         raise error(f"{path} cannot be read: {wrong.strerror}") from None
 
 
+def sentence_of(error: Exception, place: Path | str = "") -> str:
+    """Return what an error says, in one sentence; of an OSError the file, the system's words and what to do.
+
+    Parameters
+    ----------
+    place : what is named where the error names no file.
+    """
+    if not isinstance(error, OSError):
+        return str(error)
+    at, remedy = error.filename or place, REMEDIES.get(error.errno, "mend that and call again")
+    return str(Sentence(f"{at}: {error.strerror or error}; {remedy}" if at else f"{error.strerror or error}; {remedy}"))
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a place beside `path` to write to, and move it there when the block has ended well; else remove it."""
+    """Give a place beside `path` to write to, and move it there when the block has ended well; else remove it.
+
+    An OSError of the block that names no file names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.part")
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # of a disk that cannot be written, there is none
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(part)):
+            error.filename = str(path)
         raise
 
 
@@ -73,11 +112,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what `whole` left below a folder when its process was killed."""
+    """Remove what `whole` left below a folder when its process was killed.
+
+    On a file system that machines share, whether a process of another one lives cannot be asked: what it left goes
+    when nothing was written to it for a day.
+    """
     for part in folder.rglob(".*.part"):
-        owner = re.fullmatch(r"\..*\.(\d+)\.part", part.name)
-        if owner and not _is_alive(int(owner[1])):
-            part.unlink(missing_ok=True)
+        owner = re.fullmatch(r"\..*\.(?:([0-9a-f]{8})-)?(\d+)\.part", part.name)
+        with contextlib.suppress(FileNotFoundError):  # its process has moved it to its place
+            idle = time.time() - part.stat().st_mtime
+            if owner and (not _is_alive(int(owner[2])) if owner[1] == _machine() else idle > FOREIGN):
+                part.unlink()
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits for where numbers of processes mean the same: this machine, or this container on it."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
 
 
 def _is_alive(process: int) -> bool:

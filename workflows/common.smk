@@ -32,7 +32,7 @@ try:
     COMPLETE, LOOKED_AT = Path(workflow.basedir, ".work", "complete.txt"), stamp()  # when nothing was lacking; now
     if not COMPLETE.exists() or COMPLETE.read_text(encoding="utf-8") != LOOKED_AT:
         if FORGOTTEN := [sentence for paper in papers() for sentence in lacking(paper)]:
-            raise ConfigError("\n".join(FORGOTTEN))
+            raise WorkflowError("\n".join(FORGOTTEN))
         write_text(COMPLETE, LOOKED_AT)
     PAPERS = papers_of(TIER.tier)
     LEFT_OUT = [paper for paper in papers() if paper not in PAPERS]

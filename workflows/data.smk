@@ -1,5 +1,6 @@
 # Datasets, and features cached from them. A manifest is written last, so that it stands for the whole folder.
 from shared.datasets import data_root
+from shared.runs.machine import cores
 
 DATA = (
     os.path.relpath(data_root(), workflow.basedir) if data_root().is_relative_to(workflow.basedir) else str(data_root())
@@ -29,7 +30,7 @@ rule features:
         f"{RESULTS}/logs/features_{{name}}.log",
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: min(workflow.cores or 1, cores())
     shell:
         "python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log}"
 
@@ -64,7 +65,7 @@ rule optional_features:
         name=r"\w+",
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: min(workflow.cores or 1, cores())
     shell:
         "if grep -qx ready {input.note}; then"
         " python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log};"

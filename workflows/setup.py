@@ -76,7 +76,7 @@ def version_of(python):
     """(major, minor), or None if it does not run or, as on a bare Debian, cannot make environments."""
     probe = "import ensurepip, sys, venv; print(*sys.version_info[:2])"
     try:
-        answer = subprocess.run([python, "-c", probe], capture_output=True, text=True)
+        answer = subprocess.run([python, "-c", probe], capture_output=True, encoding="utf-8", errors="replace")
     except OSError:
         return None
     return None if answer.returncode else tuple(int(part) for part in answer.stdout.split())
@@ -144,7 +144,7 @@ def fill(uv, python):
 def run(command, show=False):
     """Run a command in the repository's root; stop with a sentence if it fails."""
     command = [str(part) for part in command]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     process = subprocess.Popen(command, cwd=str(ROOT), **pipe)
     output = ""
     for line in process.stdout:

@@ -11,6 +11,7 @@ from shared.comparison.report import compare
 from shared.comparison.reported import InputError
 from shared.config import ConfigError, default_tier, load_tier, papers_of, repository, tiers
 from shared.config.tiers import check_paper
+from shared.files import sentence_of
 
 
 def main(argv=None, root=None):
@@ -46,8 +47,8 @@ def main(argv=None, root=None):
         for i, comparison in enumerate(comparisons):
             print("\n" if i else "", end="")
             terminal.show(comparison, sys.stdout)
-    except (InputError, ConfigError) as error:
-        print(f"shared.comparison: {error}", file=sys.stderr)
+    except (InputError, ConfigError, OSError) as error:
+        print(f"shared.comparison: {sentence_of(error)}", file=sys.stderr)
         return 2
     return int(any(comparison.contradicted for comparison in comparisons))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from shared.files import read_text
+from shared.files import Sentence, read_text
 
 COLUMNS = (
     *("table", "row", "column", "metric", "value", "spread"),
@@ -18,7 +18,7 @@ BOUNDS = ("lower_bound", "upper_bound")
 SELECTIONS = ("last", "bag-validation", "oracle", "cost")
 
 
-class InputError(ValueError):
+class InputError(Sentence, ValueError):
     """Name a file or an argument that a person has to correct; the message says what and how."""
 
 

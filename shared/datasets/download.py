@@ -100,7 +100,8 @@ def npm_pack(spec: str, folder: Path, sha256: str) -> Path:
     command = [npm, "pack", spec, "--ignore-scripts", "--pack-destination", str(folder.resolve())]
     say(f"npm pack {spec}")
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=1800)
+        how = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+        subprocess.run(command, cwd=folder, check=True, timeout=1800, **how)
     except subprocess.TimeoutExpired as error:
         raise Absent(f"npm pack {spec} did not end within 30 minutes") from error
     except subprocess.CalledProcessError as error:

@@ -8,6 +8,7 @@ from shared.datasets.download import ensure_space
 from shared.datasets.places import data_root
 from shared.datasets.recipes import recipe_of
 from shared.datasets.store import describe, fingerprint, lock, place, recover, verify
+from shared.files import listed, sentence_of
 
 
 def fetch(
@@ -48,12 +49,12 @@ def fetch(
             wrong = _wrong(name, root, sources)
             if not wrong:
                 return None
-            if (root / name).is_dir() and any((root / name).iterdir()):
+            if listed(root / name, "*"):
                 say(f"to be made again: {wrong}")
             ensure_space(root, recipe.space, name)
             return _first_open_way(recipe, ways, root)
     except OSError as error:
-        raise DatasetError(f"{name}: {error.strerror or error}: {error.filename or root}") from error
+        raise DatasetError(f"{name}: {sentence_of(error, root)}") from error
 
 
 def _first_open_way(recipe: Recipe, ways: tuple[Source, ...], root: Path) -> str:

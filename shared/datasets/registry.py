@@ -15,6 +15,7 @@ from shared.datasets.localised import prepared, sound
 from shared.datasets.localised.releases import RELEASES, source_of
 from shared.datasets.places import data_root, mirror_root
 from shared.datasets.recipes import RECIPES
+from shared.files import listed
 
 ARRAYS, LOCALISED, DRAWN, READ_IN_PLACE = "arrays", "localised", "drawn", "read in place"
 COLUMNS = {"set": 25, "size": 25, "had by": 22, "there": 11, "needed by papers in tiers": 37}  # 120 characters
@@ -79,7 +80,8 @@ class Entry:
 def entries(sources: str | Path | None = None) -> dict[str, Entry]:
     """Return every registered set by name, then those of one's own that are prepared."""
     found = {name: Entry(name, _kind(name, ways), ways) for name, ways in read_sources(sources).items()}
-    folders = sorted(path.parent for path in data_root().glob("*/manifest.json") if (path.parent / "images").is_dir())
+    manifests = listed(data_root(), "*/manifest.json")
+    folders = sorted(path.parent for path in manifests if (path.parent / "images").is_dir())
     return found | {f.name: _own(f.name) for f in folders if f.name not in found}
 
 
@@ -101,15 +103,17 @@ def entry_of(name: str, sources: str | Path | None = None) -> Entry:
     raise Unknown(f"there is no set {name!r}; {hint} a set of one's own needs a folder of its name in LLP_MIRROR")
 
 
-def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = None) -> str:
+def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = None, large_objects: bool = False) -> str:
     """Have a set prepared, unless it is there and whole; return what to tell a person.
 
     Raises
     ------
     DatasetError
-        If it cannot be had; the message says why and where to ask.
+        If it cannot be had; the message says why and where to ask. If large objects are allowed of a set that has none.
     """
     name, folder = entry.name, data_root() / entry.name
+    if large_objects and entry.kind != LOCALISED:
+        raise DatasetError(f"{name} has no localised objects; --large-objects is not for it")
     if entry.kind == ARRAYS:
         taken = prepare.fetch(name, sources=sources, way=way)
         return f"{name}: already in {folder}, whole" if taken is None else ""
@@ -120,6 +124,7 @@ def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = No
     if entry.kind == READ_IN_PLACE:
         return f"{name} is in {_in_place(entry)}: runs read it there, there is nothing to prepare"
     there = (folder / "manifest.json").exists()
+    prepared.prepare(name, large_objects)
     prepared.open(name)
     return f"{name}: already in {folder}, whole" if there else ""
 
@@ -142,7 +147,7 @@ def examine(entry: Entry, sources: str | Path | None = None) -> str:
     if not (folder / "manifest.json").exists():
         raise DatasetError(f"{name} is not prepared in {folder}; run: python -m shared.datasets fetch {name}")
     data = prepared.open(name)
-    sound.check_labels(data, folder)
+    sound.check_labels(data, folder, prepared.manifest(folder).get("large_objects") is True)
     return f"{name}: whole, {len(data.names)} images, {len(data.classes)} objects, sha256 {data.sha256()}"
 
 

@@ -96,23 +96,21 @@ def place(root: Path, manifest: dict[str, Any], arrays: Arrays) -> None:
     """Write a dataset beside its place and move it there whole; to be called under `lock`."""
     name = manifest["name"]
     folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
-    new.mkdir()
-    for array in manifest["arrays"]:
-        with (new / f"{array}.npy").open("wb") as file:
-            np.lib.format.write_array(file, arrays[array], version=(1, 0), allow_pickle=False)
-    (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        os.rename(folder, old)
     try:
+        new.mkdir()
+        for array in manifest["arrays"]:
+            with (new / f"{array}.npy").open("wb") as file:
+                np.lib.format.write_array(file, arrays[array], version=(1, 0), allow_pickle=False)
+        (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            os.rename(folder, old)
         os.rename(new, folder)
-    except OSError:
+    finally:
         recover(root, name)
-        raise
-    recover(root, name)
 
 
 def recover(root: Path, name: str) -> None:
-    """Undo or finish what a killed `place` left; to be called under `lock`."""
+    """Undo or finish what a `place` left that was killed or failed; to be called under `lock`."""
     folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
     if old.exists() and not folder.exists():
         os.rename(old, folder)
@@ -125,7 +123,7 @@ def recover(root: Path, name: str) -> None:
 def lock(root: Path, name: str) -> Iterator[None]:
     """Let one process at a time prepare a dataset; the kernel frees the lock of a killed one."""
     path = root / f".{name}.lock"
-    with path.open("a") as file:
+    with path.open("ab") as file:
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,7 +141,7 @@ def _read_manifest(folder: Path, recipe: Recipe, source: Source, advice: str) ->
         manifest = json.loads(path.read_text(encoding="utf-8"))
         expected = describe(recipe, source, manifest["arrays"])
         wrong = next((key for key in expected if manifest.get(key) != expected[key]), None)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
     if wrong:
         raise DatasetError(
@@ -155,7 +153,9 @@ def _read_manifest(folder: Path, recipe: Recipe, source: Source, advice: str) ->
 def _open(path: Path, recorded: dict[str, Any], advice: str) -> np.memmap:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        found = {"dtype": array.dtype.name, "shape": list(array.shape), "bytes": path.stat().st_size}
+        # By its name alone, values in the other order of bytes would pass: the sha256 is of bytes.
+        dtype = array.dtype.name if array.dtype.newbyteorder("<") == array.dtype else array.dtype.str
+        found = {"dtype": dtype, "shape": list(array.shape), "bytes": path.stat().st_size}
         expected = {
             "dtype": recorded["dtype"],
             "shape": recorded["shape"],

@@ -128,11 +128,11 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
     A record that is not in the index, or newer than it, has no sha256 there and is believed.
     """
     path, row = record_path(folder, run_id), (index or {}).get(run_id, {})
-    if path.with_suffix(".log").exists():
-        return Kept(FAILED)
-    if not path.exists():
-        return Kept(MISSING)
     try:
+        if path.with_suffix(".log").exists():
+            return Kept(FAILED)
+        if not path.exists():
+            return Kept(MISSING)
         record = load_record(path)
         if record["id"] != run_id:
             return Kept(DAMAGED, why=f"{path} is the record of {record['id']!r}; delete it to train again")
@@ -141,6 +141,8 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
             return Kept(CHANGED, why=f"{why}; delete it to train again, or its row there to take it as it is")
     except OldRecord:
         return Kept(OUTDATED)
+    except OSError as error:  # a name in the index that no file can have
+        return Kept(DAMAGED, why=f"{path} cannot be read: {error.strerror}; correct its row in {INDEX}")
     except ConfigError as error:
         return Kept(DAMAGED, why=str(error))
     return Kept(DONE, record)
@@ -149,7 +151,10 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
 def is_as_indexed(folder: Path, run_id: str, row: Mapping[str, str]) -> bool:
     """Return whether the very record lies there that a row of the index has, and none failed since, without parsing."""
     path = record_path(folder, run_id)
-    pinned = bool(row["sha256"]) and path.is_file() and not path.with_suffix(".log").exists()
+    try:
+        pinned = bool(row["sha256"]) and path.is_file() and not path.with_suffix(".log").exists()
+    except OSError:  # a name in the index that no file can have
+        return False
     return pinned and sha256(path) == row["sha256"]
 
 

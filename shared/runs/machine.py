@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,11 @@ QUOTAS = (  # quota and period, of version 2 and of version 1
     ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
 )
 _COUNT = "import torch; print(torch.cuda.is_available() and torch.cuda.device_count() or 0)"
+# Numba passes over what is no number of threads, except a number below 1, on which it cannot be imported.
+if re.fullmatch(r"\s*([-+]?0+|-\d+)\s*", os.environ.get("NUMBA_NUM_THREADS", ""), re.ASCII):
+    print(
+        f"NUMBA_NUM_THREADS={os.environ.pop('NUMBA_NUM_THREADS')} is passed over: it must be 1 or more", file=sys.stderr
+    )
 _SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of a card, where nvidia-smi is not installed
 
 
@@ -68,7 +74,7 @@ def gpus() -> int:
 @functools.cache
 def _asked() -> int:
     """Ask torch in a process of its own: importing it takes seconds, and what lists runs needs nothing else of it."""
-    asked = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, text=True)
+    asked = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, encoding="utf-8", errors="replace")
     return int(asked.stdout) if asked.returncode == 0 and asked.stdout.strip().isdecimal() else 0
 
 

@@ -118,12 +118,15 @@ def _trouble(folder: Path, run_id: str, status: str) -> str:
 
 
 def made_here(paper: str, tier: str) -> dict[str, str]:
-    """Return {run id: when its record was finished} of what sweeps of this checkout have trained."""
+    """Return {run id: when its record was finished} of what sweeps of this checkout have trained.
+
+    It is for counting alone: a line that is damaged, or a file that cannot be read, counts for nothing.
+    """
     path = repository() / CHECKPOINTS / tier / paper / HERE
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
             return {row[0]: row[1] for row in csv.reader(stream) if len(row) == 2}
-    except FileNotFoundError:
+    except (OSError, csv.Error):
         return {}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import re
 import statistics
@@ -22,15 +21,15 @@ from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, plan, repository, tiers
 from shared.config.tiers import check_paper
-from shared.files import listed, read_text, remove_parts, write_text
+from shared.files import REMEDIES, listed, read_text, remove_parts, sentence_of, write_text
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
+from shared.runs.provenance import commit
 from shared.runs.workers import Event, Hand, Pool, failed
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a disk that takes no more
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
 
 
@@ -201,6 +200,8 @@ def sweep(
         f"{paper}, tier {tier.tier}: {len(planned)} runs, {len(todo)} to do, "
         f"{hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
     )
+    if todo and (unknown := commit().get("git")):
+        say(f"git does not say which code this is ({unknown}): records made now have dirty: null")
     if dry_run:
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
@@ -349,16 +350,16 @@ def tell(line: str) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; a ConfigError or a full disk becomes one line and the status 2, an interrupt a line and 130."""
+    """Run a command; a ConfigError or what the system says of a file is one line and the status 2, an interrupt 130."""
     try:
         return command()
     except ConfigError as error:
         tell(str(error))
         return 2
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno is None or (error.errno not in REMEDIES and not error.filename):
             raise
-        tell(f"{error.filename}: {error.strerror}; make room and call again, what was finished is recorded")
+        tell(f"{sentence_of(error)}, what was finished is recorded")
         return 2
     except KeyboardInterrupt:
         tell("stopped; what was finished is recorded, call again to go on")

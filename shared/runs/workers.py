@@ -218,7 +218,8 @@ def _gpu_memory() -> tuple[float, float] | None:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
     try:
-        used, total = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].split(",")
+        said = subprocess.run(query, capture_output=True, encoding="utf-8", check=True).stdout
+        used, total = said.split("\n")[0].split(",")
         return float(used), float(total)
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None

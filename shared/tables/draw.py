@@ -72,10 +72,14 @@ def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
     module, drawn = importlib.import_module(f"papers.{paper}.figures"), Drawn(paper, tier, folder)
     try:
         notes = json.loads(read_text(folder / NOTES, ConfigError))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{folder / NOTES} is damaged ({error}); {REMEDY}") from None
     plotting.use_style()
-    for output in read_outputs(paper).figures:
+    figures = read_outputs(paper).figures
+    for name in (name for output in figures for name in output.drawn_from):
+        if not isinstance(notes, dict) or not isinstance(notes.get(name), str):
+            raise ConfigError(f"{folder / NOTES} has no text for the table {name}; {REMEDY}")
+    for output in figures:
         figure = getattr(module, output.name)(drawn)
         plotting.note(figure, " ".join(dict.fromkeys(notes[name] for name in output.drawn_from)))
         plotting.save_figure(figure, folder / output.name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from shared.files import write_text
+from shared.files import Sentence, read_text, sentence_of, write_text
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
@@ -29,14 +30,20 @@ def page(texts: list[str], title: str) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Write the page; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m shared.tables.page", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("texts", type=Path, nargs="+")
-    args = parser.parse_args()
-    texts = [path.read_text(encoding="utf-8") for path in args.texts]
-    write_text(args.out, page(texts, f"{args.out.parent.name}: {args.out.stem}"))
+    args = parser.parse_args(argv)
+    try:
+        texts = [read_text(path, lambda said: Sentence(f"{said}; make it again")) for path in args.texts]
+        write_text(args.out, page(texts, f"{args.out.parent.name}: {args.out.stem}"))
+    except (Sentence, OSError) as error:
+        print(sentence_of(error), file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,7 +16,7 @@ import torch
 
 from shared import datasets
 from shared.datasets.features import features_folder, features_sha256, verify_features
-from shared.files import write_text
+from shared.files import sentence_of, write_text
 from shared.networks import PatchFeatures
 
 RECIPE = {
@@ -75,7 +75,7 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
         shutil.rmtree(where, ignore_errors=True)
         os.replace(part, where)
     except OSError as error:
-        raise datasets.DatasetError(f"features of {name}: {error.strerror}: {error.filename or part}") from error
+        raise datasets.DatasetError(f"features of {name}: {sentence_of(error, part)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return True

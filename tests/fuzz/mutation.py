@@ -116,7 +116,7 @@ def _restructured(random: random.Random, content: bytes) -> bytes | None:
         holder, key = random.choice(list(_parts(tree)))
         kind = random.randrange(4)
         if kind < 2:
-            holder[key] = random.choice(VALUES)
+            holder[key] = copy.deepcopy(random.choice(VALUES))
         elif kind == 2 and len(holder) > 1:
             del holder[key]
         else:

@@ -1,9 +1,11 @@
 """The command line on made papers and made results: what it prints, writes and exits with."""
 
+import errno
 import io
 
 import pytest
 
+from shared import files
 from shared.comparison import report, terminal
 from shared.config import plan
 from shared.records import store
@@ -37,6 +39,17 @@ def test_a_contradicted_claim_exits_1_and_a_contradicted_control_or_extension_0(
         (house.paper / "claims.yaml").write_text(f"{CLAIMS}  role: {role}\n")
         assert house("made") == 0
         assert written(house, "claims.csv", "quick")[0]["verdict"] == "CONTRADICTED"
+
+
+def test_a_disk_that_cannot_be_written_is_one_sentence(house, monkeypatch, capsys):
+    def closed(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    fill(house, {"kl": KL, "rot": ROT})
+    monkeypatch.setattr(files.os, "replace", closed)
+    assert house("made", "--tier", "paper") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "comparison.csv: Read-only file system; make it writable and call again" in said
 
 
 DEPARTURES = {

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.config import ConfigError, default_tier, load_tier
+from shared.config import ConfigError, default_tier, load_tier, papers
 
 
 class TestDefaultTier:
@@ -53,3 +53,11 @@ def test_a_misspelt_tier_is_answered_with_the_nearest(typed, said):
     with pytest.raises(ConfigError) as refused:
         load_tier(typed)
     assert said in str(refused.value)
+
+
+def test_what_systems_and_editors_leave_is_no_paper(tmp_path):
+    """A folder that an editor had copied was planned, and trained, as one more paper."""
+    for name in ("rot", ".rot", "rot~", "rot.bak", "#rot#", "__MACOSX"):
+        (tmp_path / "papers" / name).mkdir(parents=True)
+        (tmp_path / "papers" / name / "config.yaml").touch()
+    assert papers(tmp_path) == ["rot"]

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from shared.config import ConfigError, papers_of, tiers
 from shared.datasets import RECIPES, is_simulated, read_sources, registry
@@ -126,3 +128,31 @@ def test_unknown_names_are_wrong_usage(places, capsys, name, hint):
     with pytest.raises(SystemExit) as stop:
         main(["fetch", name])
     assert stop.value.code == 2 and hint in capsys.readouterr().err
+
+
+def test_hidden_folders_and_copies_are_no_sets(places):
+    for name in ("mine", ".mine.new", "mine~", "mine.bak"):
+        (places[1] / name / "images").mkdir(parents=True)
+        (places[1] / name / "manifest.json").write_text("{}")
+    assert [name for name in registry.entries() if "mine" in name] == ["mine"]
+
+
+def test_a_folder_that_holds_what_a_system_left_is_empty(places, capsys):
+    """A lone .DS_Store counted as data of one's own, which nothing may replace."""
+    for name in ("two_moons", "own"):
+        (places[1] / name).mkdir()
+        (places[1] / name / ".DS_Store").touch()
+    (places[0] / "own/images").mkdir(parents=True)
+    (places[0] / "own/labels").mkdir()
+    for kind, pixels in (("images", np.zeros((30, 30, 3), np.uint8)), ("labels", np.eye(30, dtype=np.uint8))):
+        Image.fromarray(pixels).save(places[0] / f"own/{kind}/a.png")
+    assert main(["fetch", "own", "two_moons"]) == 0
+    assert "to be made again" not in capsys.readouterr().err
+    assert main(["verify", "own", "two_moons"]) == 0
+
+
+def test_a_name_that_no_folder_can_have_and_a_note_that_cannot_be_written_are_sentences(places, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for command in (["fetch", "a" * 300], ["fetch", "images_of_groups", "--if-any", str(tmp_path / "file/note")]):
+        assert main(command) == 1
+        assert capsys.readouterr().err.splitlines()[-1].endswith("; mend that and call again")

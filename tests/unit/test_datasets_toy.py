@@ -99,6 +99,16 @@ def damage_dtype(folder):
     np.save(folder / "train_y.npy", np.zeros(1437, np.int32))
 
 
+def damage_order_of_bytes(folder):
+    """The same bytes under a header that says they are turned: the sha256, which is of bytes, would be the same."""
+    content = (folder / "train_y.npy").read_bytes()
+    (folder / "train_y.npy").write_bytes(content.replace(b"'<i8'", b"'>i8'", 1))
+
+
+def damage_deep_manifest(folder):
+    (folder / "manifest.json").write_text("[" * 100_000)
+
+
 def damage_shape(folder):
     np.save(folder / "train_y.npy", np.zeros(1436, np.int64))
 
@@ -132,6 +142,8 @@ def damage_missing(folder):
         (damage_size, "train_x.npy is damaged"),
         (damage_tail, "train_x.npy: bytes is 92097 where 92096 is expected"),
         (damage_dtype, "train_y.npy: dtype is int32 where int64"),
+        (damage_order_of_bytes, "train_y.npy: dtype is >i8 where int64"),
+        (damage_deep_manifest, "manifest.json is damaged"),
         (damage_shape, r"train_y.npy: shape is \[1436\] where \[1437\]"),
         (damage_pickle, "test_y.npy is damaged"),
         (damage_manifest, "manifest.json is damaged"),

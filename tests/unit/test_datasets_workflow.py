@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from shared.datasets.catalogue import REPO
+from shared.runs.machine import cores
 from tests.unit.test_datasets_faces import release, row
 
 SNAKEFILE = """
@@ -66,3 +67,6 @@ def test_absent_then_fetched_by_hand(tmp_path):
     run("snakemake", "--cores", "1")
     assert images.read_text() == "ready\n"
     assert "Nothing to be done" in run("snakemake", "--cores", "1")
+    # Snakemake counts the cores of the machine, of which a container may have a part.
+    asked = run("snakemake", "--cores", "99", "--dry-run", "--force", ".work/data/features/wbc_stained.txt")
+    assert f"threads: {cores()}\n" in f"{asked}threads: 1\n" and "threads: 99" not in asked

@@ -248,6 +248,8 @@ WRONG_SETS = {
     "columns": (lambda f: rewrite(f / "images.csv", "group", "slide"), "no column group"),
     "cells": (lambda f: rewrite(f / "images.csv", "s2_a,s2,", "s2_a"), "line 4 has not as many cells"),
     "grey": (lambda f: save(f / "images/s1_a.png", GREY), "s1_a.png is of mode L"),
+    "another kind": (lambda f: (f / "images/s3_a.jpg").touch(), r"images/s3_a\.jpg is not read, \*\.png alone are"),
+    "another case": (lambda f: (f / "images/s3_a.PNG").touch(), r"images/s3_a\.PNG is not read"),
     "damaged": (lambda f: (f / "images/s1_a.png").write_bytes(b"\x89PNG\r\n"), "s1_a.png is not a readable image"),
     "colour mask": (lambda f: save(f / "labels/s1_a.png", np.dstack([GREY] * 3)), "s1_a.png is of mode RGB"),
 }
@@ -266,6 +268,7 @@ WRONG_OBJECTS = {
     "s9,1,1,1,a": "image 's9' is not in images/",
     "s1_a,1,1,1,a\ns1_a,1,2,2,b": "line 3: object 1 of 's1_a' is there twice",
     "s1_a,0,1,1,a": "object 0 of 's1_a' is no whole number from 1",
+    "s1_a,9223372036854775808,1,1,a": "object 9223372036854775808 of 's1_a' is no whole number from 1 to 2147483647",
     "s1_a,1,12.5,1,a": r"the centre \(12.5, 1.0\) is outside image 's1_a' of 12x16 pixels",
     "s1_a,1,x,1,a": "row is 'x'",
     "s1_a,1,nan,1,a": "row is 'nan'",
@@ -286,6 +289,21 @@ def test_a_box_outside_its_image_is_refused(places, points, box):
     table = places[0] / "points/objects.csv"
     table.write_text(f"image,number,row,column,class,top,left,bottom,right\ns1_a,1,1,1,a,{box}\n")
     with pytest.raises(DatasetError, match="line 2: the box .* is outside image 's1_a'"):
+        prepared.open("points")
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("image,number,row,column,class,top,left,bottom", r"objects\.csv has no column right; its columns are image,"),
+        ("image,number,row,column,class,class", r"objects\.csv has the column class twice; leave one"),
+        ("image,number,row,column,class,top,left,top,bottom,right", r"objects\.csv has the column top twice"),
+    ],
+)
+def test_a_table_with_some_columns_of_a_box_or_one_twice_is_refused(places, points, header, says):
+    prepared.write_set(places[0] / "points", points, {})
+    (places[0] / "points/objects.csv").write_text(f"{header}\n")
+    with pytest.raises(DatasetError, match=says):
         prepared.open("points")
 
 

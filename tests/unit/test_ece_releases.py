@@ -1,5 +1,8 @@
 """Official releases, made small in their own layout: read as they are, and what is wrong in them refused by name."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -243,6 +246,27 @@ def test_matlab_files_that_cannot_be_read_are_refused(tmp_path, start):
         files.read_mat(tmp_path / "a.mat", ("x",))
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", [0, 8, 11, 14, 65289])
+def test_a_type_of_numbers_that_is_none_is_refused_where_the_reader_would_crash(tmp_path, compressed, kind):
+    """SciPy ended the process by a signal, and with it whatever else was prepared."""
+    mat(tmp_path / "a.mat", other={"a": "text"}, x=LABEL * 1.0, y=np.zeros((0, 2)))
+    content = (tmp_path / "a.mat").read_bytes()
+    at = content.index(struct.pack("<II", 9, LABEL.size * 8))
+    content = content[:at] + struct.pack("<I", kind) + content[at + 4 :]
+    if compressed:
+        packed, at = b"", 128
+        while at < len(content):
+            end = at + 8 + struct.unpack_from("<I", content, at + 4)[0]
+            part, at = zlib.compress(content[at:end]), end
+            packed += struct.pack("<II", 15, len(part)) + part
+        content = content[:128] + packed
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"a\.mat has no numeric array 'x'"):
+        files.read_mat(tmp_path / "a.mat", ("y", "x"))
+    assert files.read_mat(tmp_path / "a.mat", ("y",))[0].shape == (0, 2)
+
+
 DETECTED = np.array([[3.5, 1.5], [10, 5], [10.5, 5], [13.9, 8.2], [0.2, 0.1]])  # x, y
 OF_CLASS = {"epithelial": DETECTED[2:3], "fibroblast": DETECTED[[1]] + 0.1, "others": np.array([[3.4, 1.0]])}
 
@@ -278,6 +302,13 @@ def test_crchisto_centres_get_the_class_of_the_nearest_point(mirror, layout):
     ]
 
 
+def test_an_image_whose_nuclei_nobody_detected_is_refused(mirror):
+    crchisto(mirror / "crchisto", "release")
+    picture(mirror / "crchisto/Detection/img7/img7.bmp")
+    with pytest.raises(DatasetError, match=r"img7\.bmp has no labels; complete the release"):
+        prepared.open("crchisto")
+
+
 def test_a_centre_outside_its_image_is_refused(mirror):
     crchisto(mirror / "crchisto", "release")
     mat(mirror / "crchisto/Detection/img2/img2_detection.mat", detection=np.array([[3.0, 9.5]]))
@@ -308,7 +339,7 @@ def test_an_image_without_its_mask_is_refused(mirror):
     picture(mirror / "wbc_nuclick/Train/images/a.png")
     save(mirror / "wbc_nuclick/Train/masks/a_mask.png", (LABEL == 1).astype(np.uint8))
     for name, image in (("consep", "train_2"), ("cpm15", "image02"), ("wbc_nuclick", "b")):
-        with pytest.raises(DatasetError, match=rf"/{image}\.png has no label image"):
+        with pytest.raises(DatasetError, match=rf"/{image}\.png has no labels"):
             prepared.open(name)
 
 

@@ -1,14 +1,17 @@
 """What leaks in from outside: variables, locales, folders, disks. Each works, or is refused in one sentence."""
 
 import ast
+import contextlib
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared.config import ConfigError, default_tier, tiers
 from shared.datasets import DatasetError, data_root, fetch, load, verify
@@ -32,11 +35,12 @@ print("± ε – ü")
 """
 
 
-def python(code, folder, **environment):
+def python(code, folder, *arguments, **environment):
     """Run a program that lies in a folder of its own, so that no argument needs the encoding of the shell."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     (folder / "draw.py").write_text(code, encoding="utf-8")
-    return subprocess.run([sys.executable, "draw.py", "."], cwd=folder, env=env, capture_output=True, timeout=120)
+    command = [sys.executable, "-B", "draw.py", *(arguments or ["."])]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -67,21 +71,87 @@ def test_exact_transport_runs_with_any_number_of_threads(threads, monkeypatch):
     assert exact(torch.zeros(4, 2), torch.tensor([0, 4]), torch.tensor([[0.5, 0.5]])).converged.all()
 
 
-def test_every_text_file_is_opened_as_utf_8():
+@pytest.mark.parametrize(("threads", "passed_over"), [("0", True), (" -3", True), ("1", False)])
+def test_numba_is_told_no_number_of_threads_that_it_stops_at(tmp_path, threads, passed_over):
+    """It could not be imported: every run that solves exactly failed with its traceback."""
+    said = "import shared.runs.workers, numba; print(numba.config.NUMBA_NUM_THREADS > 0)"
+    done = python(said, tmp_path, NUMBA_NUM_THREADS=threads)
+    assert done.returncode == 0 and done.stdout.split() == [b"True"]
+    assert (f"NUMBA_NUM_THREADS={threads} is passed over: it must be 1 or more" in done.stderr.decode()) is passed_over
+
+
+CODE = ("shared/**/*.py", "papers/**/*.py", "workflows/*.py", "workflows/*.smk", "benchmarks/**/*.py", "Snakefile")
+OPENING = r"[\w.]*\b(?:open|read_text|write_text|fdopen|TextIOWrapper|run|Popen|check_output)\("
+OWN_OPEN = ("Image", "prepared", "tarfile", "os", "webbrowser")  # whose open() takes no encoding
+PACKED = ("gzip", "bz2", "lzma")  # whose open() is of bytes unless told
+
+
+def calls_of(text, is_python):
+    """The calls in a file; of Snakemake, whose rules Python cannot parse, those that open something, each by itself."""
+    if is_python:
+        return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    found = []
+    for start in (match.start() for match in re.finditer(OPENING, text)):
+        ends = (end for end in range(start, len(text)) if text[end] == ")" and parsed(text[start : end + 1]))
+        found.append(parsed(text[start : next(ends) + 1]).body)
+    return found
+
+
+def parsed(text):
+    with contextlib.suppress(SyntaxError):
+        return ast.parse(f"_{text}" if text.startswith(".") else text, mode="eval")
+
+
+def leaves_the_encoding_to_the_locale(call):
+    """Whether a call reads or writes text without saying what its bytes mean."""
+    given = {word.arg: getattr(word.value, "value", "") for word in call.keywords}
+    of, name = getattr(getattr(call.func, "value", None), "id", ""), getattr(call.func, "attr", "")
+    name = name or getattr(call.func, "id", "")
+    if "encoding" in given or None in given:
+        return False
+    if of == "subprocess":
+        return bool(given.get("text") or given.get("universal_newlines"))
+    if name in ("read_text", "write_text"):  # of a path; those of shared.files are functions
+        return isinstance(call.func, ast.Attribute) and len(call.args) < 2
+    if name not in ("open", "fdopen", "TextIOWrapper") or (of in OWN_OPEN and name == "open"):
+        return False
+    words = [getattr(node, "value", "") for arg in call.args for node in ast.walk(arg)]
+    mode = given.get("mode") or next((w for w in words if isinstance(w, str) and re.fullmatch("[rwxabt+]{1,3}", w)), "")
+    return "t" in mode if of in PACKED else "b" not in mode
+
+
+def test_every_text_is_read_and_written_as_utf_8():
     """A Latin-1 locale broke the tables."""
     wrong = []
-    for path in [*ROOT.glob("shared/**/*.py"), *ROOT.glob("papers/**/*.py"), *ROOT.glob("workflows/*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            mode = next((arg.value for arg in node.args if isinstance(arg, ast.Constant)), "")
-            mode = mode if isinstance(mode, str) and name == "open" else ""
-            of_text = name in ("read_text", "write_text") or (name == "open" and isinstance(node.func, ast.Name))
-            of_text = of_text and "b" not in mode and len(node.args) < 2
-            if of_text and not any(k.arg in ("encoding", None) for k in node.keywords) and path.name != "prepared.py":
-                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    for path in (path for pattern in CODE for path in ROOT.glob(pattern)):
+        calls = calls_of(path.read_text(encoding="utf-8"), path.suffix == ".py")
+        wrong += [f"{path.relative_to(ROOT)}: {ast.unparse(c)}" for c in calls if leaves_the_encoding_to_the_locale(c)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("is_python", [True, False], ids=["python", "snakemake"])
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("open(path)", True),
+        ("Path('a').open('w')", True),
+        ("path.open('rb')", False),
+        ("open(path, 'w', encoding='utf-8')", False),
+        ("gzip.open(path, 'rt')", True),
+        ("gzip.open(path)", False),
+        ("lzma.open(path, mode='wt', encoding='utf-8')", False),
+        ("Path('b', 'c').read_text()", True),
+        ("read_text(path, ConfigError)", False),
+        ("path.write_text(f'{a}) {b}')", True),
+        ("subprocess.run(['git'], text=True)", True),
+        ("subprocess.run(['git'], capture_output=True)", False),
+        ("subprocess.Popen(['git'], universal_newlines=True)", True),
+        ("subprocess.check_output(['git'], encoding='utf-8')", False),
+    ],
+)
+def test_a_text_without_an_encoding_is_seen(is_python, text, seen):
+    text = text if is_python else f"rule a:\n    input:\n        {text},\n    shell:\n        'echo {{input}}'\n"
+    assert any(map(leaves_the_encoding_to_the_locale, calls_of(text, is_python))) is seen
 
 
 # ---------------------------------------------------------------------------------------------------------- variables
@@ -165,9 +235,24 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(prepared, monkeypatch, c
 
     monkeypatch.setattr(np.lib.format, "write_array", full)
     assert datasets(["fetch", "two_moons"]) == 1
-    assert "two_moons: No space left on device" in capsys.readouterr().err
+    said = f"two_moons: {prepared}: No space left on device; make room and call again"
+    assert said in capsys.readouterr().err and not list(prepared.glob("*.new"))
     (prepared / "kept").rename(prepared / "two_moons/manifest.json")
     assert verify("two_moons") == before
+
+
+def test_a_disk_that_takes_a_part_is_named_and_gets_it_back(tmp_path, places):
+    """Half a set stayed on the disk that was full, and NumPy's words for it name neither a file nor what to do."""
+    folder = places[0] / "own"
+    for kind, pixels in (("images", np.zeros((60, 60, 3), np.uint8)), ("labels", np.eye(60, dtype=np.uint8))):
+        (folder / kind).mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / kind / "a.png")
+    code = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40)); "
+    done = python(f"{code}runpy.run_module('shared.datasets', run_name='__main__')", tmp_path, "fetch", "own", "digits")
+    own, digits = (line for line in done.stderr.decode().splitlines() if line.startswith("error: "))
+    assert own.startswith("error: own: ") and own.endswith("File too large; make room and call again")
+    assert digits.startswith(f"error: digits: {places[1]}: ") and digits.endswith("; make room and call again")
+    assert sorted(path.name for path in places[1].iterdir()) == [".digits.lock", ".own.lock"]
 
 
 def test_an_error_of_configuration_names_the_undecodable_file(tmp_path):

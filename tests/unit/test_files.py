@@ -1,19 +1,24 @@
 """What people handle: stray files are passed over, text is read by name, files are written whole or not at all."""
 
+import errno
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from shared.config import ConfigError
-from shared.files import is_stray, listed, read_text, remove_parts, whole, write_text
+from shared import files
+from shared.comparison.reported import InputError
+from shared.config import ConfigError, SpecError
+from shared.datasets import DatasetError
+from shared.files import LONGEST, is_stray, listed, read_text, remove_parts, sentence_of, whole, write_text
 
 
 def test_files_are_listed_in_natural_order_without_stray_ones(tmp_path):
     names = ["img10.png", "img2.png", "b/img1.png"]
     stray = [".img1.png", "._img2.png", "img2.png~", "#img2.png#", ".DS_Store", "Thumbs.db", "img.bak", "x.part"]
-    hidden = ["__MACOSX/img3.png", ".git/img4.png"]
+    hidden = ["__MACOSX/img3.png", ".git/img4.png", "b~/img5.png", "b.bak/img6.png"]
     for name in [*names, *stray, *hidden]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -39,6 +44,15 @@ def test_a_text_is_read_without_its_byte_order_mark_or_refused_by_name(tmp_path)
         read_text(tmp_path, ConfigError)
 
 
+@pytest.mark.parametrize("error", [ConfigError, SpecError, DatasetError, InputError])
+def test_an_error_is_one_line_and_not_endless_whatever_it_quotes(error):
+    """A value of 70,000 letters, or one with a line end or a terminal's escape in it, stood in it as it was."""
+    assert str(error("a.csv: 3 is none; use 'ä'")) == "a.csv: 3 is none; use 'ä'"
+    assert str(error("a\nb\x1b[2J\u2028\x85c")) == r"a\nb\x1b[2J\u2028\x85c"
+    said = str(error(f"a.csv: {'x' * 70_000} is no name; use one"))
+    assert said.startswith("a.csv: xxx") and said.endswith("xxx is no name; use one") and len(said) < LONGEST
+
+
 def test_a_write_that_fails_keeps_what_was_there_and_leaves_nothing(tmp_path):
     write_text(tmp_path / "a", "before")
     with pytest.raises(KeyboardInterrupt), whole(tmp_path / "a") as part:
@@ -47,12 +61,64 @@ def test_a_write_that_fails_keeps_what_was_there_and_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "before"
 
 
-def test_parts_of_dead_processes_are_removed_and_of_living_ones_are_not(tmp_path):
+def test_parts_of_dead_processes_are_removed_and_of_living_ones_are_not(tmp_path, monkeypatch):
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
-    dead, alive = tmp_path / f"x/.a.{done.pid}.part", tmp_path / f"x/.a.{os.getpid()}.part"
     (tmp_path / "x").mkdir()
-    for path in (dead, alive, tmp_path / "x/.part", tmp_path / "x/theirs.part"):
-        path.touch()
+    for process in (done.pid, os.getpid()):
+        monkeypatch.setattr(files.os, "getpid", lambda process=process: process)
+        with pytest.raises(SystemExit), whole(tmp_path / "x" / f"a{process}") as part:
+            part.touch()
+            monkeypatch.setattr(type(part), "unlink", lambda *_, **__: None)  # as when it is killed
+            raise SystemExit
+        monkeypatch.undo()
+    for name in (".part", "theirs.part"):
+        (tmp_path / "x" / name).touch()
     remove_parts(tmp_path)
-    assert not dead.exists() and len(list((tmp_path / "x").iterdir())) == 3
+    left = sorted(path.name for path in (tmp_path / "x").iterdir())
+    assert len(left) == 3 and left[0].startswith(f".a{os.getpid()}.") and not any(f".a{done.pid}." in n for n in left)
+
+
+def test_a_part_of_a_process_of_another_machine_is_removed_after_a_day(tmp_path):
+    """On a shared file system its number says nothing: the part of a sweep that went on there was removed."""
+    new, old = tmp_path / ".a.0123abcd-99999999.part", tmp_path / ".b.99999999.part"
+    for path in (new, old):
+        path.touch()
+    os.utime(old, (time.time() - 2 * files.FOREIGN,) * 2)
+    remove_parts(tmp_path)
+    assert new.exists() and not old.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "x/a: No space left on device; make room and call again"),
+        (errno.EFBIG, "x/a: File too large; make room and call again"),
+        (errno.EROFS, "x/a: Read-only file system; make it writable and call again"),
+        (errno.EIO, "x/a: Input/output error; mend that and call again"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_one_sentence_that_names_the_file(tmp_path, number, says):
+    with pytest.raises(OSError) as raised, whole(tmp_path / "x" / "a"):
+        raise OSError(number, os.strerror(number))
+    assert sentence_of(raised.value) == f"{tmp_path}/{says}" and list((tmp_path / "x").iterdir()) == []
+
+
+def too_large(module, *arguments):
+    """The exit status of a program that may write files of 100 bytes alone, and what it says."""
+    code = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); runpy.run_module({module!r}"
+    command = [sys.executable, "-B", "-c", f"{code}, run_name='__main__', alter_sys=True)", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def test_a_page_for_which_there_is_no_room_or_of_no_text_is_one_sentence(tmp_path):
+    (tmp_path / "a.md").write_text("# A\n")
+    assert too_large("shared.tables.page", tmp_path / "b.html", tmp_path / "a.md") == (
+        2,
+        f"{tmp_path}/b.html: File too large; make room and call again\n",
+    )
+    (tmp_path / "a.md").write_bytes(b"\xff")
+    status, said = too_large("shared.tables.page", tmp_path / "b.html", tmp_path / "a.md")
+    assert status == 2 and said.endswith("a.md is not a text in UTF-8 (byte 0: invalid start byte); make it again\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.md"]

@@ -1,5 +1,6 @@
 """Label images that number no objects, names of folders that hold "test", regions without an area: never in silence."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import ndimage
 from scipy.io import savemat
 
 from shared.datasets import DatasetError, registry
+from shared.datasets.__main__ import main
 from shared.datasets.localised import files, prepared, sound
 from shared.datasets.localised.localised import of_labels
 
@@ -135,6 +137,32 @@ def test_an_object_in_two_parts_and_an_image_without_any_pass():
     sound.check_labels(of(alone, discs(), discs(9)), PLACE)
 
 
+def test_a_set_without_any_object_is_refused(places):
+    name = png(places[0] / "own", np.zeros((SIDE, SIDE), np.int32))
+    with pytest.raises(DatasetError, match="own: its 1 images have not one object, their label images hold 0 alone"):
+        prepared.open(name)
+    (places[0] / "own/labels/a.png").unlink()
+    (places[0] / "own/labels").rmdir()
+    (places[0] / "own/objects.csv").write_text("image,number,row,column,class\n")
+    with pytest.raises(DatasetError, match=r"not one object, objects\.csv has no row; complete the set"):
+        prepared.open(name)
+    assert not (places[1] / name).exists()
+
+
+def test_one_large_cell_a_crop_is_taken_where_a_person_says_so_and_the_manifest_keeps_it(places, capsys):
+    crop = np.zeros((SIDE, SIDE), np.int32)
+    crop[10:50, 10:50] = 1
+    name = png(places[0] / "own", crop)
+    assert main(["fetch", name]) == 1
+    asked = capsys.readouterr().err.split("python -m shared.datasets ")[1].split()
+    assert asked == ["fetch", "own", "--large-objects"] and main(asked) == 0
+    assert prepared.manifest(places[1] / name)["large_objects"] is True and main(["verify", name]) == 0
+    assert main(["fetch", "digits", "--large-objects"]) == 1 and "digits has no localised" in capsys.readouterr().err
+    png(places[0] / "other", crop % 2 + (discs() > 0))
+    with pytest.raises(DatasetError, match="separate parts have"):
+        prepared.prepare("other", large_objects=True)
+
+
 def test_parts_are_counted_as_one_by_one():
     random = np.random.default_rng(0).integers(0, 4, (30, 30)).astype(np.int32)
     one_by_one = sum(ndimage.label(random == number, np.ones((3, 3)))[1] for number in (1, 2, 3))
@@ -153,6 +181,17 @@ def test_a_set_that_was_prepared_before_is_looked_at_when_it_is_verified(places,
 # ------------------------------------------------------------------------------------------------- names of folders
 
 
+def cpm17(mirror, *folders):
+    """One image in each of these folders, image_00 in the first."""
+    matlab(mirror / "x", discs())
+    (made := mirror / "cpm17").rename(mirror / "made")
+    for n, folder in enumerate(folders):
+        for kind, suffix in (("Labels", "mat"), ("Images", "png")):
+            target = made / folder / kind / f"image_{n:02}.{suffix}"
+            target.parent.mkdir(parents=True)
+            target.write_bytes((mirror / f"made/Train/{kind}/a.{suffix}").read_bytes())
+
+
 @pytest.mark.parametrize(
     ("folder", "split"),
     [
@@ -164,21 +203,39 @@ def test_a_set_that_was_prepared_before_is_looked_at_when_it_is_verified(places,
         ("Test_Set", "test"),
         ("kaggle-TESTING", "test"),
         ("01test02", "test"),
+        ("testdata", "test"),
+        ("trainset", "train"),
+        ("valid", "validation"),
+        ("val_images", "validation"),
+        ("Validation", "validation"),
+        ("Train and test/Test", "test"),
+        ("test/of training", "train"),
     ],
 )
-def test_a_split_is_a_word_of_a_folder_not_a_part_of_one(places, folder, split):
-    """ "latest" holds "test": the official split was dropped and a test image trained on."""
-    for where, name in ((folder, "image_00"), ("Train", "image_01"), ("Test", "image_02")):
-        matlab(places[0] / f"cpm17/{where}/x", discs())
-        at = places[0] / f"cpm17/{where}/cpm17/Train"
-        for kind, suffix in (("Labels", "mat"), ("Images", "png")):
-            target = places[0] / f"cpm17/{where}/{kind}/{name}.{suffix}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (at / kind / f"a.{suffix}").rename(target)
-        for rest in (at / "Labels", at / "Images", at, at.parent):
-            rest.rmdir()
+def test_a_split_is_a_word_of_a_folder_not_a_part_of_one(places, capsys, folder, split):
+    """ "latest" holds "test": the official split was dropped and a test image trained on; "testdata" was, too."""
+    cpm17(places[0], f"{folder}/x", "Train/x", "Test/x")
     data = prepared.open("cpm17")
-    assert dict(zip(data.names, data.official, strict=True))["image_00"] == split
+    assert dict(zip(data.names, data.official, strict=True)) == {
+        "image_00": split,
+        "image_01": "train",
+        "image_02": "test",
+    }
+    said = capsys.readouterr().err
+    assert "cpm17: by the names of folders, 1 in " in said and re.search(rf"\d in [^,]* are for {split}", said)
+
+
+def test_a_folder_that_names_no_split_beside_some_that_do_is_said(places, capsys):
+    cpm17(places[0], "heldout/a", "Train", "Test", "train_test")
+    data = prepared.open("cpm17")
+    assert dict(zip(data.names, data.official, strict=True)) == {
+        "image_00": "train",
+        "image_01": "train",
+        "image_02": "test",
+        "image_03": "train",
+    }
+    said = capsys.readouterr().err
+    assert "1 in heldout name no split and are for train" in said and "1 in train_test name no split" in said
 
 
 def test_the_path_above_the_set_is_no_split(tmp_path, monkeypatch, capsys):
@@ -262,9 +319,16 @@ def test_a_release_says_what_it_left_out(places, capsys):
     assert "left out: 1 x arrow" in said and "left out: 1 x stroke" in said and "1 negative regions are cut out" in said
 
 
-def test_an_unknown_type_of_region_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"a\.xml: region 7 is of the unknown type '9'; draw it as an outline"):
-        files.read_outlines(scope(tmp_path / "a.xml", region(SQUARE, Id=7, Type=9)))
+@pytest.mark.parametrize("value", ["true", "-1", ""])
+def test_a_region_that_may_be_a_hole_is_refused(tmp_path, value):
+    with pytest.raises(DatasetError, match=r"a\.xml: NegativeROA of region 7 is '.*'; 1 is a hole, 0 is none"):
+        files.read_outlines(scope(tmp_path / "a.xml", region(SQUARE, Id=7, NegativeROA=value)))
+
+
+@pytest.mark.parametrize("kind", ["9", "", "polygon", "-1", "0.0"])
+def test_an_unknown_type_of_region_is_refused(tmp_path, kind):
+    with pytest.raises(DatasetError, match=rf"a\.xml: region 7 is of the unknown type '{kind}'; draw it as an outline"):
+        files.read_outlines(scope(tmp_path / "a.xml", region(SQUARE, Id=7, Type=kind)))
 
 
 # ------------------------------------------------------------------------------------------------------ stray files

@@ -288,6 +288,14 @@ def test_a_damaged_index_is_named(tmp_path, content, says):
     assert str(tmp_path / store.INDEX) in str(error.value)
 
 
+def test_a_run_in_the_index_whose_name_no_file_can_have_is_named(tmp_path):
+    name = f"toy/{'k' * 300}/seed0"
+    (tmp_path / store.INDEX).write_text(f"id,status,sha256,why\n{name},done,abc,\n")
+    kept = store.find_record(tmp_path, name, read_index(tmp_path))
+    assert kept.state == store.DAMAGED and "cannot be read: File name too long; correct its row in" in kept.why
+    assert not store.is_as_indexed(tmp_path, name, read_index(tmp_path)[name])
+
+
 def test_every_record_that_lies_there_is_pinned_also_one_that_answers_another_spec(tmp_path):
     """It may answer the spec again tomorrow, and must be the one that was trained."""
     path = write_record(tmp_path, record())

@@ -112,6 +112,7 @@ def test_a_device_is_known_by_the_names_people_give_it(cards, said, n, device):
         ("cuda:2", 2, "'cuda:2' was asked for"),
         ("cuda:-1", 2, "there is no device 'cuda:-1'"),
         ("cuda:", 2, "there is no device 'cuda:'"),
+        ("cuda:" + "9" * 5000, 2, "there is no device"),
         ("gpux", 2, "there is no device 'gpux'"),
         ("xpu", 2, "there is no device 'xpu'"),
         ("", 2, "there is no device ''; use cpu, cuda, cuda:N or auto"),

@@ -33,6 +33,26 @@ def test_long_durations_are_days(hours, text):
     assert duration(3600 * hours) == text
 
 
+@pytest.mark.parametrize(
+    ("content", "made"),
+    [
+        (b"toy/a/kl/seed0,2026\n", {"toy/a/kl/seed0": "2026"}),
+        (b"toy/a/kl/seed0,2026\ntoy/a/kl/se", {"toy/a/kl/seed0": "2026"}),
+        (b"toy/a/kl/seed0,2026\n\xff\x00,3,4\n", {"toy/a/kl/seed0": "2026"}),
+        (b'"' + b"a" * 200_000, {}),
+        (None, {}),
+    ],
+    ids=["whole", "cut off", "no text", "endless", "a folder"],
+)
+def test_a_damaged_list_of_what_was_made_here_stops_nothing(tmp_path, monkeypatch, content, made):
+    """Snakemake could not begin: the list is read when it starts."""
+    monkeypatch.setattr(status, "repository", lambda: tmp_path)
+    path = tmp_path / status.CHECKPOINTS / "tiny/toy" / status.HERE
+    path.parent.mkdir(parents=True)
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert status.made_here("toy", "tiny") == made
+
+
 def test_figures_are_drawn_from_the_repositorys_results_wherever_one_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(draw, "repository", lambda: tmp_path / "house")

@@ -264,6 +264,31 @@ def test_wrong_usage_exits_with_2_and_one_sentence(tmp_path, capsys, arguments, 
     assert status == 2 and message in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), FileExistsError(17, "File exists", "a/runs")]
+)
+def test_what_the_system_says_of_a_file_is_one_line(capsys, error):
+    """`--records` of a file gave a traceback."""
+
+    def command():
+        raise error
+
+    assert sweep.guarded(command) == 2
+    said = "".join(capsys.readouterr())
+    assert said.count("\n") == 1 and error.strerror in said and (error.filename or "make room") in said
+
+
+@pytest.mark.parametrize("git", [None, "detected dubious ownership"])
+def test_a_sweep_says_at_its_start_that_git_gave_no_answer(planned, monkeypatch, git):
+    """Records then do not say whether code was changed; that was seen when all were trained."""
+    monkeypatch.setattr(sweep, "commit", lambda: {"commit": None, "dirty": None} | ({"git": git} if git else {}))
+    lines = planned([a_run()], dry_run=True)[1]
+    says = "git does not say which code this is (detected dubious ownership): records made now have dirty: null"
+    assert (says in lines) is bool(git)
+    write_record(planned.folder, a_run())
+    assert says not in planned([a_run()], dry_run=True)[1]
+
+
 def test_a_budget_of_no_time_runs_nothing(planned, monkeypatch):
     monkeypatch.setattr(Pool, "start", lambda self, run: pytest.fail(f"{run.id} was started"))
     assert planned([a_run()], budget=0.0)[1][-1].startswith("out of time: 0 done, 0 paused")

@@ -1,14 +1,16 @@
 """Tables from records: a run that is not there is said to be not there; text that is not ours is not obeyed."""
 
+import errno
 import math
 
 import pandas
 import pytest
 
+from shared import files
 from shared.config import ConfigError
 from shared.files import write_text
 from shared.records import record_path, store
-from shared.tables import draw, numbers, page
+from shared.tables import draw, make, numbers, page
 from shared.tables.evidence import DONE, FAILED, NOT_RUN, SELECTIONS, gather
 
 REASON = "moons is not prepared; fetch it."
@@ -250,3 +252,24 @@ def test_a_table_that_cannot_be_read_is_named_by_what_draws_it(tmp_path, content
         (tmp_path / "fig1.csv").write_bytes(content)
     with pytest.raises(ConfigError, match=r"fig1\.csv"):
         draw.Drawn("toy", "tiny", tmp_path)["fig1"]
+
+
+def test_tables_for_which_there_is_no_room_are_one_sentence(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def make_tables(paper, tier, results):
+        return numbers.write_csv(pandas.DataFrame({"a": [1]}), results / tier / paper / "a.csv")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    assert make.main("rot", make_tables, ["--tier", "smoke", "--results", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}/smoke/rot/a.csv: No space left on device; make room and call again\n"
+    assert [path.name for path in tmp_path.rglob("*")] == ["smoke", "rot"]
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", '{"curves": 3}', "[" * 100_000, "{"], ids=lambda text: text[:9])
+def test_notes_that_are_damaged_are_named(tmp_path, content):
+    """They are what tables leave for figures: a list, or one without a table, gave a traceback."""
+    write_text(tmp_path / "smoke/rot/notes.json", content)
+    with pytest.raises(ConfigError, match=r"smoke/rot/notes\.json (is damaged|has no text).*; make the tables of this"):
+        draw.make_figures("rot", "smoke", tmp_path)

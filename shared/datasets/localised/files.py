@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +23,9 @@ OPEN = 0.25  # of the length of a line, and three of its edges: ends farther apa
 LAST = 65535  # number of an object
 PIXELS = 2**25  # that an image may have
 BYTES = 2**28  # that a file may have
+MATRIX, COMPRESSED, NUMBERS = 14, 15, {*range(1, 8), 9, 12, 13}  # types of the elements of a MATLAB file
+NUMERIC, OPAQUE, COMPLEX = range(6, 16), 17, 1 << 11  # classes of its arrays, a flag
+HEAD = 4096  # bytes, more than go before the data of an array
 FORMATS = ("PNG", "TIFF", "BMP", "JPEG")
 
 
@@ -92,13 +98,47 @@ def read_mat(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
     if content.startswith(b"MATLAB 7.3") or content[:8] == b"\x89HDF\r\n\x1a\n":
         raise DatasetError(f"{path} is a MATLAB file of version 7.3, which is not read; save it with -v7")
     try:
-        found = loadmat(io.BytesIO(content), variable_names=names)
+        strange = list(_strange_types(content, names))
+        found = {} if strange else loadmat(io.BytesIO(content), variable_names=names)
     except Exception as error:  # damaged files make the reader raise almost anything
         raise DatasetError(f"{path} is not a readable MATLAB file ({error}); replace it") from error
-    for name in names:
+    for name in strange or names:
         if name not in found or not isinstance(found[name], np.ndarray) or found[name].dtype.kind not in "biuf":
             raise DatasetError(f"{path} has no numeric array {name!r}; it is not the official file")
     return [found[name] for name in names]
+
+
+def _strange_types(content: bytes, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the named arrays that are not of real numbers, by the head of each.
+
+    SciPy 1.17 looks a type of numbers that there is none of up beyond the end of its table, and crashes.
+    """
+    if 0 in content[:4]:  # version 4, whose reader is of Python
+        return
+    order, at = "<" if content[126:128] == b"IM" else ">", 128
+    while at + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}2I", content, at)
+        head = content[at + 8 : at + 8 + min(size, HEAD)]
+        at += 8 + size
+        if kind == COMPRESSED:
+            head = zlib.decompressobj().decompress(head, HEAD)[8:]
+        elif kind != MATRIX:
+            continue
+        (flags,), (_, place) = struct.unpack_from(f"{order}I", head, 8), _element(head, order, 16)
+        (_, name), place = _element(head, order, place)
+        if name.decode("latin-1") in names and flags & 0xFF != OPAQUE:
+            (data, _), _ = _element(head, order, place)
+            if flags & 0xFF not in NUMERIC or flags & COMPLEX or data not in NUMBERS:
+                yield name.decode("latin-1")
+
+
+def _element(head: bytes, order: str, at: int) -> tuple[tuple[int, bytes], int]:
+    """Return type and content of an element of a MATLAB file, and the place of the next."""
+    kind, size = struct.unpack_from(f"{order}2I", head, at)
+    start = at + 8
+    if kind >> 16:  # both in four bytes, the content in the next four
+        kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
+    return (kind, head[start : start + size]), start + size + -(start + size) % 8
 
 
 def read_points(path: Path, name: str) -> np.ndarray:
@@ -159,12 +199,14 @@ def read_outlines(path: Path) -> Outlines:
             kind, number = region.get("Type", "0"), region.get("Id", "?")
             if kind not in SHAPES:
                 raise DatasetError(f"{path}: region {number} is of the unknown type {kind!r}; draw it as an outline")
+            if (negative := region.get("NegativeROA", "0")) not in ("0", "1"):
+                raise DatasetError(f"{path}: NegativeROA of region {number} is {negative!r}; 1 is a hole, 0 is none")
             outline = _outline(SHAPES[kind], corners)
             if outline is None:
                 what = "stroke" if SHAPES[kind] == "outline" else SHAPES[kind]
                 found.left_out[what] = found.left_out.get(what, 0) + 1
             else:
-                (found.holes if region.get("NegativeROA", "0") == "1" else found.regions).append(outline)
+                (found.holes if negative == "1" else found.regions).append(outline)
     except (ElementTree.ParseError, ValueError) as error:
         raise DatasetError(f"{path} is not a readable ImageScope file ({error}); replace it") from error
     return found
@@ -201,8 +243,8 @@ def filled(regions: list[np.ndarray], size: tuple[int, int], holes: list[np.ndar
     for number, corners in enumerate(regions, 1):
         if len(corners) < 3:
             continue
-        top, left = np.maximum(np.floor(corners.min(0)), 0).astype(int)
-        bottom, right = np.minimum(np.ceil(corners.max(0)), size).astype(int)
+        top, left = np.clip(np.floor(corners.min(0)), 0, size).astype(int)
+        bottom, right = np.clip(np.ceil(corners.max(0)), 0, size).astype(int)
         if top >= bottom or left >= right:
             continue
         window = label[top:bottom, left:right]
@@ -216,7 +258,7 @@ def _inside(corners: np.ndarray, top: int, bottom: int, left: int, right: int) -
     rows, columns = np.arange(top, bottom) + 0.5, np.arange(left, right) + 0.5
     (y0, x0), (y1, x1) = corners.T, np.roll(corners, -1, 0).T
     crosses = (y0[:, None] <= rows) != (y1[:, None] <= rows)  # (edges, rows)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         at = x0[:, None] + (rows - y0[:, None]) * ((x1 - x0) / (y1 - y0))[:, None]
     return ((columns < at[..., None]) & crosses[..., None]).sum(0) % 2 == 1
 

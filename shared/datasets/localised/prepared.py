@@ -24,6 +24,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,11 +39,12 @@ from shared.datasets.localised.releases import OWN, RELEASES, Release, advice, s
 from shared.datasets.localised.sound import check_labels
 from shared.datasets.places import data_root
 from shared.datasets.store import lock, recover
-from shared.files import listed
+from shared.files import is_stray, listed, sentence_of
 
 FORMAT = 1
 GEOMETRY = ("row", "column")
 BOX = ("top", "left", "bottom", "right")
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".svs")  # suffixes
 SPACE = 500_000_000  # bytes of disk that preparing may need
 
 
@@ -58,8 +60,14 @@ def open(name: str) -> Localised:
     return _opened(folder, (folder / "manifest.json").stat().st_mtime_ns)
 
 
-def prepare(name: str) -> Path:
-    """Make a set from the mirror unless it is there; return its folder."""
+def prepare(name: str, large_objects: bool = False) -> Path:
+    """Make a set from the mirror unless it is there; return its folder.
+
+    Parameters
+    ----------
+    large_objects : whether an object may cover more than a quarter of its image, as in crops of one cell; the manifest
+        then says so.
+    """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise DatasetError(f"{name!r} is no name of a set; the known ones are {', '.join(RELEASES)}")
     root = data_root()
@@ -72,9 +80,9 @@ def prepare(name: str) -> Path:
             recover(root, name)
             if not (folder / "manifest.json").is_file():
                 ensure_space(root, SPACE, name)
-                _make(name, root)
+                _make(name, root, large_objects)
     except OSError as error:
-        raise DatasetError(f"{name}: {error.strerror or error}: {error.filename or root}") from error
+        raise DatasetError(f"{name}: {sentence_of(error, root)}") from error
     return folder
 
 
@@ -92,12 +100,12 @@ def manifest(folder: Path) -> dict:
         if found["format"] == FORMAT and found["classes"] and found["sha256"]:
             return found
         wrong = f"its format is {found['format']!r}"
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         wrong = f"{type(error).__name__}: {error}"
     raise DatasetError(f"{path} is damaged or of another version ({wrong}); remove {folder} and prepare it again")
 
 
-def write_set(folder: Path, data: Localised, about: dict[str, str]) -> None:
+def write_set(folder: Path, data: Localised, about: dict[str, str | bool]) -> None:
     """Write a set in the prepared layout into a new folder; ``about`` enters the manifest."""
     from PIL import Image
 
@@ -149,6 +157,9 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
         If anything is missing or not as the layout says; the message names the file and the line or the image.
     """
     paths = {path.stem: path for path in listed(folder, "images/*.png")}
+    for path in listed(folder, "images/*"):
+        if path.suffix != ".png" and path.suffix.lower() in IMAGES:
+            raise DatasetError(f"{path} is not read, *.png alone are; convert it, or move it out of the set")
     if not paths:
         raise DatasetError(f"{folder / 'images'} has no *.png; complete the set")
     names, groups, official = list(paths), list(map(release.group, paths)), None
@@ -188,7 +199,9 @@ def _opened(folder: Path, _made: int) -> Localised:
     return data
 
 
-def _make(name: str, root: Path) -> None:
+def _make(name: str, root: Path, large_objects: bool) -> None:
+    if (root / name).is_dir() and all(is_stray(path, root / name) for path in (root / name).rglob("*")):
+        shutil.rmtree(root / name)  # nothing but what a system left there
     if (root / name).exists():
         raise DatasetError(f"{root / name} is there without a manifest.json; move it to LLP_MIRROR to have it prepared")
     release, source = RELEASES.get(name, OWN), source_of(name)
@@ -202,15 +215,20 @@ def _make(name: str, root: Path) -> None:
     say(f"{name}: reading {place}")
     data = read_set(place, name, release) if layout else release.read(place, name, release)
     data = release.finish(data)
-    check_labels(data, place)
+    check_labels(data, place, large_objects)
     about = {
         "page": source.url,
         "terms": source.licence,
         "made_from": f"{place.name}, {'as the prepared layout' if layout else 'as the official release'}",
     }
+    if large_objects:
+        about["large_objects"] = True
     new = root / f".{name}.new"
-    write_set(new, data, about)
-    os.rename(new, root / name)
+    try:
+        write_set(new, data, about)
+        os.rename(new, root / name)
+    finally:
+        recover(root, name)
     say(f"{name}: {len(data.names)} images, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
     say(f"{name}: {'; '.join(sound.about(data))}")
     if layout and data.official is None:
@@ -257,8 +275,8 @@ def _objects(path: Path, names: list[str], images: list[np.ndarray]) -> list[dic
         height, width = images[i].shape[:2]
         size = f"{row['image']!r} of {height}x{width} pixels"
         number = _number(row["number"], where, "number")
-        if number != int(number) or number < 1 or (i, number) in seen:
-            wrong = "is there twice" if (i, number) in seen else "is no whole number from 1"
+        if number != int(number) or not 1 <= number < 2**31 or (i, number) in seen:
+            wrong = "is there twice" if (i, number) in seen else "is no whole number from 1 to 2147483647"
             raise DatasetError(f"{where}: object {row['number']} of {row['image']!r} {wrong}; correct it")
         seen.add((i, number))
         centre = [_number(row[key], where, key) for key in GEOMETRY]
@@ -317,9 +335,14 @@ def _rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterat
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            header = list(reader.fieldnames or ())
+            needed = [*columns, *(optional if set(header) & set(optional) else ())]
+            missing = [name for name in needed if name not in header]
             if missing:
-                raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(columns)}")
+                raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(needed)}")
+            twice = next((name for name in needed if header.count(name) > 1), None)
+            if twice:
+                raise DatasetError(f"{path} has the column {twice} twice; leave one")
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 if None in row or None in row.values():

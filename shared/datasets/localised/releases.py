@@ -12,7 +12,7 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 
 from shared.datasets.catalogue import DatasetError, Source, read_sources, say
 from shared.datasets.localised import files
-from shared.datasets.localised.localised import UNKNOWN, Localised, objects, of_labels, offsets
+from shared.datasets.localised.localised import SPLITS, UNKNOWN, Localised, objects, of_labels, offsets
 from shared.files import listed, natural_key
 
 CONSEP = (
@@ -35,7 +35,11 @@ CONSEP = (
     "endothelial",
 )
 CRCHISTO = ("epithelial", "fibroblast", "inflammatory", "others")
-TRAIN, VALIDATION, TEST = {"train", "training"}, {"val", "valid", "validation"}, {"test", "tests", "testing"}  # folders
+# Words in names of folders, and what is written onto them: "testdata". What is none of these is for training.
+WORDS = re.compile(
+    r"(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id|idation)?)|(?P<test>test(?:s|ing)?))"
+    r"(?:data|sets?|images?|imgs?|splits?)?"
+)
 SAME_NUCLEUS = 12.0  # pixels; classes come with points of their own, 22,362 of 22,444 equal to a detection
 TNBC_SLIDES = 11  # later versions of the release add slides of other tissue
 KUMAR = {  # patients of the 16 training and the 14 test images (Kumar et al. 2017, Table I)
@@ -45,7 +49,7 @@ KUMAR = {  # patients of the 16 training and the 14 test images (Kumar et al. 20
     "KB-A93J RD-A8N9",
 }
 
-Found = tuple[str, str, np.ndarray, np.ndarray]  # name, official split, image, label image
+Found = tuple[str, Path, np.ndarray, np.ndarray]  # name, folder below the set's own, image, label image
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def read_tnbc(place: Path, name: str, release: Release) -> Localised:
             left_out += 1
             continue
         mask = path.parent.with_name(path.parent.name.replace("Slide", "GT")) / path.name
-        found.append((path.stem, "train", files.read_image(path), files.read_mask(mask)))
+        found.append((path.stem, Path(), files.read_image(path), files.read_mask(mask)))
     for mask in _files(place, "GT_*/*.png"):
         image = mask.parent.with_name(mask.parent.name.replace("GT", "Slide")) / mask.name
         if not image.is_file():
@@ -99,7 +103,7 @@ def read_tnbc(place: Path, name: str, release: Release) -> Localised:
 
 
 def read_regions(place: Path, name: str, release: Release) -> Localised:
-    """Read *.tif with regions in *.xml of the same name, at any depth; below a folder with the word test, for test."""
+    """Read *.tif with regions in *.xml of the same name, at any depth; a folder with the word test is for test."""
     if not any(_files(place, "*.xml")):
         return read_maps(place, name, release)
     images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
@@ -112,7 +116,7 @@ def read_regions(place: Path, name: str, release: Release) -> Localised:
         left_out.update(drawn.left_out)
         left_out["region without a pixel of its own"] += len(drawn.regions) - len(np.unique(label[label > 0]))
         holes += len(drawn.holes)
-        found.append((path.stem, _official(path, place), image, label))
+        found.append((path.stem, path.parent.relative_to(place), image, label))
     if images:
         raise DatasetError(f"{next(iter(images.values()))} has no regions in a .xml of its name; complete the release")
     for what, count in sorted((+left_out).items()):
@@ -131,23 +135,23 @@ def read_masks_of_text(place: Path, name: str, release: Release) -> Localised:
     images = [path.with_name(path.name.replace("_mask.txt", ".png")) for path in masks]
     for path, image in zip(masks, images, strict=True):
         label = files.read_text_mask(path)
-        found.append((image.stem, _official(path, place), files.read_image(image), label))
+        found.append((image.stem, path.parent.relative_to(place), files.read_image(image), label))
     _all_read(_files(place, "image*[0-9].png"), images)
     return _of(found, place, name, release, "*_mask.txt")
 
 
 def read_maps(place: Path, name: str, release: Release) -> Localised:
     """Read Images/ beside Labels/*.mat with `inst_map`, in folders such as Train and Test (HoVer-Net's layout)."""
-    found = [(which, official, image, label) for which, official, image, label, _ in _maps(place)]
+    found = [(which, folder, image, label) for which, folder, image, label, _ in _maps(place)]
     return _of(found, place, name, release, "Labels/*.mat")
 
 
 def read_consep(place: Path, name: str, release: Release) -> Localised:
     """Read as `read_maps` does, with `type_map`: a nucleus has the type that most of its pixels have."""
     found, classes = [], []
-    for which, official, image, label, path in _maps(place):
+    for which, folder, image, label, path in _maps(place):
         types = _whole(files.read_mat(path, ("type_map",))[0], path, "type_map", label.shape)
-        found.append((which, official, image, label))
+        found.append((which, folder, image, label))
         classes.append(_types(types, label, path))
     return _of(found, place, name, release, "Labels/*.mat", classes=classes, class_names=CONSEP)
 
@@ -174,6 +178,7 @@ def read_crchisto(place: Path, name: str, release: Release) -> Localised:
             raise DatasetError(f"{path}: the centre {tuple(outside[0].tolist())} is outside the image")
         centres.append(found)
         classes.append(_given(found, [points(f"{which}_{kind}") for kind in CRCHISTO], path))
+    _all_read((path for path in _files(place, "img*[0-9].bmp") if path.stem not in where), [])
     joined = np.concatenate(centres)
     return Localised(
         name=name,
@@ -196,14 +201,13 @@ def read_nuclick(place: Path, name: str, release: Release) -> Localised:
     found, used = [], []
     for path in _files(place, "masks/*_mask.png"):
         image = path.parent.with_name("images") / path.name.replace("_mask.png", ".png")
-        words = _tokens(path, place)
-        if not words & (TRAIN | VALIDATION):
+        folder = path.parent.relative_to(place)
+        if _official(folder)[0] not in ("train", "validation"):
             raise DatasetError(f"{path} is in no folder called Train or Validation; complete the release")
-        official = "test" if words & VALIDATION else "train"
-        found.append((image.stem, official, files.read_image(image), files.read_mask(path)))
+        found.append((image.stem, folder, files.read_image(image), files.read_mask(path)))
         used.append(image)
     _all_read(_files(place, "images/*.png"), used)
-    return _of(found, place, name, release, "masks/*_mask.png")
+    return _of(found, place, name, release, "masks/*_mask.png", means={"validation": "test"})
 
 
 def thirty(data: Localised) -> Localised:
@@ -226,7 +230,7 @@ def patient(name: str) -> str:
     return found[0] if found else name
 
 
-def _maps(place: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, Path]]:
+def _maps(place: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray, Path]]:
     used = []
     for path in _files(place, "Labels/*.mat"):
         beside = listed(path.parent.with_name("Images"), f"{glob.escape(path.stem)}.*")
@@ -235,7 +239,7 @@ def _maps(place: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, Path]
         image = files.read_image(beside[0])
         used.append(beside[0])
         label = _whole(files.read_mat(path, ("inst_map",))[0], path, "inst_map", image.shape[:2])
-        yield path.stem, _official(path, place), image, label, path
+        yield path.stem, path.parent.relative_to(place), image, label, path
     _all_read(_files(place, "Images/*"), used)
 
 
@@ -299,10 +303,28 @@ def _of_matlab(place: Path) -> Callable[[str], np.ndarray]:
     return points
 
 
-def _of(found: list[Found], place: Path, name: str, release: Release, pattern: str, **classes) -> Localised:
+def _of(
+    found: list[Found],
+    place: Path,
+    name: str,
+    release: Release,
+    pattern: str,
+    means: Mapping[str, str] | None = None,
+    **classes,
+) -> Localised:
+    """Return the set of what was found, and say which folder is for what; `means` is what else a split means."""
     if not found:
         raise DatasetError(f"{place} has no {pattern}; {advice(name)}")
-    names, official, images, labels = zip(*found, strict=True)
+    names, folders, images, labels = zip(*found, strict=True)
+    by_folder = Counter(map(_official, folders))
+    used = {"": "train", **{split: split for split in SPLITS}, **(means or {})}
+    official = [used[_official(folder)[0]] for folder in folders]
+    if any(split for split, _ in by_folder):
+        where = (
+            f"{count} in {folder} {'are' if split else 'name no split and are'} for {used[split]}"
+            for (split, folder), count in by_folder.items()
+        )
+        say(f"{name}: by the names of folders, {', '.join(sorted(where, key=natural_key))}")
     if len(set(official)) < 2:
         say(f"{name}: all images are for {official[0]}, by the names of folders in {place}; runs split them by group")
     if len(set(names)) < len(names):  # as in CPM17, whose splits both start with image_00
@@ -330,17 +352,20 @@ def _all_read(images: Iterator[Path], used: list[Path]) -> None:
     known = set(used)
     alone = next((image for image in images if image not in known), None)
     if alone:
-        raise DatasetError(f"{alone} has no label image; complete the release")
+        raise DatasetError(f"{alone} has no labels; complete the release")
 
 
-def _official(path: Path, place: Path) -> str:
-    return "test" if TEST & _tokens(path, place) else "train"
+def _official(folder: Path) -> tuple[str, str]:
+    """Return the split that the innermost folder says that has words of one split, and this folder; MoNuSegTestData.
 
-
-def _tokens(path: Path, place: Path) -> set[str]:
-    """Return the words in the names of the folders between a set's own and a file: MoNuSegTestData has "test"."""
-    names = path.relative_to(place).parts[:-1]
-    return {word.lower() for name in names for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    The split is empty where none has; the folder is then the outermost.
+    """
+    for name in reversed(folder.parts):
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+        said = {found.lastgroup for word in words if (found := WORDS.fullmatch(word.lower()))}
+        if len(said) == 1:
+            return said.pop(), name
+    return "", folder.parts[0] if folder.parts else "."
 
 
 OWN = Release()

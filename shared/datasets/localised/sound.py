@@ -23,24 +23,33 @@ def parts_of(label: np.ndarray) -> int:
     return sum(ndimage.label(label[place] == number, TOUCHING)[1] for number, place in places if place)
 
 
-def check_labels(data: Localised, place: Path) -> None:
-    """Refuse a set, read from `place`, whose label images do not number its objects.
+def check_labels(data: Localised, place: Path, large: bool = False) -> None:
+    """Refuse a set, read from `place`, that has no object, or whose label images do not number its objects.
+
+    Parameters
+    ----------
+    large : whether an object may cover more than `SHARE` of its image.
 
     Raises
     ------
     DatasetError
         Naming the place, the image, the number or how many there are, and what to do.
     """
+    if not len(data.classes):
+        what = "their label images hold 0 alone" if data.labels is not None else "objects.csv has no row"
+        raise DatasetError(f"{place}: its {len(data.names)} images have not one object, {what}; complete the set")
     if data.labels is None:
         return
     remedy = "a label image holds 0 where no object is, and for each object a number of its own"
     found = []
     for which, label, start, end in zip(data.names, data.labels, data.offsets[:-1], data.offsets[1:], strict=True):
         areas = np.bincount(label.ravel(), minlength=2)[1:]
-        if areas.max() > SHARE * label.size:
+        if areas.max() > SHARE * label.size and not large:
             raise DatasetError(
                 f"{place}: the label image of {which}: number {areas.argmax() + 1} covers "
-                f"{areas.max() / label.size:.0%} of it, as in an inverted mask, a map of classes or of tissue; {remedy}"
+                f"{areas.max() / label.size:.0%} of it, as in an inverted mask, a map of classes or of tissue; "
+                f"{remedy}; if it is one object, as in a crop of one cell, run: python -m shared.datasets fetch "
+                f"{data.name} --large-objects"
             )
         found.append((parts_of(label), int(end - start), which))
         parts, numbers, _ = found[-1]
