@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 
-from benchmarks import e_step, exclusive, relabel, training, transport
+from benchmarks import e_step, exclusive, fused, relabel, training, transport
 from benchmarks.command import SCRATCH, About, add_options, parse
 from shared.config import repository
 from shared.runs.sweep import duration
 
-ABOUT = {module.ABOUT.name: module.ABOUT for module in (transport, training, e_step, relabel, exclusive)}
+ABOUT = {module.ABOUT.name: module.ABOUT for module in (transport, training, e_step, relabel, exclusive, fused)}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from papers.mle_llp import fused
 from shared.bags import BagError, segment_sum
 from shared.bags.check import check_offsets, check_table, check_tensor
 
@@ -55,19 +56,10 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     swapped = swap.repeat_interleave(sizes).to(log_p.device)
     negative, positive = log_p.unbind(1)
     other, one = torch.where(swapped, positive, negative), torch.where(swapped, negative, positive)
-    # One more place, a sure negative: what pads bags that are smaller than the largest of their group.
-    padded = torch.nn.functional.pad(one - other, (0, 1), value=-torch.inf)
-    phi, likelihood, shift = torch.zeros_like(padded), log_p.new_zeros(len(sizes)), log_p.new_zeros(len(sizes))
-    for group in _alike(sizes, fewer, TABLE.get(log_p.device.type, TABLE["cuda"])):
-        place = offsets[group] + torch.arange(int(sizes[group].max()))[:, None]
-        place = torch.where(place < offsets[group + 1], place, len(log_p)).to(log_p.device)
-        odds, y, group_there = padded.take(place), fewer[group].to(log_p.device), group.to(log_p.device)
-        moved = _shift(odds, y)
-        p, q = torch.sigmoid(odds + moved), torch.sigmoid(-odds - moved)
-        post, total = _programme(p, q, y, int(fewer[group].max()), int(fewer[group].min()))
-        phi.put_(place, post)
-        likelihood[group_there], shift[group_there] = total, moved
-    phi = torch.where(swapped, 1 - phi[:-1], phi[:-1])
+    room = TABLE.get(log_p.device.type, TABLE["cuda"])
+    solve = fused.programme if fused.takes_on(log_p, fewer) else _in_groups
+    phi, likelihood, shift = solve(one - other, offsets, fewer, room)
+    phi = torch.where(swapped, 1 - phi, phi)
     phi = phi.masked_fill(negative == -torch.inf, 1.0).masked_fill(positive == -torch.inf, 0.0)
     # Whole sums of large terms of both signs: in float64, or the shift would eat the digits.
     shift, sizes_there = shift.double(), sizes.to(log_p.device)
@@ -85,6 +77,24 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
         why = "NaN among its log-probabilities" if log_likelihood[b].isnan() else "probability 0"
         raise BagError(f"bag {b}: {positives[b]} positives of {sizes[b]} have {why}")
     return phi, log_likelihood
+
+
+def _in_groups(odds: Tensor, offsets: Tensor, fewer: Tensor, room: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As `fused.programme`, by torch: bags that are alike together."""
+    # One more place, a sure negative: what pads bags that are smaller than the largest of their group.
+    padded = torch.nn.functional.pad(odds, (0, 1), value=-torch.inf)
+    phi, likelihood, shift = torch.zeros_like(padded), odds.new_zeros(len(fewer)), odds.new_zeros(len(fewer))
+    sizes = offsets.diff()
+    for group in _alike(sizes, fewer, room):
+        place = offsets[group] + torch.arange(int(sizes[group].max()))[:, None]
+        place = torch.where(place < offsets[group + 1], place, len(odds)).to(odds.device)
+        some, y, group_there = padded.take(place), fewer[group].to(odds.device), group.to(odds.device)
+        moved = _shift(some, y)
+        p, q = torch.sigmoid(some + moved), torch.sigmoid(-some - moved)
+        post, total = _programme(p, q, y, int(fewer[group].max()), int(fewer[group].min()))
+        phi.put_(place, post)
+        likelihood[group_there], shift[group_there] = total, moved
+    return phi[:-1], likelihood, shift
 
 
 def _alike(sizes: Tensor, fewer: Tensor, table: int):

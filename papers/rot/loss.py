@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shared.bags import check_bags, segment_mean, segment_sum
-from shared.transport import exact, unbalanced_sinkhorn
+from shared.transport import exact, fused, unbalanced_sinkhorn
 
 
 def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
@@ -86,25 +86,30 @@ def rot_loss(
     if gradient not in ("unrolled", "envelope"):
         raise ValueError(f"gradient must be unrolled or envelope, not {gradient!r}")
     check_bags(log_p, offsets, proportions, values=check, finite=True)
-    unrolled = gradient == "unrolled"
-    transport = unbalanced_sinkhorn(
-        -log_p if unrolled else -log_p.detach(),
-        offsets,
-        proportions,
-        epsilon=epsilon,
-        tau=rot_tau(alpha, epsilon),
-        iterations=iterations,
-        gradient="unrolled" if unrolled else "none",
-        tolerance=None if unrolled else 1e-5,
-        check=False,
-    )
-    plan = transport.plan
-    tiny = torch.finfo(plan.dtype).tiny
-    # Clamped inside the logarithms only: 0 log 0 is 0, and so is its gradient.
-    instance = -plan * log_p + epsilon * plan * plan.clamp_min(tiny).log()
-    share = segment_mean(plan, offsets)
+    unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
+    tolerance, gradient = (None, "unrolled") if unrolled else (1e-5, "none")
+    sizes, tiny = offsets.diff().to(log_p.device, log_p.dtype), torch.finfo(log_p.dtype).tiny
+    if fused.serves(log_p, len(proportions) * iterations * unrolled):
+        how = fused.How(epsilon, tau, iterations, tolerance, gradient)
+        _, value, entropy, columns, *_ = fused.scale(-log_p, offsets, proportions, how, plan=False)
+        instance, share = value + epsilon * entropy, columns / sizes[:, None]
+    else:
+        transport = unbalanced_sinkhorn(
+            -log_p if unrolled else -log_p.detach(),
+            offsets,
+            proportions,
+            epsilon=epsilon,
+            tau=tau,
+            iterations=iterations,
+            gradient=gradient,
+            tolerance=tolerance,
+            check=False,
+        )
+        plan = transport.plan
+        # Clamped inside the logarithms only: 0 log 0 is 0, and so is its gradient.
+        instance = segment_sum(-plan * log_p + epsilon * plan * plan.clamp_min(tiny).log(), offsets).sum(1)
+        share = segment_mean(plan, offsets)
     bag = share * (share.clamp_min(tiny).log() - proportions.clamp_min(tiny).log())
-    sizes = offsets.diff().to(log_p.device, log_p.dtype)
     # Rows of U sum to one, so the two linear terms of the generalised KL cancel.
-    per_bag = alpha * segment_sum(instance, offsets).sum(1) / sizes + (1 - alpha) * bag.sum(1)
+    per_bag = alpha * instance / sizes + (1 - alpha) * bag.sum(1)
     return per_bag.mean()

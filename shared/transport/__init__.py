@@ -21,8 +21,9 @@ sinkhorn
 round_to_labels, largest_remainder
     Labels with exact counts from any plan, and the counts from proportions.
 
-Pass ``check=False`` in training loops. The iterations use matrix products on the CPU only, so TF32 and autocast do not
-touch a plan made on a GPU; the unrolled gradient is a matrix product anywhere.
+Pass ``check=False`` in training loops. On a GPU where triton works, all iterations of an entropic solver are one launch
+(`shared.transport.fused`), in which TF32 and autocast have no part. Elsewhere torch makes them, and its code is the
+reference: it iterates by matrix products on the CPU only; the unrolled gradient is a matrix product anywhere.
 """
 
 from shared.transport.exact import exact

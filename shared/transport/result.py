@@ -30,8 +30,9 @@ class Transport:
         Exact: certified by `gap` and `violation`, always. Balanced Sinkhorn: `violation` is within
         tolerance. Unbalanced: one more iteration would move no class potential by more than the
         tolerance.
-    iterations : int
-        Iterations made, the same for all bags (exact: 0, it has no limit).
+    iterations : int, or int32 tensor
+        Iterations made, the most of any bag (exact: 0, it has no limit). On a GPU, where a tolerance stops each bag
+        by itself, a tensor of one number: reading it waits for the GPU.
     gap : (B,) tensor or None
         Exact: duality gap, <C, P> minus the dual value, in units of cost; 0 but for rounding. Others: None.
     """
@@ -42,5 +43,5 @@ class Transport:
     class_potential: Tensor
     violation: Tensor
     converged: Tensor
-    iterations: int
+    iterations: int | Tensor
     gap: Tensor | None = None

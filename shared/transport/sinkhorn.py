@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from shared.transport import fused
 from shared.transport.ragged import by_size, lay_out
 from shared.transport.result import Transport
 from shared.transport.scaling import column_violation, iterate, row_violation, solution, state_problem, track
@@ -64,6 +65,9 @@ def sinkhorn(
     if not (epsilon > 0 and iterations >= 1):
         raise ValueError(f"need epsilon > 0 and iterations >= 1, got {epsilon} and {iterations}")
     tolerance = TOLERANCE[cost.element_size()] if tolerance is None else tolerance
+    if fused.serves(cost, len(proportions) * iterations * (gradient == "unrolled")):
+        how = fused.How(epsilon, 1.0, iterations, tolerance, gradient, balanced=True)
+        return fused.transport(cost, offsets, proportions, how, tolerance, regularised)
     with track(gradient, cost, proportions):
         proportions = proportions / proportions.sum(1, keepdim=True)
         problem = state_problem(cost, lay_out(offsets, cost.device), proportions, epsilon)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from shared.transport import fused
 from shared.transport.ragged import by_size, lay_out
 from shared.transport.result import Transport
 from shared.transport.scaling import (
@@ -76,6 +77,10 @@ def unbalanced_sinkhorn(
     """
     if not (epsilon > 0 and 0 <= tau <= 1 and iterations >= 1):
         raise ValueError(f"need epsilon > 0, 0 <= tau <= 1 and iterations >= 1, got {epsilon}, {tau} and {iterations}")
+    limit = TOLERANCE[cost.element_size()] if tolerance is None else tolerance
+    if fused.serves(cost, len(proportions) * iterations * (gradient == "unrolled")):
+        how = fused.How(epsilon, tau, iterations if tau > 0 else 1, tolerance, gradient)
+        return fused.transport(cost, offsets, proportions, how, limit)
     layout = lay_out(offsets, cost.device)
     with track(gradient, cost, proportions):
         problem = state_problem(cost, layout, proportions, epsilon)
@@ -91,8 +96,7 @@ def unbalanced_sinkhorn(
                 tolerance,
             )
             move = _next_move(problem, tau, scaling)
-    converged = move <= (TOLERANCE[cost.element_size()] if tolerance is None else tolerance)
-    return Transport(*solution(problem, cost, scaling), row_violation(problem, scaling), converged, done)
+    return Transport(*solution(problem, cost, scaling), row_violation(problem, scaling), move <= limit, done)
 
 
 @torch.no_grad()

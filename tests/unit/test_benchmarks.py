@@ -14,7 +14,7 @@ from benchmarks import command
 from shared.config import repository
 
 ROOT = repository()
-NAMES = ["transport", "training", "e_step", "relabel", "exclusive"]
+NAMES = ["transport", "training", "e_step", "relabel", "exclusive", "fused"]
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.csv"))
 
 
@@ -71,9 +71,9 @@ def test_all_run_one_by_one_each_with_its_time_and_away_from_the_committed_numbe
     out = str(ROOT / ".work" / "bench")
     assert started.all == [["-m", f"benchmarks.{name}", "--out", out, "--device", "auto"] for name in NAMES]
     said = capsys.readouterr().out
-    assert "5 benchmarks, about" in said
+    assert f"{len(NAMES)} benchmarks, about" in said
     for number, about in enumerate(together.ABOUT.values(), 1):
-        assert f"[{number}/5] {about.name}: {about.measures}; about " in said
+        assert f"[{number}/{len(NAMES)}] {about.name}: {about.measures}; about " in said
 
 
 def test_some_run_into_a_folder_that_was_named(started, tmp_path):
@@ -91,7 +91,7 @@ def test_committed_numbers_are_replaced_only_when_told(started):
 def test_one_that_fails_stops_no_other_and_is_named(started, capsys):
     started.fails = ("training",)
     assert together.main([]) == 1
-    assert len(started.all) == 5 and "FAILED: training" in capsys.readouterr().out
+    assert len(started.all) == len(NAMES) and "FAILED: training" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,15 @@ def test_scratch_is_ignored_by_git():
     assert done.returncode == 0
 
 
+def test_what_needs_a_gpu_says_in_a_line_that_there_is_none(tmp_path, capsys):
+    words = ["--device", "cpu", "--out", str(tmp_path)]
+    assert importlib.import_module("benchmarks.fused").main(words) == 0
+    assert capsys.readouterr().out == "fused: no CUDA device is here, so there is nothing to time\n"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fused"])
 def test_each_runs_in_small_and_writes_its_table_and_nothing_else(name, tmp_path):
     """Its columns are those of the committed table, but for threads, which it may tell besides."""
     before = {path: path.read_bytes() for path in COMMITTED}
