@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +13,28 @@ from papers.ece.data import Material, updates
 from shared.bags import Bags
 from shared.config import Spec
 from shared.methods import Method
-from shared.training import Inputs, Schedule, fit, seed_torch
+from shared.training import Schedule, fit, seed_torch
 from shared.training.convergence import quarter_of
 
 EPOCHS = 12  # about; an epoch of the loop goes over the images as often as it takes
 SHARE = 0.05  # of the pixels that training reads back and forth, what the measures along the way may read
 LEAST = 2  # images of a split that they see nonetheless
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Stand in `fit` for inputs: a batch is the numbers of its images, which the method has; on the host, which crops.
+
+    Attributes
+    ----------
+    device : where the method learns.
+    """
+
+    device: torch.device
+
+    def batch(self, indices: np.ndarray, seed: int | None = None) -> torch.Tensor:
+        """Return the numbers (n, 1)."""
+        return torch.from_numpy(np.asarray(indices))[:, None]
 
 
 def taught(
@@ -46,7 +63,7 @@ def taught(
     method = make(images, epochs * per_epoch)
     fitted = fit(
         method,
-        Inputs(np.arange(len(images))[:, None], device),
+        Numbers(device),
         Bags(crops, np.arange(len(crops) + 1), np.ones((len(crops), 1))),
         epochs=epochs,
         bags_per_batch=spec.batch,

@@ -8,6 +8,7 @@ the programme runs on plain probabilities, in float32, without logarithms and wi
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,10 +51,11 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     wrong = torch.nonzero((positives < 0) | (positives > sizes)).flatten().tolist()
     if wrong:
         raise BagError(f"bag {wrong[0]} of {sizes[wrong[0]]} instances cannot have {positives[wrong[0]]} positives")
+    there = partial(Tensor.to, device=log_p.device, non_blocking=True)  # a copy that nobody waits for
     # Counting the rarer class halves the states.
     swap = positives > sizes // 2
     fewer = torch.where(swap, sizes - positives, positives)
-    swapped = swap.repeat_interleave(sizes).to(log_p.device)
+    swapped = there(swap.repeat_interleave(sizes))
     negative, positive = log_p.unbind(1)
     other, one = torch.where(swapped, positive, negative), torch.where(swapped, negative, positive)
     room = TABLE.get(log_p.device.type, TABLE["cuda"])
@@ -62,18 +64,19 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     phi = torch.where(swapped, 1 - phi, phi)
     phi = phi.masked_fill(negative == -torch.inf, 1.0).masked_fill(positive == -torch.inf, 0.0)
     # Whole sums of large terms of both signs: in float64, or the shift would eat the digits.
-    shift, sizes_there = shift.double(), sizes.to(log_p.device)
+    shift, sizes_there = shift.double(), there(sizes)
     scale = torch.logaddexp(other.double(), one.double() + shift.repeat_interleave(sizes_there, output_size=len(log_p)))
-    scale = segment_sum(scale[:, None], offsets)[:, 0] - shift * fewer.to(log_p.device)
+    scale = segment_sum(scale[:, None], offsets)[:, 0] - shift * there(fewer)
     log_likelihood = (likelihood.double().log() + scale).to(log_p)
     pure = fewer == 0
     if pure.any():
-        there = pure.to(log_p.device)
-        phi = torch.where(there.repeat_interleave(sizes_there), swapped.to(log_p), phi)
-        log_likelihood = torch.where(there, segment_sum(other[:, None], offsets)[:, 0], log_likelihood)
-    impossible = torch.nonzero(~log_likelihood.isfinite()).flatten().tolist()
-    if impossible:
-        b = impossible[0]
+        pure_there = there(pure)
+        pure_rows = pure_there.repeat_interleave(sizes_there, output_size=len(log_p))
+        phi = torch.where(pure_rows, swapped.to(log_p), phi)
+        log_likelihood = torch.where(pure_there, segment_sum(other[:, None], offsets)[:, 0], log_likelihood)
+    impossible = ~log_likelihood.isfinite()
+    if impossible.any():
+        b = int(impossible.nonzero()[0])
         why = "NaN among its log-probabilities" if log_likelihood[b].isnan() else "probability 0"
         raise BagError(f"bag {b}: {positives[b]} positives of {sizes[b]} have {why}")
     return phi, log_likelihood
@@ -84,11 +87,11 @@ def _in_groups(odds: Tensor, offsets: Tensor, fewer: Tensor, room: int) -> tuple
     # One more place, a sure negative: what pads bags that are smaller than the largest of their group.
     padded = torch.nn.functional.pad(odds, (0, 1), value=-torch.inf)
     phi, likelihood, shift = torch.zeros_like(padded), odds.new_zeros(len(fewer)), odds.new_zeros(len(fewer))
-    sizes = offsets.diff()
+    sizes, there = offsets.diff(), partial(Tensor.to, device=odds.device, non_blocking=True)
     for group in _alike(sizes, fewer, room):
         place = offsets[group] + torch.arange(int(sizes[group].max()))[:, None]
-        place = torch.where(place < offsets[group + 1], place, len(odds)).to(odds.device)
-        some, y, group_there = padded.take(place), fewer[group].to(odds.device), group.to(odds.device)
+        place = there(torch.where(place < offsets[group + 1], place, len(odds)))
+        some, y, group_there = padded.take(place), there(fewer[group]), there(group)
         moved = _shift(some, y)
         p, q = torch.sigmoid(some + moved), torch.sigmoid(-some - moved)
         post, total = _programme(p, q, y, int(fewer[group].max()), int(fewer[group].min()))

@@ -133,8 +133,10 @@ def mixup(
 
 def _towards(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
     # A host scalar stays one: no wait for a device.
-    by = weight.item() if weight.dim() == 0 else weight.to(values).view(-1, *[1] * (values.dim() - 1))
-    return values.lerp(values[partner.to(values.device)], by)
+    by = (
+        weight.item() if weight.dim() == 0 else weight.to(values, non_blocking=True).view(-1, *[1] * (values.dim() - 1))
+    )
+    return values.lerp(values[partner.to(values.device, non_blocking=True)], by)
 
 
 class Mixup(LossMethod):

@@ -31,7 +31,7 @@ def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check:
     """
     check_bags(log_p, offsets, proportions, values=check, finite=True)
     transport = exact(-log_p, offsets, proportions, check=False)
-    sizes = offsets.diff().to(log_p)
+    sizes = offsets.diff().to(log_p, non_blocking=True)
     return (transport.value / sizes).mean()
 
 
@@ -88,7 +88,7 @@ def rot_loss(
     check_bags(log_p, offsets, proportions, values=check, finite=True)
     unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
     tolerance, gradient = (None, "unrolled") if unrolled else (1e-5, "none")
-    sizes, tiny = offsets.diff().to(log_p.device, log_p.dtype), torch.finfo(log_p.dtype).tiny
+    sizes, tiny = offsets.diff().to(log_p, non_blocking=True), torch.finfo(log_p.dtype).tiny
     if fused.serves(log_p, len(proportions) * iterations * unrolled):
         how = fused.How(epsilon, tau, iterations, tolerance, gradient)
         _, value, entropy, columns, *_ = fused.scale(-log_p, offsets, proportions, how, plan=False)

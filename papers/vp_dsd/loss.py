@@ -61,7 +61,7 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
     """
     check_bags(logits, offsets, proportions, values=check, what="logits")
     value = exact(vertex_costs(logits, cost), offsets, proportions, check=False).value
-    return (value / offsets.diff().to(value)).mean()
+    return (value / offsets.diff().to(value, non_blocking=True)).mean()
 
 
 def mse_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:

@@ -14,7 +14,12 @@ from torch import Tensor
 
 def _bag_of_row(offsets: Tensor, device) -> Tensor:
     sizes = offsets.diff()
-    return torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device)
+    return torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(device, non_blocking=True)
+
+
+def _sizes_like(values: Tensor, offsets: Tensor) -> Tensor:
+    """The sizes of the bags, (B, 1), where the values are and as their type; nobody waits for the copy."""
+    return offsets.diff().to(values.device, values.dtype, non_blocking=True)[:, None]
 
 
 def _one_size(offsets: Tensor) -> int | None:
@@ -36,7 +41,7 @@ def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
 
 def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
     """Return the mean over the rows of each bag, (M, K) -> (B, K)."""
-    return segment_sum(values, offsets) / offsets.diff().to(values.device, values.dtype)[:, None]
+    return segment_sum(values, offsets) / _sizes_like(values, offsets)
 
 
 def segment_logmeanexp(values: Tensor, offsets: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ def segment_logmeanexp(values: Tensor, offsets: Tensor) -> Tensor:
         return values
     if size is not None:
         return values.view(-1, size, values.shape[1]).logsumexp(1) - math.log(size)
-    sizes, bag = offsets.diff().to(values.device, values.dtype)[:, None], _bag_of_row(offsets, values.device)
+    sizes, bag = _sizes_like(values, offsets), _bag_of_row(offsets, values.device)
     top = values.new_full((len(sizes), values.shape[1]), -torch.inf)
     top = top.scatter_reduce(0, bag[:, None].expand_as(values), values.detach(), "amax")
     top = top.clamp_min(torch.finfo(values.dtype).min)

@@ -40,17 +40,13 @@ class Inputs:
 
     def batch(self, indices: np.ndarray, seed: int | None = None) -> Tensor:
         """Return the inputs numbered `indices`; augmented, where that is on, when a `seed` is given."""
-        index = torch.from_numpy(np.ascontiguousarray(indices))
+        index = torch.from_numpy(np.ascontiguousarray(indices)).to(self.device, non_blocking=True)
         if not self.images:
-            return self.array.index_select(0, index.to(self.device)).float()
+            return self.array.index_select(0, index).float()
         border = self.augment.shift
         height, width = self.array.shape[1] - 2 * border, self.array.shape[2] - 2 * border
-        rows = torch.arange(border, border + height).expand(len(index), height)
-        columns = torch.arange(border, border + width).expand(len(index), width)
         rng = None if seed is None else torch.Generator().manual_seed(seed)
-        if rng:
-            rows, columns = self.augment.places(len(index), height, width, rng)
-        index, rows, columns = (t.to(self.device, non_blocking=True) for t in (index, rows, columns))
+        rows, columns = self.augment.places(len(index), height, width, rng, self.device)
         x = self.array[index[:, None, None], rows[:, :, None], columns[:, None, :]].float()
         if rng and (self.augment.blur or self.augment.colour):
             x = self.augment.pixels(x.permute(0, 3, 1, 2), rng).permute(0, 2, 3, 1)

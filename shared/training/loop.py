@@ -129,7 +129,7 @@ def fit(
                 Batch(
                     inputs.batch(batch.indices, axis_seed(seed, "augmentation", epoch, step)),
                     torch.from_numpy(batch.offsets),
-                    proportions[torch.from_numpy(which).to(inputs.device)],
+                    proportions[torch.from_numpy(which).to(inputs.device, non_blocking=True)],
                 )
             )
             for name, value in scalars.items():

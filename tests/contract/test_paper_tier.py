@@ -13,6 +13,8 @@ import torch
 from shared.config import papers, plan, read_config
 from shared.datasets import read_sources
 from tests.contract.paper_tier import shrunk, toys
+from tests.pretend.device import MISSING, NAME
+from tests.pretend.runs import ticking, train
 
 LONG = ("paper", "cpu")
 PAPERS = [paper for paper in papers() if "paper" in read_config(paper).tiers]
@@ -103,22 +105,51 @@ def numbers_in(metrics):
                 yield f"{selection}: {name}", value
 
 
-@pytest.mark.parametrize("run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)])
-def test_every_kind_of_run_trains(run, ready):
-    """A run of a long tier that cannot train would be found out after a night, or days on an accelerator."""
-    module, work = ready
-    spec = shrunk(module, run.spec)
-    train = importlib.import_module(f"papers.{spec.paper}.train").train
+each_kind = pytest.mark.parametrize("run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)])
+
+
+@pytest.fixture(scope="module")
+def on_the_cpu():
+    """{id: result} of the runs that have been trained on the CPU."""
+    return {}
+
+
+def trained(run, spec, module, device, **session):
+    """Train a run, or skip the test where it is known that it cannot be trained here."""
     torch.manual_seed(zlib.crc32(run.id.encode()))
     try:
-        result = train(spec, device="cpu", checkpoint=work / f"{run.id}.pt", key=spec.hash)
+        return train(spec, device, key=spec.hash, **session)
     except Exception as error:
         if not getattr(error, "not_run", False):
             raise
         assert may_be_absent(run, module), f"{run.id} is NOT RUN, which paper_tier does not expect: {error}"
         pytest.skip(f"NOT RUN: {error}")
+
+
+@each_kind
+def test_every_kind_of_run_trains(run, ready, on_the_cpu):
+    """A run of a long tier that cannot train would be found out after a night, or days on an accelerator."""
+    module, work = ready
+    spec = shrunk(module, run.spec)
+    result = trained(run, spec, module, "cpu", checkpoint=work / f"{run.id}.pt")
+    on_the_cpu[run.id, spec.hash] = result
     assert {name: value for name, value in numbers_in(result.metrics) if not math.isfinite(value)} == {}
     assert spec.unread == []
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+@each_kind
+def test_every_kind_of_run_stops_goes_on_and_finds_the_same_on_a_device_that_is_not_the_cpu(run, ready, on_the_cpu):
+    """A tensor left on the host, a call that only a host has, or a number that moves would show on the first GPU."""
+    module, work = ready
+    spec = shrunk(module, run.spec)
+    expected = on_the_cpu.get((run.id, spec.hash)) or trained(run, spec, module, "cpu")
+    checkpoint = work.with_name("pretend") / ".work" / f"{run.id}.pt"
+    with ticking():
+        result = trained(run, spec, module, NAME, checkpoint=checkpoint, deadline=6)
+    found = result or trained(run, spec, module, NAME, checkpoint=checkpoint)
+    for part in ("metrics", "curves", "bags", "data"):
+        assert repr(getattr(found, part)) == repr(getattr(expected, part)), part
 
 
 @pytest.mark.parametrize("paper", PAPERS)

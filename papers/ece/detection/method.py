@@ -100,11 +100,12 @@ class Detector:
         place = torch.cat([torch.full((len(some),), float(n)) for n, some in enumerate(boxes)])
         top, left, bottom, right = (torch.cat(boxes) / self.side).unbind(1)
         given = {
-            "img": torch.stack([cut(self.images[i], window) for i, window in zip(numbers, windows, strict=True)]),
             "batch_idx": place,
             "cls": torch.zeros_like(place),
             "bboxes": torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], 1),
         }
+        given = {name: value.to(self.device, non_blocking=True) for name, value in given.items()}
+        given["img"] = torch.stack([cut(self.images[i], window) for i, window in zip(numbers, windows, strict=True)])
         self.network.train()
         self.network.terms.t = self.step / self.steps
         losses, _ = self.network.loss(given)

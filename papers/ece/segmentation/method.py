@@ -60,7 +60,8 @@ class Segmenter:
         numbers = batch.x[:, 0].long().tolist()
         windows = draw([tuple(self.masks[i].shape) for i in numbers], self.crop)
         places = list(zip(numbers, windows, strict=True))
-        x = _standardised(torch.stack([cut(self.images[i], window) for i, window in places]), self.ranges[numbers])
+        ranges = self.ranges[batch.x[:, 0].long().to(self.device, non_blocking=True)]
+        x = _standardised(torch.stack([cut(self.images[i], window) for i, window in places]), ranges)
         target = torch.stack([cut(self.masks[i], window) for i, window in places]).long()
         logits = self.network(x)
         loss = self.criterion(logits, target, self.step / self.steps).mean()

@@ -33,14 +33,14 @@ def match(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, share: float, 
     if not 0 <= share <= 1:
         raise ValueError(f"share is a part of a bag, from 0 to 1, got {share}")
     sizes = offsets.diff()
-    bag = torch.arange(len(sizes)).repeat_interleave(sizes).to(log_p.device)
+    bag = torch.arange(len(sizes)).repeat_interleave(sizes).to(log_p.device, non_blocking=True)
     predicted = one_hot(log_p.argmax(1), log_p.shape[1]).to(log_p)
     frequent = segment_mean(predicted, offsets) >= share
     taking_part = predicted * frequent[bag]
     if labels == "every":
         taking_part = taking_part.sum(1, keepdim=True).expand_as(log_p)
     taught = taking_part * (proportions > share)[bag]
-    number = segment_mean(taught, offsets) * sizes.to(log_p)[:, None]
+    number = segment_mean(taught, offsets) * sizes.to(log_p, non_blocking=True)[:, None]
     return taught / number.clamp_min(1)[bag]
 
 

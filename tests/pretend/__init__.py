@@ -1,0 +1,1 @@
+"""The device `pretend` is not the CPU and needs no hardware: see `tests.pretend.device`."""
