@@ -60,7 +60,7 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     whole = WHOLE.get(proportions.dtype, WHOLE[torch.float64])
     shares = proportions.detach().double()
     solved = solve(cost.detach().cpu().numpy(), offsets.cpu().numpy(), shares.cpu().numpy(), whole)
-    plan, value, u, v, gap, violation = (torch.from_numpy(array).to(cost.device) for array in solved)
+    plan, value, u, v, gap, violation = (torch.from_numpy(array).to(cost.device, non_blocking=True) for array in solved)
     return Transport(
         plan=plan,
         value=_Value.apply(cost, proportions, value, plan, v, offsets),
@@ -140,7 +140,7 @@ class _Value(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         proportions, plan, v, offsets = ctx.saved_tensors
-        sizes, for_cost, for_proportions = offsets.diff().to(plan.device), None, None
+        sizes, for_cost, for_proportions = offsets.diff().to(plan.device, non_blocking=True), None, None
         if ctx.needs_input_grad[0]:
             for_cost = plan * gradient.repeat_interleave(sizes, output_size=len(plan))[:, None]
         if ctx.needs_input_grad[1]:

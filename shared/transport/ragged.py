@@ -45,7 +45,7 @@ def lay_out(offsets: Tensor, device: torch.device | None = None) -> "Layout":
     """Read the offsets once; on a GPU this is the one wait for the device that ragged bags need."""
     sizes = offsets.diff()
     shortest, longest, total = torch.stack([sizes.min(), sizes.max(), offsets[-1]]).tolist()
-    offsets, sizes = offsets.to(device), sizes.to(device)
+    offsets, sizes = offsets.to(device, non_blocking=True), sizes.to(device, non_blocking=True)
     slots = None
     if shortest != longest:
         shift = torch.arange(len(sizes), device=sizes.device) * longest - offsets[:-1]
@@ -87,12 +87,13 @@ def by_size(solve: Callable[..., Transport]) -> Callable[..., Transport]:
         if len(groups) == 1:
             return solve(cost, offsets, proportions, *options, check=False, **more)
         parts, places, starts, sizes = [], [], offsets[:-1], offsets.diff()
+        there = functools.partial(Tensor.to, device=cost.device, non_blocking=True)  # a copy that nobody waits for
         for bags in groups:
             own = torch.cat([sizes.new_zeros(1), sizes[bags].cumsum(0)])
             rows = torch.arange(int(own[-1])) + (starts[bags] - own[:-1]).repeat_interleave(sizes[bags])
-            places.append(rows.to(cost.device))
-            parts.append(solve(cost[places[-1]], own, proportions[bags.to(cost.device)], *options, check=False, **more))
-        of_bags, of_rows = torch.cat(groups).argsort().to(cost.device), torch.cat(places).argsort()
+            places.append(there(rows))
+            parts.append(solve(cost[places[-1]], own, proportions[there(bags)], *options, check=False, **more))
+        of_bags, of_rows = there(torch.cat(groups).argsort()), torch.cat(places).argsort()
         joined = {"iterations": max(part.iterations for part in parts)}
         for name in ("plan", "instance_potential"):
             joined[name] = torch.cat([getattr(part, name) for part in parts])[of_rows]

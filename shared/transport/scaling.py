@@ -67,7 +67,8 @@ def state_problem(cost: Tensor, layout: Layout, proportions: Tensor, epsilon: fl
     real = None if layout.slots is None else layout.mask().unsqueeze(1)
     log_kernel = (layout.pad(cost).mT * (-1 / epsilon)).contiguous()
     log_kernel = log_kernel.masked_fill(~(present if real is None else present & real), NOTHING)
-    absent = None if bool(present.all()) else (~present).to(cost)
+    # To ask a GPU would be to wait for it; zeros change no sum.
+    absent = None if present.device.type == "cpu" and bool(present.all()) else (~present).to(cost)
     missing = None if real is None else (~real).to(cost)
     return Problem(layout, epsilon, log_kernel, mass.masked_fill(~present, 1), present, real, absent, missing)
 
@@ -133,8 +134,8 @@ def _is_safe(scaling: Scaling) -> bool:
     # rounding in every sum, whatever u and v multiply it by. Comparisons with NaN are false.
     bound = torch.finfo(scaling.u.dtype).max ** 0.2
     extremes = [*scaling.u.aminmax(), *scaling.v.aminmax(), *scaling.weight.sqrt().aminmax()]
-    low, high = torch.stack(extremes).aminmax()
-    return 1 / bound <= low.item() and high.item() <= bound
+    low, high = torch.stack(torch.stack(extremes).aminmax()).tolist()
+    return 1 / bound <= low and high <= bound
 
 
 def track(gradient: str, cost: Tensor, proportions: Tensor) -> torch.set_grad_enabled:
