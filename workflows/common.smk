@@ -1,4 +1,5 @@
 # Shared by all rules: the tier, its papers and what each makes, the code each rule runs, the first lines a person reads.
+import os
 import sys
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from shared.config import ConfigError, default_tier, load_tier, papers, papers_o
 from shared.config.complete import lacking, stamp
 from shared.config.files import check_keys, nearest, read_yaml
 from shared.config.outputs import read_outputs
+from shared.config.tiers import number_of_shards
 from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES
 from shared.files import write_text
 from shared.runs.code import sources
 from shared.runs.data import data_read
+from shared.runs.machine import cores, devices_of, overlooked
 from shared.runs.status import status, unfinished
 from shared.runs.sweep import keep_index, runs_folder, runs_to_try_again, train_again
 
@@ -37,14 +40,35 @@ try:
     PAPERS = papers_of(TIER.tier)
     LEFT_OUT = [paper for paper in papers() if paper not in PAPERS]
     OUTPUTS = {paper: read_outputs(paper) for paper in PAPERS}
+    SHARDS = number_of_shards(config.get("shards", TIER.shards), "--config")
     AGAIN = str(config.get("again", "")).lower() == "true"
     # Of the papers that are asked for by name, or of all: those of others keep their records for a later call.
     NAMED = [paper for paper in PAPERS if any(f"{arg}_".startswith(f"{paper}_") for arg in sys.argv[1:])] or PAPERS
     BEFORE = status(TIER, NAMED if AGAIN else ()) if workflow.is_main_process else None
+    CLUSTER = workflow.nodes is not None  # jobs go to other machines, with other devices
+    # Of a training job: all that are visible here, which its sweep uses at once; one elsewhere, where profiles may say.
+    GPUS, UNSEEN = int(TIER.device != "cpu"), []
+    if workflow.is_main_process and not CLUSTER:
+        GPUS = sum(device != "cpu" for device in devices_of(TIER.device))
+        workflow.global_resources.setdefault("gpu", GPUS)  # unless --resources gpu=N
+        named = config.get("tier") or os.environ.get("LLP_TIER")
+        UNSEEN = [overlooked(TIER.device if named else "auto")]
 except ConfigError as error:
     raise WorkflowError(str(error))
 
 RESULTS = f"results/{TIER.tier}"
+# Of a training job. On a cluster, where Snakemake limits no sum of cores, --cores is what each job has.
+CORES = workflow.global_resources["_cores"].value or (8 if CLUSTER else cores())
+if workflow.remote_exec:  # there --cores is what the machine has, maybe more than the job was given
+    CORES = int(os.environ.get("LLP_CORES", CORES))
+os.environ |= {"LLP_TIER": TIER.tier, "LLP_CORES": str(CORES)}  # of all jobs: another machine has other devices
+
+
+envvars:
+    "LLP_TIER",
+    "LLP_CORES",
+
+
 if AGAIN:
     train_again()
 
@@ -83,9 +107,10 @@ def gone(paper):
 
     As a parameter the list would change back after training, and ask for one training more.
     """
-    if workflow.is_main_process:
-        keep_index(paper, TIER.tier)
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
+    if not workflow.is_main_process:  # a job of a shard would see what others are at
+        return str(note.relative_to(workflow.basedir))
+    keep_index(paper, TIER.tier)
     names = {run.spec.values().get("dataset") for run in plan(paper, TIER.tier)} - {None}
     ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]
     lost = runs_to_try_again(paper, TIER.tier, ready)
@@ -109,7 +134,8 @@ if workflow.is_main_process and "--report" not in sys.argv:
     print(
         f"Tier {TIER.tier}: {TIER.says}.",
         BEFORE.records(),
-        f"To train: {BEFORE.outlook()}; data that is not there yet comes on top.",
+        f"To train: {BEFORE.outlook(CLUSTER)}; data that is not there yet comes on top.",
+        *filter(None, UNSEEN),
         *(
             [f"Left out, for want of the tier {TIER.tier} in their config.yaml: {', '.join(LEFT_OUT)}."]
             if LEFT_OUT

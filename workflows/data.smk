@@ -14,6 +14,7 @@ rule dataset:
         f"{DATA}/{{name}}/manifest.json",
     log:
         f"{RESULTS}/logs/dataset_{{name}}.log",
+    localrule: True
     conda:
         "../environment.yml"
     shell:
@@ -30,7 +31,7 @@ rule features:
         f"{RESULTS}/logs/features_{{name}}.log",
     conda:
         "../environment.yml"
-    threads: min(workflow.cores or 1, cores())
+    threads: CORES if CLUSTER else min(CORES, cores())
     shell:
         "python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log}"
 
@@ -47,6 +48,7 @@ rule optional_dataset:
         f"{RESULTS}/logs/dataset_{{name}}.log",
     wildcard_constraints:
         name=r"\w+",
+    localrule: True
     conda:
         "../environment.yml"
     shell:
@@ -65,7 +67,7 @@ rule optional_features:
         name=r"\w+",
     conda:
         "../environment.yml"
-    threads: min(workflow.cores or 1, cores())
+    threads: CORES if CLUSTER else min(CORES, cores())
     shell:
         "if grep -qx ready {input.note}; then"
         " python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log};"

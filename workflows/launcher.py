@@ -1,4 +1,4 @@
-"""The `snakemake` command of this environment: Snakemake, with a bare `--cores` read as `--cores all`.
+"""The `snakemake` command of this environment: Snakemake, with a bare `--cores`, or none, read as `--cores all`.
 
 Since Snakemake 8 `snakemake all --cores` is an error, though its help still says that N may be omitted. It also removes
 the lock that a killed Snakemake has left, for which plain Snakemake wants to be called with `--unlock`.
@@ -37,6 +37,14 @@ def translate(arguments):
         bare = option in ("--cores", "-c") and following.startswith("-")
         translated += [option, "all"] if bare else [option]
     return translated + arguments[len(options) :]
+
+
+def complete(arguments, environ):
+    """Add `--cores all` where neither an option, nor a profile or an executor that may, says how much runs at once."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    said = ("--cores", "-c", "--jobs", "-j", "--executor", "-e", "--profile", "--workflow-profile")
+    told = any(option.startswith(said) for option in options) or environ.get("SNAKEMAKE_PROFILE")
+    return options + ([] if told else ["--cores", "all"]) + arguments[len(options) :]
 
 
 def unlock(folder):
@@ -78,7 +86,7 @@ def launch():
     arguments = translate(sys.argv[1:])
     if arguments != sys.argv[1:]:
         print("snakemake: --cores without a number, read as --cores all", file=sys.stderr)
-    sys.argv[1:] = arguments
+    sys.argv[1:] = complete(arguments, os.environ)
     try:
         return main()
     finally:
@@ -88,7 +96,7 @@ def launch():
 
 def install(folder):
     """Replace `folder`/snakemake."""
-    script = "\n\n".join([HEADER, *map(inspect.getsource, (translate, unlock, launch))]) + FOOTER
+    script = "\n\n".join([HEADER, *map(inspect.getsource, (translate, complete, unlock, launch))]) + FOOTER
     new = Path(folder, "snakemake.new")
     new.write_text(script, encoding="utf-8")
     new.chmod(0o755)

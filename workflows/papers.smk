@@ -17,30 +17,77 @@ for paper in PAPERS:
             expand(f"{where}/{{name}}.{{kind}}", name=figures, kind=["svg", "png"]),
             f"{where}/comparison.csv",
 
-    rule:
-        name:
-            f"{paper}_train"
-        input:
-            data_of(paper),
-            plan=[f"papers/{paper}/config.yaml", f"papers/{paper}/names.py", f"config/{TIER.tier}.yaml"],
-            code=computing(f"papers.{paper}.train"),
-            gone=gone(paper),
-        output:
-            f"{where}/runs/index.csv",
-        log:
-            f"{RESULTS}/logs/{paper}_train.log",
-        conda:
-            "../environment.yml"
-        threads: workflow.cores
-        resources:
-            gpu=int(TIER.device != "cpu"),
-        params:
-            paper=paper,
-            tier=TIER.tier,
-        # Exit status 3 says that runs failed, and so does the index: tables are made of the rest, and the end names them.
-        shell:
-            "(python -m shared.runs.sweep --paper {params.paper} --tier {params.tier} --cores {threads}"
-            " || [ $? -eq 3 ]) 2>&1 | tee {log}"
+    learned_from = {
+        "data": data_of(paper),
+        "plan": [f"papers/{paper}/config.yaml", f"papers/{paper}/names.py", f"config/{TIER.tier}.yaml"],
+        "code": computing(f"papers.{paper}.train"),
+        "gone": gone(paper),
+    }
+    # Exit status 3 says that runs failed, and so does the index: tables are made of the rest, and the end names them.
+    if SHARDS == 1:
+
+        rule:
+            name:
+                f"{paper}_train"
+            input:
+                **learned_from,
+            output:
+                f"{where}/runs/index.csv",
+            log:
+                f"{RESULTS}/logs/{paper}_train.log",
+            conda:
+                "../environment.yml"
+            threads: CORES
+            resources:
+                gpu=GPUS,
+            params:
+                paper=paper,
+                tier=TIER.tier,
+            shell:
+                "(python -m shared.runs.sweep --paper {params.paper} --tier {params.tier} --cores {threads}"
+                " || [ $? -eq 3 ]) 2>&1 | tee {log}"
+
+    else:
+
+        rule:
+            name:
+                f"{paper}_shard"
+            input:
+                **learned_from,
+            output:
+                f".work/{TIER.tier}/{paper}/trained/{{shard}}-of-{SHARDS}.txt",
+            log:
+                f"{RESULTS}/logs/{paper}_shard{{shard}}.log",
+            conda:
+                "../environment.yml"
+            threads: CORES
+            resources:
+                gpu=GPUS,
+            params:
+                paper=paper,
+                tier=TIER.tier,
+                shards=SHARDS,
+            shell:
+                "(python -m shared.runs.sweep --paper {params.paper} --tier {params.tier} --cores {threads}"
+                " --shard {wildcards.shard}/{params.shards} || [ $? -eq 3 ]) 2>&1 | tee {log}; date > {output}"
+
+        rule:
+            name:
+                f"{paper}_train"
+            input:
+                expand(f".work/{TIER.tier}/{paper}/trained/{{n}}-of-{SHARDS}.txt", n=range(1, SHARDS + 1)),
+            output:
+                f"{where}/runs/index.csv",
+            log:
+                f"{RESULTS}/logs/{paper}_train.log",
+            localrule: True
+            conda:
+                "../environment.yml"
+            params:
+                paper=paper,
+                tier=TIER.tier,
+            shell:
+                "python -m shared.runs.sweep --paper {params.paper} --tier {params.tier} --gather 2>&1 | tee {log}"
 
     rule:
         name:
@@ -57,6 +104,7 @@ for paper in PAPERS:
             f"{RESULTS}/plots/{paper}.csv" if made.plot else [],
         log:
             f"{RESULTS}/logs/{paper}_tables.log",
+        localrule: True
         conda:
             "../environment.yml"
         params:
@@ -86,6 +134,7 @@ for paper in PAPERS:
             ],
         log:
             f"{RESULTS}/logs/{paper}_figures.log",
+        localrule: True
         conda:
             "../environment.yml"
         params:
@@ -111,6 +160,7 @@ for paper in PAPERS:
             ),
         log:
             f"{RESULTS}/logs/{paper}_page.log",
+        localrule: True
         conda:
             "../environment.yml"
         params:

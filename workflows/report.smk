@@ -21,6 +21,7 @@ rule comparison:
         f"{RESULTS}/{{paper}}/comparison.md",
     log:
         f"{RESULTS}/logs/{{paper}}_comparison.log",
+    localrule: True
     conda:
         "../environment.yml"
     params:
@@ -48,6 +49,7 @@ rule comparison_page:
         ),
     log:
         f"{RESULTS}/logs/{{paper}}_comparison_page.log",
+    localrule: True
     conda:
         "../environment.yml"
     shell:
@@ -68,6 +70,7 @@ rule report:
         f"{RESULTS}/report.html",
     log:
         f"{RESULTS}/logs/report.log",
+    localrule: True
     conda:
         "../environment.yml"
     params:

@@ -42,8 +42,9 @@ def main(arguments):
 def lock():
     """Resolve the inputs, keeping every pin that still fits; delete a package's line to move it on."""
     uv = install_uv(choose_python(candidates(os.environ)))
-    for name in ("uv", "lock"):
-        run([uv, *COMPILE.split(), f"requirements/{name}.in", "-o", f"requirements/{name}.txt"])
+    for name in ("uv", "lock", "slurm"):
+        beside = ["--constraint", LOCK] if name == "slurm" else []  # it is installed beside the lock
+        run([uv, *COMPILE.split(), *beside, f"requirements/{name}.in", "-o", f"requirements/{name}.txt"])
 
 
 def mark():

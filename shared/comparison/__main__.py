@@ -9,8 +9,8 @@ from shared.comparison import terminal, writing
 from shared.comparison.behind import records_behind
 from shared.comparison.report import compare
 from shared.comparison.reported import InputError
-from shared.config import ConfigError, default_tier, load_tier, papers_of, repository, tiers
-from shared.config.tiers import check_paper
+from shared.config import ConfigError, load_tier, papers_of, repository
+from shared.config.tiers import add_tier, check_paper
 from shared.files import sentence_of
 
 
@@ -24,9 +24,7 @@ def main(argv=None, root=None):
         "contradicted on a stand-in, and when a control or an extension is.",
     )
     parser.add_argument("paper", nargs="*", help="papers to compare; all that the tier has unless told")
-    parser.add_argument(
-        "--tier", default=default_tier(), help=f"one of {', '.join(tiers(root))}; %(default)s unless told"
-    )
+    add_tier(parser, root)
     parser.add_argument("--results", type=Path, help="folder with one folder for each tier; results unless told")
     parser.add_argument(
         "--records",

@@ -221,6 +221,11 @@ class Spec:
             raise SpecError(f"{self.paper}: the stage {self._view!r} reads the stage {name!r}")
         return Spec(self._layout, self._values, name, self._reads)
 
+    @property
+    def stage_names(self) -> list[str]:
+        """The shared stages that a section which holds configures, sorted."""
+        return sorted({section.stage for section in self._sections if section.stage})
+
     def but(self, **changes: Any) -> Spec:
         """Return the spec with other values; the sections that hold are found anew, with the values of its tier.
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from shared.config.devices import device_name, has_card, seen
 from shared.config.files import ConfigError, check_keys, likeliest, nearest, read_yaml, repository, require_keys
 from shared.files import is_stray, listed
-
-DEVICES = "cpu, cuda, cuda:N or auto"
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class Tier:
     device : cpu, cuda, cuda:N or auto.
     runs_at_once : "cores" (one run on each core), "auto" (as many on one accelerator as pay) or a number.
     adopt : keep records whose spec is still asked for although the code has changed since; the comparison says so.
+    shards : how many jobs of Snakemake a paper's training is; a job takes all devices that it sees.
     """
 
     tier: str
@@ -33,6 +32,7 @@ class Tier:
     device: str = "auto"
     runs_at_once: str | int = "auto"
     adopt: bool = False
+    shards: int = 1
 
 
 def tiers(root: Path | None = None) -> list[str]:
@@ -41,13 +41,20 @@ def tiers(root: Path | None = None) -> list[str]:
 
 
 def default_tier() -> str:
-    """Return `LLP_TIER` where set; else "gpu" where a CUDA device is visible and "quick" elsewhere."""
-    if tier := os.environ.get("LLP_TIER"):
-        return tier
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not shutil.which("nvidia-smi"):
-        return "quick"
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace")
-    return "gpu" if listed.returncode == 0 and "GPU" in listed.stdout else "quick"
+    """Return `LLP_TIER` where set; else "gpu" where torch sees a CUDA device and "quick" elsewhere."""
+    return os.environ.get("LLP_TIER") or ("gpu" if has_card() and seen().tokens else "quick")
+
+
+def add_tier(parser: argparse.ArgumentParser, root: Path | None = None) -> None:
+    """Add ``--tier NAME`` to a parser; torch is asked for the default only where nobody names a tier."""
+    told = "LLP_TIER, else gpu where torch sees a GPU and quick elsewhere, unless told"
+    # A default that is a text goes through `type`, and only where the option is not given.
+    parser.add_argument(
+        "--tier",
+        type=lambda name: name or default_tier(),
+        default="",
+        help=f"one of {', '.join(tiers(root))}; {told}",
+    )
 
 
 def load_tier(tier: str, root: Path | None = None) -> Tier:
@@ -62,26 +69,18 @@ def load_tier(tier: str, root: Path | None = None) -> Tier:
     require_keys(content, ("tier", "says"), str(path))
     if content["tier"] != tier:
         raise ConfigError(f"{path}: `tier` says {content['tier']!r}; it must be {tier!r}, the name of the file")
+    content["shards"] = number_of_shards(content.get("shards", Tier.shards), str(path))
     try:
         return Tier(**{**content, "device": device_name(content.get("device", Tier.device))})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def device_name(said: object) -> str:
-    """Return cpu, cuda, cuda:N or auto of what a person or a tier calls a device; whether it is there, is not asked.
-
-    Raises
-    ------
-    ConfigError
-        If it is none of these.
-    """
-    name = re.sub(r"^gpu(?=$|:)", "cuda", str(said).strip().lower())
-    if name == "mps":
-        raise ConfigError("device mps is not supported: exact transport and the checks are in float64; use cpu")
-    if not re.fullmatch(r"cpu|auto|cuda(:[0-9]{1,4})?", name):
-        raise ConfigError(f"there is no device {said!r}; {likeliest(name, ('cpu', 'cuda', 'auto'), f'use {DEVICES}')}")
-    return f"cuda:{int(name[5:])}" if ":" in name else name
+def number_of_shards(said: object, at: str) -> int:
+    """Return a number of shards as a tier or a person says it, or refuse it by its place."""
+    if not re.fullmatch(r"[1-9]\d*", str(said)):
+        raise ConfigError(f"{at}: `shards` must be a number above 0, not {said!r}")
+    return int(str(said))
 
 
 def papers(root: Path | None = None) -> list[str]:

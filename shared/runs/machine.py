@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from shared.config.devices import VISIBLE, device_name, has_card, seen
 from shared.config.files import ConfigError
-from shared.config.tiers import device_name
 
 CGROUP, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 QUOTAS = (  # quota and period, of version 2 and of version 1
     ("cpu.max",),
     ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
 )
-_COUNT = "import torch; print(torch.cuda.is_available() and torch.cuda.device_count() or 0)"
 # Numba passes over what is no number of threads, except a number below 1, on which it cannot be imported.
 if re.fullmatch(r"\s*([-+]?0+|-\d+)\s*", os.environ.get("NUMBA_NUM_THREADS", ""), re.ASCII):
     print(
         f"NUMBA_NUM_THREADS={os.environ.pop('NUMBA_NUM_THREADS')} is passed over: it must be 1 or more", file=sys.stderr
     )
-_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of a card, where nvidia-smi is not installed
 
 
 def cores() -> int:
@@ -64,23 +59,7 @@ def _quota(group: Path) -> float:
 
 def gpus() -> int:
     """Return how many CUDA devices torch sees here."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return 0
-    if torch := sys.modules.get("torch"):
-        return torch.cuda.device_count() if torch.cuda.is_available() else 0  # it may count what it cannot use
-    return _asked()
-
-
-@functools.cache
-def _asked() -> int:
-    """Ask torch in a process of its own: importing it takes seconds, and what lists runs needs nothing else of it."""
-    asked = subprocess.run([sys.executable, "-c", _COUNT], capture_output=True, encoding="utf-8", errors="replace")
-    return int(asked.stdout) if asked.returncode == 0 and asked.stdout.strip().isdecimal() else 0
-
-
-def _has_card() -> bool:
-    """Whether asking torch can pay: `auto` must not take seconds where there is no card."""
-    return bool(shutil.which("nvidia-smi")) or any(map(os.path.exists, _SIGNS))
+    return len(seen().tokens)
 
 
 def device_of(name: str) -> str:
@@ -93,8 +72,30 @@ def device_of(name: str) -> str:
     """
     device = device_name(name)
     if device == "auto":
-        return "cuda" if _has_card() and gpus() else "cpu"
+        return "cuda" if has_card() and gpus() else "cpu"
     if device != "cpu" and int(device.partition(":")[2] or 0) >= gpus():
-        seen = f"torch sees {gpus()}, numbered from 0" if gpus() else "torch sees no CUDA device here"
-        raise ConfigError(f"device {name!r} was asked for, but {seen}; use --device cpu or auto")
+        there = f"torch sees {gpus()}, numbered from 0" if gpus() else "torch sees no CUDA device here"
+        why = f" ({seen().why})" if seen().why else ""
+        raise ConfigError(f"device {name!r} was asked for, but {there}{why}; use --device cpu or auto")
     return device
+
+
+def devices_of(name: str) -> tuple[str, ...]:
+    """Return the devices that runs go to: the one that is named, or where auto or cuda means several, all of them."""
+    device = device_of(name)
+    return tuple(f"cuda:{i}" for i in range(gpus())) if device == "cuda" and gpus() > 1 else (device,)
+
+
+def alone(device: str) -> dict[str, str]:
+    """Return the environment in which a process sees of all GPUs the one called cuda:N, then called cuda.
+
+    So nothing of its runs, a kernel launched on the current device or a context opened by a library, lands on another.
+    """
+    number = device.partition(":")[2]
+    return {VISIBLE: seen().tokens[int(number)]} if number else {}
+
+
+def overlooked(name: str) -> str:
+    """Return a sentence where auto means the CPU although nvidia-smi lists a GPU; else nothing."""
+    unseen = device_name(name) == "auto" and has_card() and not gpus() and seen().why
+    return f"nvidia-smi lists a GPU that torch does not see ({seen().why}): runs go to the CPU" if unseen else ""

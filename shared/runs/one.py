@@ -19,10 +19,12 @@ from shared.config.spec import parse_changes
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
+from shared.runs.drive import duration
 from shared.runs.machine import device_of
-from shared.runs.sweep import add_options, current, duration, from_options, guarded, index_folder, runs_folder, tell
+from shared.runs.sweep import add_options, current, from_options, guarded, known_index, runs_folder, tell
 
-FOR_SWEEPS = ("time_budget", "only", "at_once", "cores", "again", "dry_run")  # options that mean nothing to one run
+# Options that mean nothing to one run.
+FOR_SWEEPS = ("time_budget", "only", "shard", "gather", "at_once", "cores", "again", "dry_run")
 
 
 def main(paper: str, argv: list[str] | None = None) -> int:
@@ -62,7 +64,7 @@ def _command(paper: str, args: argparse.Namespace) -> int:
 def _list(paper: str, args: argparse.Namespace) -> int:
     tier, folder = load_tier(args.tier), args.records or runs_folder(paper, args.tier)
     code = code_hash(f"papers.{paper}.train")
-    index = store.read_index(index_folder(paper, args.tier, folder))
+    index = known_index(paper, args.tier, folder)
     try:
         for run in plan(paper, args.tier):
             if not args.only or re.search(args.only, run.id):
@@ -120,7 +122,7 @@ def _here(run: Run, args: argparse.Namespace) -> int:
 def _beside(run: Run, args: argparse.Namespace, metrics: dict, changed: bool) -> None:
     """Say how what was found compares with the record, where there is one of the same spec."""
     folder = args.records or runs_folder(run.spec.paper, args.tier)
-    kept = store.find_record(folder, run.id, store.read_index(index_folder(run.spec.paper, args.tier, folder)))
+    kept = store.find_record(folder, run.id, known_index(run.spec.paper, args.tier, folder))
     if kept.why:
         tell(kept.why)
     elif kept.record and not changed and kept.record["spec_hash"] == run.spec_hash:

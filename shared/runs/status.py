@@ -15,9 +15,11 @@ from pathlib import Path
 from shared.config import Tier, load_tier, papers_of, plan, repository, tiers
 from shared.records import store
 from shared.runs.code import code_hash
+from shared.runs.drive import duration
+from shared.runs.lanes import Hand
 from shared.runs.provenance import origin
-from shared.runs.sweep import CHECKPOINTS, caveat, current, duration, estimates, guarded, index_folder, runs_folder
-from shared.runs.workers import HERE, Hand
+from shared.runs.sweep import CHECKPOINTS, caveat, current, estimates, guarded, known_index, runs_folder
+from shared.runs.workers import HERE
 
 
 @dataclass
@@ -49,11 +51,13 @@ class Status:
         commits = ", ".join(f"{name} ({n})" for name, n in sorted(self.reused.items(), key=lambda pair: -pair[1]))
         return f"Records: {sum(self.reused.values())} reused, made {span} from {commits}; {self.here} made here."
 
-    def outlook(self) -> str:
-        """Say what is to train and how long that may take."""
+    def outlook(self, elsewhere: bool = False) -> str:
+        """Say what is to train and how long that may take: here, or on another machine whose devices are not known."""
         beside = f"; {self.lacking} runs lack what they need, their index.csv says why" if self.lacking else ""
         if not self.todo:
             return f"nothing to train{beside}"
+        if elsewhere:
+            return f"{duration(self.seconds)} for {self.todo} runs, one at a time{beside}"
         hand = Hand.of(self.tier.device, self.tier.runs_at_once)
         length = duration(self.seconds / hand.at_once)
         return f"{length} for {self.todo} runs, {hand}{caveat(self.tier, hand)}{beside}"
@@ -64,7 +68,7 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
     found, days = Status(tier), set()
     for paper in papers_of(tier.tier):
         folder, code = runs_folder(paper, tier.tier), code_hash(f"papers.{paper}.train")
-        index = store.read_index(index_folder(paper, tier.tier, folder)) or {}
+        index = known_index(paper, tier.tier, folder) or {}
         made = made_here(paper, tier.tier)
         waiting = []
         for run in plan(paper, tier.tier):

@@ -16,56 +16,25 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, plan, repository, tiers
-from shared.config.tiers import check_paper
+from shared.config import ConfigError, Run, Tier, load_tier, papers, plan, repository
+from shared.config.tiers import add_tier, check_paper
 from shared.files import REMEDIES, listed, read_text, remove_parts, sentence_of, write_text
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
+from shared.runs.drive import Progress, drive, duration
+from shared.runs.lanes import Hand
+from shared.runs.machine import overlooked
 from shared.runs.provenance import commit
-from shared.runs.workers import Event, Hand, Pool, failed
+from shared.runs.shards import deal, parse_shard
+from shared.runs.workers import Pool, failed
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
+NOTHING = r"(?!)"  # matches no id
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
-
-
-@dataclass
-class Progress:
-    """What is done, and how long the rest may take."""
-
-    todo: int
-    pending: list[float]  # estimates of the runs not yet started
-    started: float = field(default_factory=time.time)
-    done: int = 0
-    failed: int = 0
-    paused: int = 0
-    made: list[str] = field(default_factory=list)  # ids
-    tried: dict[str, str] = field(default_factory=dict)  # {run id: why it cannot be made, or nothing}
-    seconds: list[tuple[float, float]] = field(default_factory=list)  # (estimate, measured) of the finished
-
-    def left(self, running: list[tuple[float, float]], at_once: int) -> float:
-        """Seconds left, from estimates scaled by how wrong they were so far; `running` holds (estimate, fraction)."""
-        scale = sum(m for _, m in self.seconds) / sum(e for e, _ in self.seconds) if self.seconds else 1.0
-        work = sum(self.pending) + sum(estimate * (1 - fraction) for estimate, fraction in running)
-        return scale * work / max(1, at_once)
-
-    def line(self, text: str, running: list[tuple[float, float]], at_once: int) -> str:
-        width = len(str(self.todo))
-        ended = self.done + self.failed + sum(map(bool, self.tried.values()))
-        return f"[{ended:{width}}/{self.todo}] {text}  ~{duration(self.left(running, at_once))} left"
-
-
-def duration(seconds: float) -> str:
-    """540 -> "9 min"; from three days on, "3.2 days"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 3 * 86400 else f"{seconds / 86400:.1f} days"
 
 
 def parse_duration(text: str) -> float:
@@ -138,7 +107,7 @@ def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str
 
 def caveat(tier: Tier, hand: Hand) -> str:
     """What an estimate is worth where a tier meant for a GPU runs on a CPU."""
-    return " by a GPU's measure; this is a CPU, expect many times that" if tier.device != hand.device == "cpu" else ""
+    return " by a GPU's measure; this is a CPU, expect many times that" if hand.is_cpu and tier.device != "cpu" else ""
 
 
 def runs_folder(paper: str, tier: str) -> Path:
@@ -162,6 +131,20 @@ def keep_index(paper: str, tier: str) -> None:
         write_text(kept, read_text(path, ConfigError))
 
 
+def shard_folders(paper: str, tier: str, folder: Path) -> Path:
+    """Where shards keep the indices of their own runs until these are gathered: beside checkpoints, or in `folder`."""
+    ours = folder.absolute() == runs_folder(paper, tier)
+    return (repository() / CHECKPOINTS / tier / paper if ours else folder) / "shards"
+
+
+def known_index(paper: str, tier: str, folder: Path) -> dict[str, dict] | None:
+    """Return the index that tells of the records in `folder`, with the rows of shards that are not gathered yet."""
+    index = store.read_index(index_folder(paper, tier, folder))
+    for path in listed(shard_folders(paper, tier, folder), f"*/{store.INDEX}"):
+        index = (index or {}) | (store.read_index(path.parent) or {})
+    return index
+
+
 def sweep(
     paper: str,
     tier: Tier,
@@ -172,6 +155,7 @@ def sweep(
     cores: int | None = None,
     budget: float | None = None,
     only: str | None = None,
+    shard: tuple[int, int] | None = None,
     again: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = print,
@@ -185,23 +169,30 @@ def sweep(
     ----------
     budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
     only : a regular expression on run ids.
+    shard : (i, N), counted from 1: of the plan no more than this part, which has an index of its own until a sweep
+        without a shard gathers it.
     again : train anew what has a current record, too.
     """
     deadline = None if budget is None else time.time() + budget
-    planned = plan(paper, tier.tier)
-    kept = index_folder(paper, tier.tier, folder)
-    code, index = code_hash(f"papers.{paper}.train"), store.read_index(kept)
+    planned, part = plan(paper, tier.tier), ""
+    kept, end = index_folder(paper, tier.tier, folder), folder
+    if shard:
+        planned, part = deal(planned, shard[1])[shard[0] - 1], f", shard {shard[0]} of {shard[1]}"
+        kept = end = shard_folders(paper, tier.tier, folder) / f"{shard[0]}-of-{shard[1]}"
+    code, index = code_hash(f"papers.{paper}.train"), known_index(paper, tier.tier, folder)
     chosen = [run for run in planned if not only or re.search(only, run.id)]
     todo = [run for run in chosen if again or not current(run, folder, index, code, tier.adopt)]
     seconds = estimates(todo, folder) if todo else {}
     hand = Hand.of(tier.device if device is None else device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
-        f"{paper}, tier {tier.tier}: {len(planned)} runs, {len(todo)} to do, "
+        f"{paper}, tier {tier.tier}{part}: {len(planned)} runs, {len(todo)} to do, "
         f"{hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
     )
     if todo and (unknown := commit().get("git")):
         say(f"git does not say which code this is ({unknown}): records made now have dirty: null")
+    if unseen := overlooked(tier.device if device is None else device):
+        say(unseen)
     if dry_run:
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
@@ -228,64 +219,20 @@ def sweep(
         with Pool(paper, hand, code, folder, work, stop) as pool:
             drive(pool, todo, seconds, progress, stop, say)
     finally:
-        before = store.read_index(kept)
-        statuses = _index(planned, folder, before=before, tried=progress.tried, made=progress.made)
-        if folder.absolute() == runs_folder(paper, tier.tier):
-            keep_index(paper, tier.tier)
+        before = known_index(paper, tier.tier, folder)
+        statuses = _index(planned, folder, before=before, into=end, tried=progress.tried, made=progress.made)
+        if not shard:
+            if folder.absolute() == runs_folder(paper, tier.tier):
+                keep_index(paper, tier.tier)
+            for path in listed(shard_folders(paper, tier.tier, folder), f"*/{store.INDEX}"):
+                path.unlink(missing_ok=True)  # gathered
     for why, n in Counter(filter(None, progress.tried.values())).items():
         say(f"NOT RUN, {n} runs: {why}")
-    _say_orphans(folder, statuses, say)
+    if not shard:
+        _say_orphans(folder, statuses, say)
     if progress.paused or len(progress.pending) > 0:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
     return progress.failed
-
-
-def _ended(event: Event) -> str:
-    """What a sweep says of a run that has ended; of those that cannot be made, nothing until all are known."""
-    if event.kind == "done":
-        return f"{event.run_id}  {event.text}  {event.seconds:.1f} s"
-    return f"{event.run_id}  FAILED, see {event.text}" if event.kind == "failed" else ""
-
-
-def drive(
-    pool: Pool,
-    todo: list[Run],
-    seconds: dict[str, float],
-    progress: Progress,
-    deadline: float | None,
-    say: Callable[[str], None],
-    ended: Callable[[Event], str] = _ended,
-) -> None:
-    """Deal runs to the pool's workers until all are done or the deadline has come; `ended` puts an end into words."""
-    queue = list(todo)
-    while True:
-        while queue and pool.idle() and (deadline is None or time.time() < deadline):
-            run = queue.pop(0)
-            progress.pending.pop(0)
-            pool.start(run)
-        if not pool.running():
-            return
-        for event in pool.wait():
-            if event.kind == "starved":
-                run = next(run for run in todo if run.id == event.run_id)
-                queue.insert(0, run)
-                progress.pending.insert(0, seconds[run.id])
-                say(f"{run.id}  ran out of memory: queued again, {pool.size} at once from now on")
-                continue
-            if event.kind != "progress":
-                progress.tried[event.run_id] = event.text if event.kind == "not run" else ""
-            running = [(seconds[run_id], fraction) for run_id, fraction in pool.running().items()]
-            if event.kind == "done":
-                progress.done += 1
-                progress.made.append(event.run_id)
-                progress.seconds.append((seconds[event.run_id], event.seconds))
-            elif event.kind == "failed":
-                progress.failed += 1
-            elif event.kind == "paused":
-                progress.paused += 1
-            if event.kind != "progress" and (text := ended(event)):
-                say(progress.line(text, running, pool.size))
-        pool.adapt(bool(queue), say)
 
 
 def _index(planned: list[Run], folder: Path, **known) -> dict[str, str]:
@@ -308,10 +255,12 @@ def train_again() -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a sweep to a parser."""
-    parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
+    add_tier(parser)
     parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
     parser.add_argument("--only", type=pattern, help="regular expression: run only ids that match")
+    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="one of N parts of the plan, a job of its own")
+    parser.add_argument("--gather", action="store_true", help="train nothing: write the index of what shards have made")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
     parser.add_argument("--cores", type=count, help="CPU cores to use; all unless told")
@@ -336,7 +285,8 @@ def from_options(paper: str, args: argparse.Namespace, only: str | None = None) 
         at_once=args.at_once,
         cores=args.cores,
         budget=args.time_budget,
-        only=only or args.only,
+        only=NOTHING if args.gather else only or args.only,
+        shard=args.shard,
         again=args.again,
         dry_run=args.dry_run,
         say=tell,

@@ -20,14 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.config import ConfigError, Run, Tier, default_tier, load_tier, papers, papers_of, plan, repository, tiers
-from shared.config.tiers import check_paper
+from shared.config import ConfigError, Run, Tier, load_tier, papers, papers_of, plan, repository
+from shared.config.tiers import add_tier, check_paper
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
+from shared.runs.drive import Progress, drive, duration
+from shared.runs.lanes import Hand
 from shared.runs.provenance import origin
-from shared.runs.sweep import CHECKPOINTS, Progress, caveat, count, drive, duration, guarded, pattern, runs_folder
-from shared.runs.workers import Event, Hand, Pool
+from shared.runs.sweep import CHECKPOINTS, caveat, count, guarded, pattern, runs_folder
+from shared.runs.workers import Event, Pool
 
 ELSEWHERE = "elsewhere"  # differs, and was recorded on another machine
 PARTS = ("spec", "spec_hash", "bags", "data", "metrics", "curves")
@@ -300,7 +302,7 @@ def main(argv: list[str] | None = None) -> int:
         "curves, and exit with 1 where they differ.",
     )
     parser.add_argument("paper", nargs="*", metavar="PAPER", help=f"of {', '.join(papers())}; all unless told")
-    parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
+    add_tier(parser)
     parser.add_argument("--only", type=pattern, metavar="REGEX", help="only ids that match")
     parser.add_argument(
         "--sample", type=count, metavar="N", help="N runs of each paper, of many kinds; all unless told"

@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,98 +17,67 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
 
-from shared.config import ConfigError, Run
+from shared.config import Run
 from shared.datasets import portable
 from shared.files import write_text
 from shared.records import store
 from shared.runs.assemble import record_of
 from shared.runs.code import code_hash
-from shared.runs.machine import cores as usable_cores
-from shared.runs.machine import device_of
+from shared.runs.faults import ENDS, fault_of
+from shared.runs.lanes import STRIKES, Hand, Lane
+from shared.runs.machine import alone
 from shared.runs.provenance import commit
 
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
-ENDS = {  # what the exit code of a process that died may mean
-    -signal.SIGKILL: ": it was killed, most likely by the system for want of memory",
-    -signal.SIGSEGV: ": it crashed in compiled code (segmentation fault); a library may be damaged or of another CPU",
-    -signal.SIGBUS: ": a file or the shared memory it reads was cut short; is a disk full?",
-    -signal.SIGILL: ": a library was compiled for another CPU",
-    -signal.SIGABRT: ": a library gave up, see what it printed above",
-    -signal.SIGTERM: ": somebody, or a scheduler, ended it",
-    1: ": it could not start; see what it printed above",
-}
-STARVED = ("memoryerror", "out of memory", "not enough memory", "t allocate memory", "cannot allocate", "alloc_failed")
+AGAIN = ("starved", "lost")  # of an event: its run is to be dealt again
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Hand:
-    """How many runs go at once, on what: `limit` is as far as `at_once` may grow when growing pays."""
-
-    device: str
-    at_once: int
-    limit: int
-
-    @classmethod
-    def of(cls, device: str, at_once: str | int, cores: int | None = None) -> Hand:
-        """From a tier's or a person's words; "auto" starts with one run on CUDA and one a core on a CPU."""
-        device = device_of(device)
-        cuda = device != "cpu"
-        cores = min(cores or usable_cores(), usable_cores())  # Snakemake counts those of the machine
-        if at_once == "cores" or (at_once == "auto" and not cuda):
-            return cls(device, cores, cores)
-        if at_once == "auto":
-            return cls(device, 1, min(8, cores))
-        try:
-            n = int(at_once)
-        except ValueError:
-            n = 0
-        if n < 1:
-            raise ConfigError(f"runs at once must be a number above 0, cores or auto, not {at_once!r}")
-        return cls(device, n, n)
-
-    def __str__(self) -> str:
-        more = "" if self.limit == self.at_once else f", up to {self.limit} if that pays"
-        return f"{self.at_once} at once on {self.device}{more}"
 
 
 @dataclass(frozen=True)
 class Event:
     """Something a worker said.
 
-    kind : progress, done, failed, starved (failed for want of memory beside others), paused or not run.
-    text : why a run was not run; where the log of one that failed lies; how far it is.
+    kind : progress, done, failed, paused or not run; starved (failed for want of memory beside others) or lost (its
+        device failed it): to be dealt again. A worker also says broken: its device, or it, failed.
+    text : why a run was not run or is dealt again; where the log of one that failed lies; how far it is.
+    memory : (used, total) megabytes of its device, where that is known.
     """
 
     kind: str
     run_id: str
     text: str = ""
     seconds: float = 0.0
+    memory: tuple[float, float] | None = None
 
 
 @dataclass
 class _Worker:
     process: multiprocessing.process.BaseProcess
     pipe: connection.Connection
+    lane: Lane
     run: Run | None = None
     fraction: float = 0.0
     since: float = 0.0
-    beside: int = 0  # the most runs that went at once, itself among them, while its run went
+    beside: int = 0  # the most runs that went at once on its lane, itself among them, while its run went
+    beside_all: int = 0  # the same on all lanes, which share the machine's memory
 
 
 class Pool:
-    """Workers that train runs of one paper and write their records to `folder`, checkpoints to `work`."""
+    """Workers that train runs of one paper and write their records to `folder`, checkpoints to `work`.
+
+    Each device is a lane, and a worker is on one lane for life. A run goes to the lane where fewest go. A device that
+    takes no run any more is left out, and its run is dealt again.
+    """
 
     def __init__(self, paper: str, hand: Hand, code: str, folder: Path, work: Path, deadline: float | None):
         self.hand, self.folder = hand, folder
-        self.arguments = (paper, hand.device, code, folder, work, deadline)
+        self.arguments = (code, folder, work, deadline)
+        self.paper = paper
         self.context = multiprocessing.get_context("spawn")
-        self.size = hand.at_once
+        self.lanes = [Lane(device, hand.each, hand.limit) for device in hand.devices]
+        self.most = hand.limit * len(self.lanes)  # at once on all lanes; fewer where the machine's memory did not do
         self.workers: list[_Worker] = []
-        self.rates: dict[int, float] = {}
-        self.settled = hand.at_once == hand.limit
-        self.measured_from = time.time()
-        self.advance = 0.0
+        self.blamed: dict[str, Lane] = {}  # {run id: the lane where it ended with a device's error}
 
     def __enter__(self) -> Pool:
         return self
@@ -118,37 +87,57 @@ class Pool:
             worker.pipe.close()
             worker.process.join(10) if exception[0] is None else worker.process.terminate()
 
+    @property
+    def size(self) -> int:
+        """How many runs go at once, on all lanes together."""
+        return min(self.most, sum(lane.size for lane in self.lanes if not lane.left_out))
+
     def running(self) -> dict[str, float]:
         """{run id: fraction done}."""
         return {worker.run.id: worker.fraction for worker in self.workers if worker.run}
 
-    def idle(self) -> bool:
-        return len(self.running()) < self.size
+    def _busy(self, lane: Lane) -> int:
+        return sum(worker.lane is lane and worker.run is not None for worker in self.workers)
+
+    def place(self, run: Run) -> Lane | None:
+        """Return the lane that `run` may start on now, or None: it waits."""
+        if len(self.running()) >= self.size:
+            return None
+        usable = [lane for lane in self.lanes if not lane.left_out]
+        others = [lane for lane in usable if lane is not self.blamed.get(run.id)]
+        free = [lane for lane in others or usable if self._busy(lane) < lane.size]
+        return min(free, key=self._busy, default=None)
 
     def start(self, run: Run) -> None:
-        """Give `run` to a free worker, or to a new one."""
-        worker = next((w for w in self.workers if w.run is None), None) or self._spawn()
-        worker.run, worker.fraction, worker.since, worker.beside = run, 0.0, time.time(), 0
+        """Give `run` to a free worker of its lane, or to a new one."""
+        lane = self.place(run)
+        free = (worker for worker in self.workers if worker.lane is lane and worker.run is None)
+        worker = next(free, None) or self._spawn(lane)
+        worker.run, worker.fraction, worker.since, worker.beside, worker.beside_all = run, 0.0, time.time(), 0, 0
         for other in self.workers:
-            other.beside = max(other.beside, len(self.running()))
+            other.beside = max(other.beside, self._busy(other.lane))
+            other.beside_all = max(other.beside_all, len(self.running()))
         try:
             worker.pipe.send(run)
         except OSError:  # it died while it had nothing to do
             self.workers.remove(worker)
             self.start(run)
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self, lane: Lane) -> _Worker:
         ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=_work, args=(theirs, *self.arguments), daemon=True)
-        before = {name: os.environ.get(name) for name in THREADS}
-        if self.hand.device == "cpu":
+        changes = alone(lane.device)
+        device = "cuda" if changes else lane.device
+        process = self.context.Process(target=_work, args=(theirs, self.paper, device, *self.arguments), daemon=True)
+        if self.hand.is_cpu:
             # One thread a run: as many runs as cores, and numbers that do not depend on the number of cores.
-            os.environ.update(dict.fromkeys(THREADS, "1"))
+            changes = dict.fromkeys(THREADS, "1")
+        before = {name: os.environ.get(name) for name in changes}
+        os.environ.update(changes)
         process.start()
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         theirs.close()
-        worker = _Worker(process, ours)
+        worker = _Worker(process, ours, lane)
         self.workers.append(worker)
         return worker
 
@@ -162,72 +151,84 @@ class Pool:
         for pipe in connection.wait(list(busy), timeout):
             worker = busy[pipe]
             try:
-                event = pipe.recv()
-            except (EOFError, OSError):  # it died
+                event, died = pipe.recv(), False
+            except (EOFError, OSError):
                 worker.process.join()
                 code = worker.process.exitcode
                 said = f"the process died with exit code {code}{ENDS.get(code, '')}\n"
                 kind = "starved" if code == -signal.SIGKILL else "failed"
-                event = failed(worker.run, self.folder, said, time.time() - worker.since, kind)
+                event, died = failed(worker.run, self.folder, said, time.time() - worker.since, kind), True
                 self.workers.remove(worker)
             if event.kind == "starved":
-                event = self._starved(worker, event)
+                event = self._starved(worker, event, died or self.hand.is_cpu)
+            elif event.kind in ("lost", "broken"):
+                event = self._lost(worker, event)
             if event.kind in ("progress", "done"):
                 fraction = float(event.text) if event.kind == "progress" else 1.0
-                self.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
+                worker.lane.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
+                worker.lane.memory = event.memory or worker.lane.memory
                 worker.fraction = fraction
+            if event.kind == "done":
+                self._done(worker)
             if event.kind != "progress":
                 worker.run = None
             events.append(event)
         return events
 
-    def _starved(self, worker: _Worker, event: Event) -> Event:
-        """Let its process, which keeps memory for the next run, end; a run that had all to itself has failed."""
+    def _dismiss(self, worker: _Worker) -> None:
+        """Let its process end: it keeps memory for a run to come, or can use its device no more."""
         if worker in self.workers:
             self.workers.remove(worker)
             worker.pipe.close()
-        if worker.beside <= 1:
+
+    def _starved(self, worker: _Worker, event: Event, of_the_machine: bool) -> Event:
+        """Have fewer go at once, of all lanes where the machine had too little memory; what went alone has failed."""
+        self._dismiss(worker)
+        beside = worker.beside_all if of_the_machine else worker.beside
+        if beside <= 1:
             return replace(event, kind="failed")
-        self.settled, self.size = True, min(self.size, worker.beside - 1)
-        return event
+        if of_the_machine:
+            self.most = min(self.most, beside - 1)
+            for lane in self.lanes:
+                lane.shrink(lane.size)
+        else:
+            worker.lane.shrink(beside - 1)
+        if len(self.lanes) == 1:
+            worker.lane.shrink(beside - 1)
+        return replace(event, text=f"ran out of memory: queued again, {self.size} at once from now on")
 
-    def adapt(self, more_to_do: bool, say, settle: float = 30.0) -> None:
-        """Let one more run go at once while that raises the pace by a tenth; take it back where it did not.
+    def _lost(self, worker: _Worker, event: Event) -> Event:
+        """Leave its lane out where the device is gone; deal the run again, once for an error that may be its own.
 
-        The pace is the declared seconds of work done in a second, measured over `settle` seconds at each number.
+        Such an error is the run's where it ends so a second time, and its device's where it goes well elsewhere; after
+        `STRIKES` of these in a row a device is left out, too.
         """
-        if self.settled or not more_to_do or time.time() - self.measured_from < settle:
+        self._dismiss(worker)
+        lane, again = worker.lane, worker.run.id in self.blamed
+        self.blamed[worker.run.id] = lane
+        if event.kind == "lost":
+            lane.left_out = last_line(event.text)
+        if not self.size or (event.kind == "broken" and again):
+            return replace(event, kind="failed")
+        return replace(event, kind="lost", text=f"{lane.device} failed it: queued again")
+
+    def _done(self, worker: _Worker) -> None:
+        """Count what a device failed and another made."""
+        before = self.blamed.get(worker.run.id, worker.lane)
+        if before is worker.lane:
+            worker.lane.strikes = 0
             return
-        self.rates[self.size] = self.advance / (time.time() - self.measured_from)
-        before = self.rates.get(self.size - 1, 0.0)
-        self.measured_from, self.advance = time.time(), 0.0
-        if self.rates[self.size] < 1.1 * before:
-            self.size -= 1
-            self.settled = True
-            say(f"{self.size} at once: one more does not pay")
-        elif self.size == self.hand.limit:
-            self.settled = True
-        elif _fits_one_more(self.size):
-            self.size += 1
-            say(f"{self.size} at once: trying one more")
+        before.strikes += 1
+        if before.strikes >= STRIKES and not before.left_out:
+            before.left_out = f"{before.strikes} runs in a row failed there and went well elsewhere"
 
-
-def _gpu_memory() -> tuple[float, float] | None:
-    """(used, total) megabytes of the first visible GPU, or None where there is none."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return None
-    query = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        said = subprocess.run(query, capture_output=True, encoding="utf-8", check=True).stdout
-        used, total = said.split("\n")[0].split(",")
-        return float(used), float(total)
-    except (OSError, subprocess.CalledProcessError, ValueError):
-        return None
-
-
-def _fits_one_more(size: int) -> bool:
-    memory = _gpu_memory()
-    return memory is not None and memory[0] * (size + 1) / size < 0.8 * memory[1]
+    def adapt(self, more_to_do: bool, say) -> None:
+        """Say which devices are left out since; on each other let one more run go at once where that pays."""
+        for lane in self.lanes:
+            if lane.left_out and not lane.said:
+                lane.said = True
+                say(f"{lane.device} is left out, {self.size} at once from now on: {lane.left_out}")
+            lane.adapt(more_to_do, say, f" on {lane.device}" if len(self.lanes) > 1 else "")
 
 
 def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, deadline: float | None) -> None:
@@ -264,7 +265,19 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
                 send(Event("not run", run.id, portable(error)))
                 continue
             said = traceback.format_exc()
-            send(failed(run, folder, said, time.time() - started, "starved" if is_starved(said) else "failed"))
+            send(failed(run, folder, said, time.time() - started, fault_of(said, device)))
+
+
+def _memory(device: str) -> tuple[float, float] | None:
+    """(used, total) megabytes of the worker's GPU, by all processes on it; None where it does not say."""
+    torch = sys.modules.get("torch")
+    if device == "cpu" or not torch or not torch.cuda.is_initialized():
+        return None
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:
+        return None
+    return ((total - free) / 1e6, total / 1e6) if total else None
 
 
 def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send):
@@ -272,7 +285,7 @@ def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: f
     train = _trainer(paper, code)
 
     def report(fraction: float, _numbers: dict) -> None:
-        send(Event("progress", run.id, str(fraction)))
+        send(Event("progress", run.id, str(fraction), memory=_memory(device)))
 
     return train(
         run.spec,
@@ -301,6 +314,14 @@ def _note(work: Path, record: dict) -> None:
         csv.writer(stream, lineterminator="\n").writerow([record["id"], record["finished"]])
 
 
+def last_line(log: str) -> str:
+    """Return the last line of a log, or its name where it cannot be read."""
+    try:
+        return Path(log).read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2][:200]
+    except OSError:
+        return f"see {log}"
+
+
 def failed(run: Run, folder: Path, text: str, seconds: float = 0.0, kind: str = "failed") -> Event:
     """Write the log that a failed run leaves, its spec in one line, then what happened; return the event."""
     log = store.record_path(folder, run.id).with_suffix(".log")
@@ -310,8 +331,3 @@ def failed(run: Run, folder: Path, text: str, seconds: float = 0.0, kind: str = 
     except OSError as error:  # the disk that failed the run may take no log, either
         why = text.strip().rpartition("\n")[2]
         return Event(kind, run.id, f"{why} ({log} cannot be written: {error.strerror})", seconds)
-
-
-def is_starved(said: str) -> bool:
-    """Return whether a traceback says that memory, of the device or the machine, ran out, in any library's words."""
-    return any(words in said.lower() for words in STARVED)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pandas
 
-from shared.config import ConfigError, Run, default_tier, tiers
+from shared.config import ConfigError, Run
 from shared.config.files import check_keys
 from shared.config.outputs import Outputs, read_outputs
+from shared.config.tiers import add_tier
 from shared.files import sentence_of, write_text
 from shared.tables.evidence import Evidence, gather
 from shared.tables.numbers import empty_cells, moved, reasons, stand_ins, write_csv, write_markdown
@@ -105,7 +106,7 @@ def main(paper: str, make: Callable[[str, str, Path | None], Path], argv: list[s
     parser = argparse.ArgumentParser(
         prog=f"python -m papers.{paper}.{what}", description=f"Make the {what} of {paper}, which outputs.yaml names."
     )
-    parser.add_argument("--tier", default=default_tier(), help=f"one of {', '.join(tiers())}; %(default)s unless told")
+    add_tier(parser)
     parser.add_argument("--results", type=Path, help="folder with one folder for each tier; results unless told")
     args = parser.parse_args(argv)
     try:

@@ -37,6 +37,7 @@ def requirements(path):
 INPUTS = requirements(ROOT / "requirements" / "lock.in")
 LOCK = requirements(ROOT / "requirements" / "lock.txt")
 UV = requirements(ROOT / "requirements" / "uv.txt")
+SLURM = requirements(ROOT / "requirements" / "slurm.txt")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -63,7 +64,7 @@ def test_inputs_are_locked_once_and_within_their_range(python):
         assert requirement.specifier.contains(str(pin).removeprefix("=="))
 
 
-@pytest.mark.parametrize(("lock", "least"), [(LOCK, 100), (UV, 1)])
+@pytest.mark.parametrize(("lock", "least"), [(LOCK, 100), (UV, 1), (SLURM, 3)])
 def test_every_entry_is_pinned_and_hashed(lock, least):
     assert len(lock) >= least
     for requirement, hashes in lock:
@@ -82,6 +83,14 @@ def test_no_file_names_a_host_or_a_place(path):
 def test_both_pythons_get_the_same_versions():
     for name in {requirement.name for requirement, _ in LOCK}:
         assert pins(name, "3.11") == pins(name, "3.12"), name
+
+
+def test_what_slurm_needs_goes_beside_the_lock():
+    """Installed into the environment, it moves no version of what records were made with."""
+    locked = {requirement.name: str(requirement.specifier) for requirement, _ in LOCK}
+    own = {requirement.name for requirement, _ in SLURM if requirement.name not in locked}
+    assert {"snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"} <= own
+    assert {r.name: str(r.specifier) for r, _ in SLURM if r.name in locked}.items() <= locked.items()
 
 
 def test_conda_installs_the_same_lock():

@@ -1,45 +1,46 @@
 """Which tier runs when a person names none."""
 
-import shutil
-import subprocess
-from types import SimpleNamespace
+import argparse
+import sys
 
 import pytest
 
 from shared.config import ConfigError, default_tier, load_tier, papers
+from shared.config.devices import Seen
+from shared.config.tiers import add_tier
+
+config_tiers = sys.modules["shared.config.tiers"]  # the package passes on a function of the same name
 
 
 class TestDefaultTier:
-    """On machines with and without a card; nvidia-smi is a stand-in here."""
+    """On machines with and without a card; what torch sees is pretended."""
 
     @pytest.fixture(autouse=True)
     def machine(self, monkeypatch):
         monkeypatch.delenv("LLP_TIER", raising=False)
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        self.answer = SimpleNamespace(returncode=0, stdout="GPU 0: a card\n")
-        monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-        monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: self.answer)
+        monkeypatch.setattr(config_tiers, "has_card", lambda: True)
+        self.show = lambda *tokens: monkeypatch.setattr(config_tiers, "seen", lambda: Seen(tokens))
+        self.show("0")
 
-    def test_a_visible_card_means_gpu(self):
+    def test_a_card_that_torch_sees_means_gpu(self):
         assert default_tier() == "gpu"
 
     def test_llp_tier_comes_first(self, monkeypatch):
         monkeypatch.setenv("LLP_TIER", "paper")
         assert default_tier() == "paper"
 
-    @pytest.mark.parametrize("hidden", ["", "-1"])
-    def test_a_hidden_card_means_quick(self, monkeypatch, hidden):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    def test_a_card_that_torch_does_not_see_means_quick(self):
+        """nvidia-smi lists cards that CUDA_VISIBLE_DEVICES hides, and those that a torch for CPUs cannot use."""
+        self.show()
         assert default_tier() == "quick"
 
-    def test_no_driver_means_quick(self, monkeypatch):
-        monkeypatch.setattr(shutil, "which", lambda name: None)
-        assert default_tier() == "quick"
-
-    @pytest.mark.parametrize(("code", "said"), [(9, "GPU?"), (0, "No devices found.\n")])
-    def test_a_driver_without_a_card_means_quick(self, code, said):
-        self.answer = SimpleNamespace(returncode=code, stdout=said)
-        assert default_tier() == "quick"
+    def test_torch_is_not_asked_where_there_is_no_card_or_a_tier_is_named(self, monkeypatch):
+        monkeypatch.setattr(config_tiers, "seen", lambda: pytest.fail("torch was asked"))
+        parser = argparse.ArgumentParser()
+        add_tier(parser)
+        assert parser.parse_args(["--tier", "smoke"]).tier == "smoke"
+        monkeypatch.setattr(config_tiers, "has_card", lambda: False)
+        assert parser.parse_args([]).tier == "quick"
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,14 @@ def test_what_systems_and_editors_leave_is_no_paper(tmp_path):
         (tmp_path / "papers" / name).mkdir(parents=True)
         (tmp_path / "papers" / name / "config.yaml").touch()
     assert papers(tmp_path) == ["rot"]
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "2.5", "many", "[4]", "true"])
+def test_what_is_no_number_of_shards_is_refused(tmp_path, said):
+    (tmp_path / "config").mkdir()
+    path = tmp_path / "config" / "mine.yaml"
+    path.write_text("tier: mine\nsays: a test\nshards: 4\n")
+    assert load_tier("mine", tmp_path).shards == 4
+    path.write_text(f"tier: mine\nsays: a test\nshards: {said}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: `shards` must be a number above 0, not"):
+        load_tier("mine", tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows.launcher import install, translate, unlock
+from workflows.launcher import complete, install, translate, unlock
 
 SNAKEFILE = """
 rule all:
@@ -46,6 +46,25 @@ def test_bare_cores_means_all(typed, meant):
 )
 def test_the_rest_passes_untouched(typed):
     assert translate(typed.split()) == typed.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("all", "all --cores all"),
+        ("all --config tier=smoke", "all --config tier=smoke --cores all"),
+        ("-n -- all", "-n --cores all -- all"),
+        ("-c1", "-c1"),
+        ("all -j4", "all -j4"),
+        ("all --profile profiles/slurm", "all --profile profiles/slurm"),
+        ("--workflow-profile=mine", "--workflow-profile=mine"),
+        ("--executor slurm", "--executor slurm"),
+    ],
+)
+def test_without_a_word_on_cores_all_are_taken(typed, meant):
+    """In profiles/default, which is added to a cluster's profile, it would be the cores of the log-in node."""
+    assert complete(typed.split(), {}) == meant.split()
+    assert complete(typed.split(), {"SNAKEMAKE_PROFILE": "mine"}) == typed.split()
 
 
 def test_snakemake_all_cores_runs(tmp_path):

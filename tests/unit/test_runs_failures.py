@@ -10,7 +10,9 @@ from shared.config import Tier, papers, plan
 from shared.files import write_text
 from shared.records import read_index, record_path, store
 from shared.runs import status, sweep, workers
-from shared.runs.workers import Event, Hand, Pool
+from shared.runs.faults import fault_of
+from shared.runs.lanes import Hand
+from shared.runs.workers import Event, Pool
 from tests.conftest import a_run, write_record
 
 
@@ -30,11 +32,11 @@ class TestMemory:
 
     @pytest.fixture(autouse=True)
     def workers(self, tmp_path, monkeypatch):
-        self.pool, self.ends = Pool("toy", Hand("cuda", 3, 3), "code", tmp_path, tmp_path, None), {}
+        self.pool, self.ends = Pool("toy", Hand(("cuda",), 3, 3), "code", tmp_path, tmp_path, None), {}
 
-        def spawn():
+        def spawn(lane):
             ours, self.theirs = Pipe()
-            self.pool.workers.append(workers._Worker(Dead(), ours))
+            self.pool.workers.append(workers._Worker(Dead(), ours, lane))
             return self.pool.workers[-1]
 
         monkeypatch.setattr(self.pool, "_spawn", spawn)
@@ -86,8 +88,8 @@ def test_a_run_that_starved_is_dealt_again_before_the_rest_and_counted_once():
 
         size, going = 2, ()
 
-        def idle(self):
-            return len(self.going) < self.size
+        def place(self, run):
+            return "a lane" if len(self.going) < self.size else None
 
         def running(self):
             return dict.fromkeys((run.id for run in self.going), 0.0)
@@ -100,7 +102,7 @@ def test_a_run_that_starved_is_dealt_again_before_the_rest_and_counted_once():
             run, *self.going = self.going
             kind = "starved" if dealt.count(0) == 1 and run is runs[0] else "done"
             self.size = 1 if kind == "starved" else self.size
-            return [Event(kind, run.id, "fine", 1.0)]
+            return [Event(kind, run.id, "ran out of memory: queued again, 1 at once from now on", 1.0)]
 
         def adapt(self, more_to_do, say):
             pass
@@ -125,8 +127,8 @@ def test_a_run_that_starved_is_dealt_again_before_the_rest_and_counted_once():
     ],
 )
 def test_that_memory_ran_out_is_known_by_any_librarys_words(said):
-    assert workers.is_starved(f"Traceback (most recent call last):\n{said}\n")
-    assert not workers.is_starved("ValueError: bag 3 is empty; see CUDA_LAUNCH_BLOCKING\n")
+    assert fault_of(f"Traceback (most recent call last):\n{said}\n") == "starved"
+    assert fault_of("ValueError: bag 3 is empty; see CUDA_LAUNCH_BLOCKING\n") == "failed"
 
 
 @pytest.mark.parametrize(
@@ -140,10 +142,10 @@ def test_that_memory_ran_out_is_known_by_any_librarys_words(said):
     ],
 )
 def test_a_log_explains_the_exit_code(tmp_path, monkeypatch, code, says):
-    it = Pool("toy", Hand("cpu", 1, 1), "code", tmp_path, tmp_path, None)
+    it = Pool("toy", Hand(("cpu",), 1, 1), "code", tmp_path, tmp_path, None)
     monkeypatch.setattr(Dead, "exitcode", code)
     ours, theirs = Pipe()
-    it.workers.append(workers._Worker(Dead(), ours))
+    it.workers.append(workers._Worker(Dead(), ours, it.lanes[0]))
     it.start(a_run())
     theirs.close()
     (event,) = it.wait(5)

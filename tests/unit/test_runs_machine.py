@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from shared.config import ConfigError, load_tier
+from shared.config import ConfigError, devices, load_tier
+from shared.config.devices import Seen
 from shared.runs import machine
 
 
@@ -75,9 +76,9 @@ def test_an_affinity_is_kept():
 
 @pytest.fixture
 def cards(monkeypatch):
-    def set_to(n):
-        monkeypatch.setattr(machine, "gpus", lambda: n)
-        monkeypatch.setattr(machine, "_has_card", lambda: n > 0)
+    def set_to(n, why=""):
+        monkeypatch.setattr(machine, "seen", lambda: Seen(tuple(map(str, range(n))), why))
+        monkeypatch.setattr(machine, "has_card", lambda: n > 0 or bool(why))
 
     return set_to
 
@@ -128,27 +129,106 @@ def test_a_device_that_is_not_there_is_refused_in_one_sentence(cards, said, n, s
     assert says in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_hidden_card_is_none(monkeypatch):
-    for hidden in ("", "-1"):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert machine.gpus() == 0
+@pytest.mark.parametrize(
+    ("said", "n", "found"),
+    [
+        ("auto", 0, ("cpu",)),
+        ("auto", 1, ("cuda",)),
+        ("auto", 3, ("cuda:0", "cuda:1", "cuda:2")),
+        ("cuda", 2, ("cuda:0", "cuda:1")),
+        ("cuda:1", 2, ("cuda:1",)),
+        ("cpu", 2, ("cpu",)),
+    ],
+)
+def test_a_sweep_takes_all_devices_unless_one_is_named(cards, said, n, found):
+    cards(n)
+    assert machine.devices_of(said) == found
+
+
+def test_why_torch_sees_no_card_is_said(cards):
+    """A GPU that stands idle for a week while the CPU works was installed for nothing."""
+    cards(0, "this torch is built for CPUs alone")
+    assert machine.overlooked("auto") == (
+        "nvidia-smi lists a GPU that torch does not see (this torch is built for CPUs alone): runs go to the CPU"
+    )
+    assert machine.overlooked("cpu") == ""
+    with pytest.raises(ConfigError, match=r"no CUDA device here \(this torch is built for CPUs alone\); use --device"):
+        machine.device_of("cuda")
+    cards(1)
+    assert machine.overlooked("auto") == ""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """asked(what the process that asks torch prints, CUDA_VISIBLE_DEVICES, what nvidia-smi -L prints) -> Seen."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(devices, "_asked", devices._asked.__wrapped__)
+    monkeypatch.setattr(devices.shutil, "which", lambda name: f"/bin/{name}")
+
+    def call(printed, visible=None, listed="GPU 0: a card\n", status=0):
+        def run(command, **more):
+            text, code = (listed, 0) if command[0] == "nvidia-smi" else (printed, status)
+            return subprocess.CompletedProcess(command, code, text, "Traceback\nImportError: libcudart.so\n")
+
+        monkeypatch.setattr(subprocess, "run", run)
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        return devices.seen()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("n", "visible", "tokens"),
+    [
+        (2, None, ("0", "1")),
+        (2, "3,1", ("3", "1")),
+        (1, "GPU-8f", ("GPU-8f",)),
+        (1, "2,9", ("2",)),
+        (1, "MIG-a, MIG-b", ("MIG-a", "MIG-b")),
+        (1, None, ("0",)),
+    ],
+)
+def test_each_device_is_known_by_what_shows_it_alone(asked, n, visible, tokens):
+    """A process sees one part of a divided card; CUDA reads the list up to the first that is not there."""
+    assert asked(f'a library says hello\n[{n}, "13.0", ""]\n', visible) == Seen(tokens)
+
+
+@pytest.mark.parametrize(
+    ("printed", "visible", "why"),
+    [
+        ('[0, "", ""]', None, "this torch is built for CPUs alone; install its CUDA build"),
+        (
+            '[0, "13.0", "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)."]',
+            None,
+            "the driver is too old for CUDA 13.0; update it, or install a torch of an earlier CUDA",
+        ),
+        ('[0, "13.0", ""]', "7", "CUDA_VISIBLE_DEVICES=7 names none that is there"),
+        ('[0, "13.0", "No CUDA GPUs are available"]', None, "No CUDA GPUs are available"),
+        ("", None, "asking torch failed (ImportError: libcudart.so)"),
+    ],
+)
+def test_where_nvidia_smi_and_torch_disagree_there_is_a_reason(asked, printed, visible, why):
+    assert asked(printed, visible) == Seen(why=why)
+    assert asked(printed, visible, listed="No devices found.\n") == Seen()
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_hidden_card_is_none_and_nothing_is_asked(asked, hidden):
+    assert asked("must not be read", hidden) == Seen()
+
+
+def test_the_question_that_torch_is_asked_has_an_answer():
+    found = devices._asked.__wrapped__(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    assert isinstance(found, Seen) and not found.why.startswith("asking torch failed")
 
 
 def test_without_a_sign_of_a_card_auto_does_not_wait_for_torch(monkeypatch):
-    monkeypatch.setattr(machine, "_has_card", lambda: False)
-    monkeypatch.setattr(machine, "gpus", lambda: pytest.fail("torch was asked"))
-    assert machine.device_of("auto") == "cpu"
-
-
-@pytest.mark.parametrize("answer", [("3\n", 0, 3), ("", 1, 0), ("CUDA warning\n", 0, 0)])
-def test_torch_is_asked_in_a_process_of_its_own(monkeypatch, answer):
-    said, status, n = answer
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr(machine, "_asked", machine._asked.__wrapped__)
-    done = subprocess.CompletedProcess([], status, said, "")
-    monkeypatch.setattr(subprocess, "run", lambda *args, **more: done)
-    assert machine.gpus() == n
+    monkeypatch.setattr(machine, "has_card", lambda: False)
+    monkeypatch.setattr(machine, "seen", lambda: pytest.fail("torch was asked"))
+    assert machine.device_of("auto") == "cpu" and machine.overlooked("auto") == ""
 
 
 @pytest.mark.parametrize(

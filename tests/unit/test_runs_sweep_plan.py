@@ -192,6 +192,7 @@ def tiny(tmp_path, monkeypatch):
 
 def test_the_outlook_leaves_out_what_lacked_its_dataset_the_last_time(tiny):
     assert tiny().outlook() == "5 min for 3 runs, 1 at once on cpu"
+    assert tiny().outlook(elsewhere=True) == "5 min for 3 runs, one at a time"
     store.write_index(tiny.folder, [run.id for run in tiny.runs], tried={run.id: "not here" for run in tiny.runs[1:]})
     lacking = "; 2 runs lack what they need, their index.csv says why"
     assert tiny().outlook() == f"2 min for 1 runs, 1 at once on cpu{lacking}"

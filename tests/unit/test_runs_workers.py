@@ -8,41 +8,47 @@ from types import SimpleNamespace
 import pytest
 
 from shared.config import ConfigError
+from shared.config.devices import Seen
 from shared.records import record_path
-from shared.runs import machine, workers
-from shared.runs.workers import Event, Hand, Pool
+from shared.runs import lanes, machine, workers
+from shared.runs.lanes import Hand, Lane
+from shared.runs.workers import Event, Pool
 from tests.conftest import a_run
 
 
 @pytest.fixture
 def large(monkeypatch):
-    """A machine of 64 cores and two cards."""
-    monkeypatch.setattr(workers, "usable_cores", lambda: 64)
-    monkeypatch.setattr(machine, "gpus", lambda: 2)
-    monkeypatch.setattr(machine, "_has_card", lambda: True)
-    return monkeypatch
+    """large(number of cards): a machine of 64 cores with these; two unless told."""
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 64)
+    monkeypatch.setattr(machine, "has_card", lambda: True)
+
+    def set_to(n):
+        monkeypatch.setattr(machine, "seen", lambda: Seen(tuple(map(str, range(n)))))
+
+    set_to(2)
+    return set_to
 
 
 @pytest.mark.parametrize(
     ("device", "at_once", "hand"),
     [
-        ("cpu", "cores", Hand("cpu", 6, 6)),
-        ("cpu", "auto", Hand("cpu", 6, 6)),
-        ("cpu", 3, Hand("cpu", 3, 3)),
-        ("cpu", "20", Hand("cpu", 20, 20)),
-        ("cuda", "auto", Hand("cuda", 1, 6)),
-        ("cuda:1", "auto", Hand("cuda:1", 1, 6)),
-        ("cuda", "cores", Hand("cuda", 6, 6)),
-        ("cuda", 2, Hand("cuda", 2, 2)),
+        ("cpu", "cores", Hand(("cpu",), 6, 6)),
+        ("cpu", "auto", Hand(("cpu",), 6, 6)),
+        ("cpu", 3, Hand(("cpu",), 3, 3)),
+        ("cpu", "20", Hand(("cpu",), 20, 20)),
+        ("cuda", "auto", Hand(("cuda:0", "cuda:1"), 1, 3)),
+        ("cuda:1", "auto", Hand(("cuda:1",), 1, 6)),
+        ("cuda", "cores", Hand(("cuda:0", "cuda:1"), 3, 3)),
+        ("cuda", 2, Hand(("cuda:0", "cuda:1"), 2, 2)),
     ],
 )
 def test_how_many_run_at_once(device, at_once, hand, large):
     assert Hand.of(device, at_once, cores=6) == hand
 
 
-@pytest.mark.parametrize(("cards", "hand"), [(0, Hand("cpu", 4, 4)), (1, Hand("cuda", 1, 4))])
+@pytest.mark.parametrize(("cards", "hand"), [(0, Hand(("cpu",), 4, 4)), (1, Hand(("cuda",), 1, 4))])
 def test_auto_takes_the_card_where_there_is_one(large, cards, hand):
-    large.setattr(machine, "gpus", lambda: cards)
+    large(cards)
     assert Hand.of("auto", "auto", cores=4) == hand
 
 
@@ -50,10 +56,16 @@ def test_on_a_card_auto_stops_at_eight(large):
     assert Hand.of("cuda", "auto", cores=64).limit == 8
 
 
+def test_each_card_gets_a_run_however_few_the_cores(large):
+    large(8)
+    hand = Hand.of("auto", "auto", cores=4)
+    assert (hand.each, hand.limit, hand.at_once) == (1, 1, 8)
+
+
 def test_no_more_run_at_once_than_cores_may_be_used(monkeypatch):
     """Snakemake counts the cores of the machine, not those that a container grants."""
     assert Hand.of("cpu", "cores").at_once == machine.cores()
-    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 1)
     assert Hand.of("cpu", "cores", cores=16).at_once == 1
 
 
@@ -64,12 +76,13 @@ def test_a_number_of_runs_that_cannot_be_is_refused(at_once):
 
 
 def test_a_hand_says_what_it_may_grow_to():
-    assert str(Hand("cpu", 2, 2)) == "2 at once on cpu"
-    assert str(Hand("cuda", 1, 8)) == "1 at once on cuda, up to 8 if that pays"
+    assert str(Hand(("cpu",), 2, 2)) == "2 at once on cpu"
+    assert str(Hand(("cuda",), 1, 8)) == "1 at once on cuda, up to 8 if that pays"
+    assert str(Hand(("cuda:0", "cuda:1"), 1, 1)) == "1 at once on each of 2 GPUs, cuda:0, cuda:1"
 
 
 def pool(hand=None, folder=Path("nowhere")):
-    return Pool("toy", hand or Hand("cuda", 1, 8), "code", folder, folder, None)
+    return Pool("toy", hand or Hand(("cuda",), 1, 8), "code", folder, folder, None)
 
 
 class TestAdapt:
@@ -77,16 +90,16 @@ class TestAdapt:
 
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch):
-        self.now, self.fits = 0.0, True
-        monkeypatch.setattr(workers, "time", SimpleNamespace(time=lambda: self.now))
-        monkeypatch.setattr(workers, "_fits_one_more", lambda size: self.fits)
+        self.now, self.memory = 0.0, (1.0, 100.0)
+        monkeypatch.setattr(lanes, "time", SimpleNamespace(time=lambda: self.now))
 
     def sizes(self, pace, pool, periods, more=True):
         """The sizes after each period of 30 s, `pace` being {size: declared seconds of work a second}."""
         found = []
+        pool.lanes[0].memory = self.memory
         for _ in range(periods):
             self.now += 30.0
-            pool.advance += 30.0 * pace[pool.size]
+            pool.lanes[0].advance += 30.0 * pace[pool.size]
             pool.adapt(more, lambda line: None)
             found.append(pool.size)
         return found
@@ -95,17 +108,18 @@ class TestAdapt:
         assert self.sizes({1: 1.0, 2: 1.8, 3: 2.4, 4: 2.5}, pool(), 6) == [2, 3, 4, 3, 3, 3]
 
     def test_it_stops_at_its_limit(self):
-        assert self.sizes({1: 1.0, 2: 2.0, 3: 3.0}, pool(Hand("cuda", 1, 3)), 5) == [2, 3, 3, 3, 3]
+        assert self.sizes({1: 1.0, 2: 2.0, 3: 3.0}, pool(Hand(("cuda",), 1, 3)), 5) == [2, 3, 3, 3, 3]
 
     def test_the_last_one_is_taken_back_too_where_it_does_not_pay(self):
-        assert self.sizes({1: 1.0, 2: 0.9}, pool(Hand("cuda", 1, 2)), 4)[1:] == [1, 1, 1]
+        assert self.sizes({1: 1.0, 2: 0.9}, pool(Hand(("cuda",), 1, 2)), 4)[1:] == [1, 1, 1]
 
-    def test_it_does_not_grow_beyond_the_memory(self):
-        self.fits = False
+    @pytest.mark.parametrize("memory", [(41.0, 100.0), None], ids=["too little", "a card that does not say"])
+    def test_it_does_not_grow_beyond_the_memory(self, memory):
+        self.memory = memory
         assert self.sizes({1: 1.0}, pool(), 3) == [1, 1, 1]
 
     def test_a_number_a_person_named_is_kept(self):
-        assert self.sizes({2: 1.0}, pool(Hand("cuda", 2, 2)), 3) == [2, 2, 2]
+        assert self.sizes({2: 1.0}, pool(Hand(("cuda",), 2, 2)), 3) == [2, 2, 2]
 
     def test_nothing_changes_when_all_runs_have_started(self):
         assert self.sizes({1: 1.0}, pool(), 3, more=False) == [1, 1, 1]
@@ -129,19 +143,19 @@ class Dead:
     terminate = join
 
 
-def worker(process=None):
+def worker(process=None, lane=None):
     ours, theirs = Pipe()
-    return workers._Worker(process or Dead(), ours), theirs
+    return workers._Worker(process or Dead(), ours, lane or Lane("cuda", 1, 8)), theirs
 
 
 def test_a_worker_that_died_between_two_runs_is_replaced(tmp_path, monkeypatch):
     it = pool(folder=tmp_path)
-    dead, gone = worker()
+    dead, gone = worker(lane=it.lanes[0])
     gone.close()
     it.workers.append(dead)
-    fresh, theirs = worker()
+    fresh, theirs = worker(lane=it.lanes[0])
 
-    def spawn():
+    def spawn(lane):
         it.workers.append(fresh)
         return fresh
 
@@ -153,7 +167,7 @@ def test_a_worker_that_died_between_two_runs_is_replaced(tmp_path, monkeypatch):
 @pytest.mark.parametrize("read", [True, False], ids=["after it took the run", "before it took the run"])
 def test_a_worker_that_dies_fails_its_run_whenever_it_dies(tmp_path, read):
     it = pool(folder=tmp_path)
-    busy, theirs = worker()
+    busy, theirs = worker(lane=it.lanes[0])
     it.workers.append(busy)
     it.start(a_run())
     if read:
@@ -170,25 +184,25 @@ def test_a_worker_that_dies_fails_its_run_whenever_it_dies(tmp_path, read):
 def test_work_that_was_not_done_is_no_pace(tmp_path, kind):
     """Else a second run that fails for lack of memory looks like the best that ever happened, and a third is tried."""
     it = pool(folder=tmp_path)
-    busy, theirs = worker()
+    busy, theirs = worker(lane=it.lanes[0])
     it.workers.append(busy)
     it.start(a_run(seconds=1000.0))
     theirs.send(Event("progress", a_run().id, "0.25"))
     it.wait(5)
-    assert it.advance == 250.0 and it.running() == {a_run().id: 0.25}
+    assert it.lanes[0].advance == 250.0 and it.running() == {a_run().id: 0.25}
     theirs.send(Event(kind, a_run().id, "log"))
     it.wait(5)
-    assert it.advance == 250.0 and it.running() == {}
+    assert it.lanes[0].advance == 250.0 and it.running() == {}
 
 
 def test_a_finished_run_counts_in_full(tmp_path):
     it = pool(folder=tmp_path)
-    busy, theirs = worker()
+    busy, theirs = worker(lane=it.lanes[0])
     it.workers.append(busy)
     it.start(a_run(seconds=1000.0))
     theirs.send(Event("done", a_run().id))
     it.wait(5)
-    assert it.advance == 1000.0 and it.idle()
+    assert it.lanes[0].advance == 1000.0 and it.place(a_run(1))
 
 
 def test_code_that_changed_since_the_sweep_began_trains_nothing(monkeypatch):

@@ -90,7 +90,7 @@ class ToyPool:
     def running(self):
         return dict.fromkeys((run.id for run in self.queue), 0.0)
 
-    def idle(self):
+    def place(self, run):
         return len(self.queue) < self.size
 
     def start(self, run):
