@@ -29,6 +29,9 @@ faults: setup  ## kill the workflow a hundred times and compare
 fuzz: setup  ## damage files of every kind that is read, five minutes
 	python -m tests.fuzz --seconds 300
 
+device: setup  ## train every kind of run on a pretend device that is not the CPU, five minutes
+	LLP_EVERY=1 python -m pytest -n 2 tests/contract/test_paper_tier.py
+
 slurm: setup  ## training in shards on a Slurm of this machine (Debian: slurm-wlm, munge), five minutes
 	.work/uv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/slurm.txt
 	LLP_SLURM=1 python -m pytest -rs tests/workflow/test_slurm.py
@@ -48,4 +51,4 @@ adopt: setup  ## take the committed results as they are, so that only what chang
 lock:  ## resolve requirements/*.in into the hashed requirements/*.txt
 	@$(ANY_PYTHON) workflows/setup.py --lock
 
-.PHONY: help setup reproduce test verify faults fuzz slurm bench lint adopt lock
+.PHONY: help setup reproduce test verify faults fuzz device slurm bench lint adopt lock
