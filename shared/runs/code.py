@@ -7,7 +7,9 @@ import functools
 import hashlib
 import io
 import tokenize
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from shared.config.files import repository
 
@@ -87,17 +89,25 @@ def _passed_on(path: Path) -> dict[str, tuple[str, str]] | None:
     return names
 
 
-@functools.cache
-def _parsed(path: Path, stamp: tuple[float, int]) -> tuple[str, ast.Module]:
+def _once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Let a function of a file read it once, until it changes."""
+    known = functools.cache(lambda path, mtime, size: read(path))
+
+    @functools.wraps(read)
+    def reading(path: Path) -> Any:
+        stat = path.stat()
+        return known(path, stat.st_mtime_ns, stat.st_size)
+
+    return reading
+
+
+@_once
+def _tree(path: Path) -> tuple[str, ast.Module]:
     text = path.read_text(encoding="utf-8")
     return text, ast.parse(text, str(path))
 
 
-def _tree(path: Path) -> tuple[str, ast.Module]:
-    stat = path.stat()
-    return _parsed(path, (stat.st_mtime, stat.st_size))
-
-
+@_once
 def _imports(path: Path) -> list[tuple[str, str | None]]:
     """(module, None) of every ``import module``, (module, name) of every ``from module import name``."""
     found, todo = [], [_tree(path)[1]]
@@ -109,7 +119,7 @@ def _imports(path: Path) -> list[tuple[str, str | None]]:
             found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found += [(node.module, alias.name) for alias in node.names]
-        todo += ast.iter_child_nodes(node)
+        todo += (child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr))
     return found
 
 
@@ -129,6 +139,7 @@ def _blank(lines: list[str], node: ast.stmt) -> None:
     lines[node.lineno - 1 : node.end_lineno] = [head + tail] + [""] * (node.end_lineno - node.lineno)
 
 
+@_once
 def _bare(path: Path) -> str:
     text, tree = _tree(path)
     lines = text.splitlines()
