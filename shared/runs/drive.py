@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.config import Run
+from shared.config import ConfigError, Run
 from shared.runs.shards import stages_of
 from shared.runs.workers import AGAIN, Event, Pool
 
@@ -62,7 +62,13 @@ def drive(
     say: Callable[[str], None],
     ended: Callable[[Event], str] = _ended,
 ) -> None:
-    """Deal runs to the pool's workers until all are done or the deadline has come; `ended` puts an end into words."""
+    """Deal runs to the pool's workers until all are done or the deadline has come; `ended` puts an end into words.
+
+    Raises
+    ------
+    ConfigError
+        When a disk takes no record any more: to train on would be for nothing.
+    """
     queue, stages = list(todo), {run.id: set(stages_of(run)) for run in todo}
     while True:
         while deadline is None or time.time() < deadline:
@@ -81,6 +87,8 @@ def drive(
         if not pool.running():
             break
         for event in pool.wait():
+            if event.kind == "full":  # what trains on could not be recorded
+                raise ConfigError(f"{event.text}, what was finished is recorded")
             if event.kind in AGAIN:
                 run = next(run for run in todo if run.id == event.run_id)
                 queue.insert(0, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 
 ENDS = {  # what the exit code of a process that died may mean
@@ -13,6 +14,7 @@ ENDS = {  # what the exit code of a process that died may mean
     -signal.SIGTERM: ": somebody, or a scheduler, ended it",
     1: ": it could not start; see what it printed above",
 }
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of an OSError: no record can be written any more
 STARVED = ("memoryerror", "out of memory", "not enough memory", "t allocate memory", "cannot allocate", "alloc_failed")
 LOST = (  # a device that takes no run any more
     "ecc error",

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from shared.config import Run
 from shared.datasets import portable
-from shared.files import write_text
+from shared.files import sentence_of, write_text
 from shared.records import store
 from shared.runs.assemble import record_of
 from shared.runs.code import code_hash
-from shared.runs.faults import ENDS, fault_of
+from shared.runs.faults import ENDS, NO_ROOM, fault_of
 from shared.runs.lanes import STRIKES, Hand, Lane
 from shared.runs.machine import alone
 from shared.runs.provenance import commit
@@ -38,7 +38,8 @@ class Event:
     """Something a worker said.
 
     kind : progress, done, failed, paused or not run; starved (failed for want of memory beside others) or lost (its
-        device failed it): to be dealt again. A worker also says broken: its device, or it, failed.
+        device failed it): to be dealt again; full: no room for its record. A worker also says broken: it failed, or its
+        device.
     text : why a run was not run or is dealt again; where the log of one that failed lies; how far it is.
     memory : (used, total) megabytes of its device, where that is known.
     """
@@ -263,6 +264,9 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             if getattr(error, "not_run", False):
                 log.unlink(missing_ok=True)
                 send(Event("not run", run.id, portable(error)))
+                continue
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                send(Event("full", run.id, sentence_of(error)))
                 continue
             said = traceback.format_exc()
             send(failed(run, folder, said, time.time() - started, fault_of(said, device)))

@@ -1,12 +1,14 @@
 """What failures cost: memory too small for several runs, an index that Snakemake removes, data that are damaged."""
 
+import errno
+import threading
 from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
 from shared.comparison.report import compare
-from shared.config import Tier, papers, plan
+from shared.config import ConfigError, Tier, papers, plan
 from shared.files import write_text
 from shared.records import read_index, record_path, store
 from shared.runs import status, sweep, workers
@@ -111,6 +113,47 @@ def test_a_run_that_starved_is_dealt_again_before_the_rest_and_counted_once():
     sweep.drive(TwoThenOne(), runs, {run.id: 1.0 for run in runs}, progress, None, said.append)
     assert dealt == [0, 1, 0, 2] and (progress.done, progress.failed, progress.pending) == (3, 0, [])
     assert f"{runs[0].id}  ran out of memory: queued again, 1 at once from now on" in said
+
+
+def test_where_no_record_can_be_written_nothing_more_is_trained(tmp_path, monkeypatch):
+    """A sweep went on for hours on a full disk."""
+
+    def full(folder, record):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "seed0.json"))
+
+    monkeypatch.setattr(workers, "_train", lambda *_: "a result")
+    monkeypatch.setattr(workers, "record_of", lambda *_: {})
+    monkeypatch.setattr(workers.store, "write_record", full)
+    ours, theirs = Pipe()
+    ours.send(a_run(0))
+    worker = threading.Thread(target=workers._work, args=(theirs, "toy", "cpu", "code", tmp_path, tmp_path, None))
+    worker.start()
+    event = ours.recv()
+    ours.close()
+    worker.join(10)
+    assert event.kind == "full" and event.text.endswith("seed0.json: No space left on device; make room and call again")
+
+    class One:
+        """A pool whose only worker finds no room."""
+
+        size, going = 1, ()
+
+        def place(self, run):
+            return None if self.going else "a lane"
+
+        def running(self):
+            return dict.fromkeys((run.id for run in self.going), 0.0)
+
+        def start(self, run):
+            assert run.spec.seed == 0, "another run was begun"
+            self.going = (run,)
+
+        def wait(self):
+            return [event]
+
+    runs = [a_run(0), a_run(1)]
+    with pytest.raises(ConfigError, match="make room and call again, what was finished is recorded"):
+        sweep.drive(One(), runs, {run.id: 1.0 for run in runs}, sweep.Progress(2, [1.0] * 2), None, print)
 
 
 @pytest.mark.parametrize(
