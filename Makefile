@@ -36,7 +36,9 @@ slurm: setup  ## training in shards on a Slurm of this machine (Debian: slurm-wl
 	.work/uv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/slurm.txt
 	LLP_SLURM=1 python -m pytest -rs tests/workflow/test_slurm.py
 
-bench: setup  ## speed and memory beside other libraries; committed numbers stay, see --help
+bench: setup  ## speed and memory beside other libraries, with PEERS=1 beside more of them; committed numbers stay
+	$(if $(PEERS),.work/uv/bin/uv pip install --quiet --python .venv/bin/python \
+		--no-deps --require-hashes -r requirements/bench.txt)
 	python -m benchmarks
 
 lint: setup  ## style of the code and of the workflow

@@ -22,11 +22,13 @@ class About:
     name : of its module.
     measures : what it measures, in a line.
     seconds : how long it takes on two CPU cores: the sum of the times in its committed table, and what is around them.
+    code : modules whose speed it measures; when they change its table is old, see `benchmarks.stamp`.
     """
 
     name: str
     measures: str
     seconds: float
+    code: tuple[str, ...]
 
     def takes(self, quick: bool = False) -> str:
         """Return how long it takes, in words; with `quick`, of the smallest sizes."""

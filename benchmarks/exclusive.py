@@ -24,7 +24,12 @@ from papers.ece.segmentation.method import Segmenter
 from shared.methods import Batch
 from shared.training import prepare_device, seed_torch
 
-ABOUT = About("exclusive", "the exclusive cross-entropy of ece against cross-entropy, a step and the loss alone", 60)
+ABOUT = About(
+    "exclusive",
+    "the exclusive cross-entropy of ece against cross-entropy, a step and the loss alone",
+    60,
+    ("papers.ece.criteria", "papers.ece.segmentation.method"),
+)
 SIGMOID, CODE = Annealing("sigmoid"), Annealing("code", 0.5, sampling=True)
 CRITERIA = {
     "exclusive": Criterion("ece", SIGMOID),

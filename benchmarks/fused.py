@@ -26,7 +26,12 @@ from papers.rot.loss import rot_loss
 from shared.training import prepare_device
 from shared.transport import fused, sinkhorn, unbalanced_sinkhorn
 
-ABOUT = About("fused", "kernels of transport and of the E-step against torch; nothing without a GPU", 5)
+ABOUT = About(
+    "fused",
+    "kernels of transport and of the E-step against torch; nothing without a GPU",
+    5,
+    ("shared.transport", "papers.mle_llp.loss", "papers.rot.loss"),
+)
 TAU = 0.5
 SIZES = [(64, 16, 10), (16, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10), (4, 1024, 100), (256, 1, 10)]
 E_STEPS = [(6, 6, 1000), (64, 64, 1000), (2, 256, 1000), (1024, 1024, 100)]

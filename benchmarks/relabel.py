@@ -2,7 +2,8 @@
 
     ot.emd           hard: POT's network simplex, one bag after another
     assignment       hard: scipy.optimize.linear_sum_assignment on columns repeated by the counts, likewise
-    shared.transport hard: `round_to_labels`, what ours calls, without the checks and the one-hot rows
+    lapx jvr         hard: the same by lapx, where it is installed
+    ours, rounding   hard: `round_to_labels`, what ours calls, without the checks and the one-hot rows
     ot.sinkhorn      soft, epsilon 1: POT's default method in float64, stopped at the violation ours stops at
 
 Logits are normal (standard deviation 3) and labels are drawn from the model, so counts are typical. Peers get counts,
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.command import About, parse, parser_of
+from benchmarks.peers import left_out, packages
 from benchmarks.problems import relabel_problem
 from benchmarks.timing import against_ours, peak_memory, seconds, time_interleaved
 from papers.plot.labels import relabel
@@ -37,7 +39,12 @@ from shared.networks import CNN13, MLP
 from shared.training import prepare_device
 from shared.transport import largest_remainder, round_to_labels
 
-ABOUT = About("relabel", "relabelling of plot against loops of POT and scipy, and an epoch of training", 110)
+ABOUT = About(
+    "relabel",
+    "relabelling of plot against loops of POT and scipy, and an epoch of training",
+    110,
+    ("papers.plot.labels",),
+)
 INSTANCES = 50_000
 QUICK = 2_000  # instances
 SIZES = [(16, 16), (64, 64), (128, 128), (2, 128)]  # smallest and largest bag
@@ -60,6 +67,16 @@ def by_assignment(bags: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]
     return labels
 
 
+def by_lapx(bags: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    import lap
+
+    labels = []
+    for cost, counts in bags:
+        columns = np.repeat(np.arange(len(counts)), counts)
+        labels.append(columns[lap.lapjvr(cost[:, columns], return_cost=False)[1]])
+    return labels
+
+
 def by_sinkhorn(bags: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
     plans = []
     for cost, counts in bags:
@@ -79,9 +96,10 @@ def by_shared(bags: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
 
 
 PEERS = {
-    "hard": {"ot.emd": by_emd, "assignment": by_assignment, "shared.transport": by_shared},
+    "hard": {"ot.emd": by_emd, "assignment": by_assignment, "lapx jvr": by_lapx, "ours, rounding": by_shared},
     "soft": {"ot.sinkhorn": by_sinkhorn},
 }
+NEEDS = {"lapx jvr": "lapx"}  # packages that the lock has not
 
 
 def cost_of(labels: np.ndarray, cost: np.ndarray) -> float:
@@ -97,14 +115,16 @@ def compare(instances: int, classes: int, smallest: int, largest: int, device: t
     counts = largest_remainder(proportions.cpu(), offsets.diff()).numpy()
     bags = [(costs[start:stop], counts[b]) for b, (start, stop) in enumerate(pairwise(edges))]
     rows = []
-    for kind, peers in PEERS.items():
+    for kind, loops in PEERS.items():
         mine = partial(relabel, log_p, offsets, proportions, kind=kind)
         labels = mine().double().cpu().numpy()
         own_costs = [cost_of(labels[start:stop], costs[start:stop]) for start, stop in pairwise(edges)]
         own_times: list[float] = []
         found = []
         repeats = REPEATS if seconds(mine) < 2 * SECONDS else 3
-        for name, loop in peers.items():
+        for name, loop in loops.items():
+            if NEEDS.get(name) in left_out():
+                continue
             timed = min(len(bags), max(1, int(SECONDS / (seconds(partial(loop, bags[:32])) / 32))))
             call = partial(loop, bags[:timed])
             taken = time_interleaved({"ours": mine, name: call}, repeats, device)
@@ -191,7 +211,8 @@ def main(argv: list[str] | None = None) -> int:
     cases = [(classes, *sizes) for classes in CLASSES for sizes in SIZES]
     rows = [row for case in (cases[:1] if args.quick else cases) for row in compare(instances, *case, device)]
     rows += beside_training(instances, n_images, repeats, device)
-    timing.report(args, ABOUT, rows, device, ("torch", "numpy", "scipy", "pot"), [*SHOWN, "max_difference"])
+    lapx = [name for name in packages() if name == "lapx"]
+    timing.report(args, ABOUT, rows, device, ("torch", "numpy", "scipy", "pot", *lapx), [*SHOWN, "max_difference"])
     if not args.quick:
         timing.print_aims(aims(rows))
     return 0

@@ -1,9 +1,7 @@
 """What every benchmark needs: interleaved timing, peak memory, versions, and a table that is written whole."""
 
 import argparse
-import csv
 import ctypes
-import io
 import platform
 import re
 import time
@@ -15,25 +13,56 @@ from statistics import median
 import torch
 
 from benchmarks.command import About
-from shared.files import write_text
+from benchmarks.stamp import COLUMN, write_rows
+from benchmarks.stamp import stamp as stamp_of
 from shared.runs.provenance import processor
 
+Calls = dict[str, Callable[[], object]]
 
-def time_interleaved(
-    calls: dict[str, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[str, list[float]]:
+
+def time_interleaved(calls: Calls, repeats: int, device: torch.device, warm: bool = True) -> dict[str, list[float]]:
     """Milliseconds of every call, `repeats` each, in turns: a slow minute of the machine hits all of them alike."""
     taken = {name: [] for name in calls}
-    for call in calls.values():
+    for call in calls.values() if warm else ():
         call()
     for _ in range(repeats):
         for name, call in calls.items():
-            _wait(device)
-            start = time.perf_counter()
-            call()
-            _wait(device)
-            taken[name].append(1e3 * (time.perf_counter() - start))
+            taken[name].append(_once(call, device)[0])
     return taken
+
+
+def time_within(
+    calls: Calls, seconds: float, most: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, object]]:
+    """As `time_interleaved`, in as many turns as fit so many seconds, at most `most`; quick peers first, then others.
+
+    The first call is ours. Returned are the milliseconds of each, those of ours in the same turns, and the answers.
+    Peers that together take longer than all turns may are called once.
+    """
+    ours = next(iter(calls))
+    calls[ours]()  # reads what was compiled, or compiles it
+    first, taken, beside, answers = {}, {}, {}, {}
+    for name, call in calls.items():
+        first[name], answers[name] = _once(call, device)
+    quick = [name for name in calls if name != ours and 2 * most * first[name] <= 1e3 * seconds]
+    for group in (quick, [name for name in calls if name not in (ours, *quick)]):
+        turn = [ours, *group]
+        repeats = min(most, int(1e3 * seconds / sum(first[name] for name in turn)))
+        found = {name: [first[name]] for name in turn}
+        if repeats and (group or ours not in taken):
+            found = time_interleaved({name: calls[name] for name in turn}, repeats, device, warm=False)
+        taken = found | taken
+        beside |= dict.fromkeys(turn, found[ours])
+    return taken, beside | {ours: taken[ours]}, answers
+
+
+def _once(call: Callable[[], object], device: torch.device) -> tuple[float, object]:
+    """The milliseconds of a call, and its answer."""
+    _wait(device)
+    start = time.perf_counter()
+    answer = call()
+    _wait(device)
+    return 1e3 * (time.perf_counter() - start), answer
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -117,15 +146,6 @@ def versions(*packages: str) -> str:
     return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
-def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
-    """Write rows of equal keys as one CSV file, which appears complete or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
 def report(
     args: argparse.Namespace,
     about: About,
@@ -133,12 +153,19 @@ def report(
     device: torch.device,
     packages: Iterable[str],
     shown: Iterable[str],
+    part: str = "",
 ) -> None:
-    """Write the table of a benchmark, ``<name>.csv`` or of a GPU ``<name>_gpu.csv``, and print some of its columns."""
+    """Write a table of a benchmark and print some of its columns.
+
+    It is ``<name>.csv``, of a second table ``<name>_<part>.csv``, of a GPU ``<name>_gpu.csv``, and every row says on
+    what and with which versions it was made and which code was timed.
+    """
     stamp = {"device": device_name(device), "threads": args.threads, "versions": versions(*packages)}
-    path = args.out / f"{about.name}{'_gpu' if device.type == 'cuda' else ''}.csv"
-    write_csv(path, [row | {key: value for key, value in stamp.items() if key not in row} for row in rows])
-    print(f"{path}, {stamp['device']}; {stamp['versions']}:")
+    stamp[COLUMN] = stamp_of(about)
+    name = "_".join(filter(None, (about.name, part, "gpu" if device.type == "cuda" else "")))
+    path = args.out / f"{name}.csv"
+    write_rows(path, [row | {key: value for key, value in stamp.items() if key not in row} for row in rows])
+    print(f"{path}, {stamp['device']}; {stamp['versions']}; {stamp[COLUMN]}:")
     print_table(rows, shown)
 
 

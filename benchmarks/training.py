@@ -14,7 +14,12 @@ from shared.methods import Batch, LossMethod, kl_loss
 from shared.networks import MLP, ResNet18
 from shared.training import prepare_device
 
-ABOUT = About("training", "a training step of each loss against one of cross-entropy", 90)
+ABOUT = About(
+    "training",
+    "a training step of each loss against one of cross-entropy",
+    90,
+    ("papers.rot.loss", "papers.vp_dsd.loss", "shared.methods"),
+)
 LOSSES = {
     "kl": kl_loss,
     "avgkl": avgkl_loss,

@@ -1,51 +1,60 @@
-"""Speed, memory and certificates of `shared.transport`, against loops of POT calls over the same bags.
+"""Speed, memory and accuracy of `shared.transport` against its peers on the same bags; `benchmarks.peers` names them.
 
-Every solver has the POT call that solves the same problem as its peer, timed in turns with it:
-
-    exact                 ot.emd, with the counts of random labels
-    exact, fractions      ot.emd, with proportions from a flat Dirichlet distribution
-    sinkhorn 0.1          ot.sinkhorn, epsilon 0.1, as many iterations as ours needed, no stopping rule
-    sinkhorn 1 x75        ot.sinkhorn, epsilon 1, 75 iterations
-    unbalanced x75        ot.unbalanced.sinkhorn_knopp_unbalanced, rows hard, columns soft, 75 iterations
+    exact, counts         proportions of random labels: POT's network simplex with and without its checks, assignments
+    exact, fractions      proportions from a flat Dirichlet distribution
+    sinkhorn 1 x75        epsilon 1, 75 iterations, against the same number of iterations
+    sinkhorn 0.1          epsilon 0.1, as many iterations as ours needed for 1e-5
+    unbalanced x75        rows hard, columns soft, 75 iterations
     unbalanced x75 grad   the same on torch tensors, and back through the iterations
 
-Problems are minus log-softmaxes of normal logits (standard deviation 3) in float32 with the counts of random labels.
-POT gets float64 arrays on the CPU, converted outside the timing. A ratio below 1 means faster than POT; ratios are of
-neighbouring runs. The violation of the unbalanced solvers is that of the rows, the columns being a penalty. The gap is
-the worst duality gap of a bag, relative to 1 + its largest cost. All run on one thread; the exact solver, which spreads
-bags over threads, also on all of them. The row with N = "5, 5000" is of natural bags: 500 of 5 instances and one of
-5,000, which no solver may pad to the longest.
+Costs are minus log-softmaxes of normal logits (standard deviation 3) in float32. Loops of POT get float64 arrays on the
+CPU, batches float32 tensors, converted outside the timing. Every peer is timed in turns with ours; ratios are of
+neighbouring runs, and below 1 we lose. What is slower than all turns together may be is called once, and not again for
+its memory. `error` is how far the transport cost of a bag lies from the answer, at worst: exact, from our certified
+value, relative to 1 + that; entropic, from the optimum found in float64, in nats an instance. `violation` is the worst
+error of a marginal (of the unbalanced, of rows: there the columns are a penalty), and `gap` our certificate relative to
+1 + the largest cost. Torch and lapx have `threads` threads, loops have one.
 
-transport_stress.csv has the worst gap and violation of the exact solver over 100,000 small random problems by their
-kind: 1 to 100 classes, 1 to 70 instances, in float32 and float64.
+The row with N = "5, 5000" is of natural bags: 500 of 5 instances and one of 5,000, which no solver may pad to the
+longest. transport_stress.csv has the worst gap and violation of the exact solver over 100,000 small random problems by
+their kind: 1 to 100 classes, 1 to 70 instances, in float32 and float64.
 """
 
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
-from benchmarks import timing
+from benchmarks import peers, timing
 from benchmarks.command import About, count, parse, parser_of
+from benchmarks.peers import Peer, Same
 from benchmarks.problems import Problem, transport_problem
-from benchmarks.timing import columns_of, peak_memory, time_interleaved
+from benchmarks.timing import against_ours, peak_memory, time_within
 from shared.training import prepare_device
 from shared.transport import Transport, exact, sinkhorn, unbalanced_sinkhorn
 
-ABOUT = About("transport", "solvers of shared.transport against loops of POT, with certificates and a stress test", 110)
-SIZES = [(64, 16, 10), (64, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10), (4, 1024, 100)]
-EXACT = {"exact": False, "exact, fractions": True}  # and whether the proportions are fractions
-TAU = 0.5  # alpha = 0.5 at epsilon = 1
-QUICK = [(4, 8, 3)]
+ABOUT = About(
+    "transport",
+    "solvers of shared.transport against POT, assignments and geomloss, with certificates and a stress test",
+    220,
+    ("shared.transport",),
+)
+SIZES = [
+    *((bags, 16, 10) for bags in (1, 8, 16, 64)),
+    *((64, 64, 10), (16, 128, 100), (8, 512, 10), (4, 1024, 10), (4, 1024, 100)),
+]
+QUICK = [(1, 8, 3), (4, 8, 3)]
 TAIL = (500, 5, 5000, 10)  # short bags, their size, that of one long bag, classes
-SHOWN = ["solver", "B", "N", "K", "threads", "milliseconds_median", "ratio_to_pot_loop_median", "peak_memory_mb"]
+TAU = 0.5  # alpha = 0.5 at epsilon = 1
+SECONDS = 1.0  # of the turns of one kind of problem
+ITERATIONS = 75
+SHOWN = ["work", "B", "N", "K", "threads", "solver", "milliseconds_median", "ratio_to_ours_median"]
 
 
 def there_and_back(cost: Tensor, offsets: Tensor, proportions: Tensor) -> Transport:
@@ -55,122 +64,119 @@ def there_and_back(cost: Tensor, offsets: Tensor, proportions: Tensor) -> Transp
     return solved
 
 
-def own_solvers(problem: Problem) -> dict[str, Callable[[], Transport]]:
-    settings = {"check": False, "gradient": "none"}
-    return {
-        "sinkhorn 0.1": partial(sinkhorn, *problem, 0.1, **settings),
-        "sinkhorn 1 x75": partial(sinkhorn, *problem, 1.0, iterations=75, tolerance=0.0, **settings),
-        "unbalanced x75": partial(unbalanced_sinkhorn, *problem, epsilon=1.0, tau=TAU, **settings),
-        "unbalanced x75 grad": partial(there_and_back, *problem),
-    }
+def optimum(problem: Problem, **settings: float) -> Transport:
+    """The entropic answer in float64."""
+    solve = unbalanced_sinkhorn if "tau" in settings else sinkhorn
+    cost, offsets, proportions = problem
+    double = cost.double(), offsets, proportions.double()
+    return solve(*double, **settings, iterations=2000, tolerance=1e-9, gradient="none", check=False)
 
 
-def pot_loops(problem: Problem, size: int, iterations: int) -> dict[str, Callable[[], list]]:
-    """Loops of POT calls, one plan per bag."""
-    cost, _, proportions = (tensor.double().cpu() for tensor in problem)
-    masses = size * proportions / proportions.sum(1, keepdim=True)
-    tensors = list(zip(cost.split(size), masses, strict=True))
-    arrays = [(c.numpy(), b.numpy()) for c, b in tensors]
-    ones, free = np.ones(size), {"stopThr": 0, "warn": False}
-    soft = {"reg": 1.0, "reg_m": (float("inf"), TAU / (1 - TAU)), "numItermax": 75, "stopThr": 0}
-    unbalanced = ot.unbalanced.sinkhorn_knopp_unbalanced
-
-    def torch_there_and_back() -> list[Tensor]:
-        plans = []
-        for c, b in tensors:
-            c = c.clone().requires_grad_()
-            plan = unbalanced(torch.ones_like(c[:, 0]), b, c, c=torch.ones_like(c), **soft)
-            (plan * c).sum().backward()
-            plans.append(plan.detach())
-        return plans
-
-    return {
-        "exact": lambda: [ot.emd(ones, b, c) for c, b in arrays],
-        "sinkhorn 0.1": lambda: [ot.sinkhorn(ones, b, c, 0.1, numItermax=iterations, **free) for c, b in arrays],
-        "sinkhorn 1 x75": lambda: [ot.sinkhorn(ones, b, c, 1.0, numItermax=75, **free) for c, b in arrays],
-        "unbalanced x75": lambda: [unbalanced(ones, b, c, c=np.ones_like(c), **soft) for c, b in arrays],
-        "unbalanced x75 grad": torch_there_and_back,
-    }
-
-
-def violation_of(plans: list, proportions: Tensor, hard_columns: bool) -> float:
-    plan = torch.stack([torch.as_tensor(p) for p in plans])
-    shares = proportions.double() / proportions.double().sum(1, keepdim=True)
-    columns = (plan.mean(1) - shares).abs().max().item() if hard_columns else 0.0
-    return max((plan.sum(2) - 1).abs().max().item(), columns)
-
-
-def gaps_of_emd(problem: Problem, size: int) -> float:
-    """Worst relative gap of POT's plans and potentials."""
-    cost, _, proportions = (tensor.double().cpu() for tensor in problem)
-    worst = 0.0
-    for c, z in zip(cost.split(size), proportions / proportions.sum(1, keepdim=True), strict=True):
-        c, masses = c.numpy(), size * z.numpy()
-        plan, log = ot.emd(np.ones(size), masses, c, log=True)
-        gap = (plan * c).sum() - log["u"].sum() - masses @ log["v"]
-        worst = max(worst, abs(gap) / (1 + np.abs(c).max()))
-    return worst
-
-
-def measure(
-    bags: int, size: int, classes: int, repeats: int, device: torch.device, threads: int
-) -> list[dict[str, object]]:
-    """Rows of the table for one size of problem; those of the exact solver alone on more than one thread."""
-    torch.set_num_threads(threads)
-    solvers, loops, problems = {}, {}, {}
-    if threads == 1:
-        problem = transport_problem(bags, size, classes, device)
-        solvers = own_solvers(problem)
-        loops = pot_loops(problem, size, solvers["sinkhorn 0.1"]().iterations)
-        problems = dict.fromkeys(solvers, problem)
-    for name, fractions in EXACT.items():
-        problem = transport_problem(bags, size, classes, device, fractions)
-        solvers[name], loops[name] = partial(exact, *problem, check=False), pot_loops(problem, size, 0)["exact"]
-        problems[name] = problem
-    calls = {name: call for key in solvers for name, call in ((key, solvers[key]), (f"POT {key}", loops[key]))}
-    taken = time_interleaved(calls, repeats, device)
+def compare(
+    work: str,
+    bags: Same,
+    ours: Callable,
+    rivals: list[tuple[Peer, tuple]],
+    device: torch.device,
+    repeats: int,
+    seconds: float = SECONDS,
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Rows of ours and of those peers that can do it, each with its further arguments; and all answers."""
+    calls = {"ours": ours} | {peer.name: partial(peer.solve, bags, *args) for peer, args in rivals if peer.takes(bags)}
+    taken, beside, answers = time_within(calls, seconds, repeats, device)
+    about = {"work": work, **dict(zip("BNK", bags.shape, strict=True)), "threads": torch.get_num_threads()}
     rows = []
     for name, call in calls.items():
-        key = name.removeprefix("POT ")
-        gap = ""
-        if name == key:
-            solved = call()
-            violation = solved.violation.max().item()
-            if solved.gap is not None:
-                scale = 1 + problems[key][0].view(bags, -1).abs().amax(1).double()
-                gap = f"{(solved.gap.abs() / scale).max().item():.1e}"
-        else:
-            violation = violation_of(call(), problems[key][2].cpu(), hard_columns="unbalanced" not in key)
-            if key in EXACT:
-                gap = f"{gaps_of_emd(problems[key], size):.1e}"
-        row = {"solver": name, "B": bags, "N": size, "K": classes, "threads": threads}
-        row |= cost_of(call, taken[name], taken[f"POT {key}"], device if name == key else torch.device("cpu"))
-        rows.append(row | {"violation": f"{violation:.1e}", "gap": gap})
+        where = device if name == "ours" or "batch" in name else torch.device("cpu")
+        memory = float("nan") if max(taken[name]) > 1e3 * seconds else peak_memory(call, where)
+        rows.append(about | against_ours(name, bags.shape[0], taken[name], beside[name], memory))
+    return rows, answers
+
+
+def exactly(
+    bags: Same,
+    device: torch.device,
+    repeats: int,
+    seconds: float = SECONDS,
+    against: Sequence[Peer] = peers.EXACT,
+) -> list[dict[str, object]]:
+    """Rows of the exact solver and its peers, whose values are held against ours, which is certified."""
+    problem = bags.cost, torch.arange(bags.shape[0] + 1) * bags.size, bags.shares
+    work = "exact, counts" if bags.whole else "exact, fractions"
+    rivals = [(peer, ()) for peer in against]
+    rows, answers = compare(work, bags, partial(exact, *problem, check=False), rivals, device, repeats, seconds)
+    solved = answers["ours"]
+    # In float64 what was solved in float32 is certified all the same: the value of the plan, not the rounded one.
+    values = bags.values(solved.plan.view(bags.shape))
+    scale = 1 + bags.cost.view(bags.shape[0], -1).abs().amax(1).double()
+    for row in rows:
+        mine = row["solver"] == "ours"
+        plans = solved.plan.view(bags.shape) if mine else answers[row["solver"]]
+        off = np.abs(bags.values(plans) - values) / (1 + np.abs(values))
+        row["error"] = f"{off.max():.1e}"
+        row["violation"] = f"{solved.violation.max().item() if mine else bags.violation(plans):.1e}"
+        row["gap"] = f"{(solved.gap.abs() / scale).max().item():.1e}" if mine else ""
     return rows
 
 
-def cost_of(call: Callable, taken: list[float], by_pot: list[float], device: torch.device) -> dict[str, object]:
-    """Columns of time, beside that of POT, and of memory."""
-    ratios = [mine / peer for mine, peer in zip(taken, by_pot, strict=True)]
-    columns = columns_of("milliseconds", taken) | columns_of("ratio_to_pot_loop", ratios)
-    return columns | {"peak_memory_mb": f"{peak_memory(call, device):.3g}"}
+def entropic(bags: Same, device: torch.device, repeats: int) -> list[dict[str, object]]:
+    """The scaling solvers; peers make as many iterations as ours."""
+    problem = bags.cost, torch.arange(bags.shape[0] + 1) * bags.size, bags.shares
+    settings = {"check": False, "gradient": "none"}
+    own = {
+        "sinkhorn 1 x75": partial(sinkhorn, *problem, 1.0, iterations=ITERATIONS, tolerance=0.0, **settings),
+        "sinkhorn 0.1": partial(sinkhorn, *problem, 0.1, **settings),
+        "unbalanced x75": partial(unbalanced_sinkhorn, *problem, epsilon=1.0, tau=TAU, **settings),
+        "unbalanced x75 grad": partial(there_and_back, *problem),
+    }
+    needed = int(own["sinkhorn 0.1"]().iterations)
+    soft = {name: [(peer, (TAU, ITERATIONS, "grad" in name)) for peer in peers.UNBALANCED] for name in own}
+    rivals = soft | {
+        "sinkhorn 1 x75": [(peer, (1.0, ITERATIONS)) for peer in peers.SCALING],
+        # Plain scalings underflow at this epsilon in float32.
+        "sinkhorn 0.1": [(peer, (0.1, needed)) for peer in peers.SCALING if peer.name != "POT batch, plain"],
+    }
+    best = {
+        "sinkhorn 1 x75": optimum(problem, epsilon=1.0),
+        "sinkhorn 0.1": optimum(problem, epsilon=0.1),
+        "unbalanced x75": optimum(problem, epsilon=1.0, tau=TAU),
+    }
+    rows = []
+    for work, ours in own.items():
+        found, answers = compare(work, bags, ours, rivals[work], device, repeats)
+        values = bags.values(best[work.removesuffix(" grad")].plan.view(bags.shape))
+        for row in found:
+            mine = row["solver"] == "ours"
+            plans = answers["ours"].plan.view(bags.shape) if mine else answers[row["solver"]]
+            row["error"] = f"{np.abs(bags.values(plans) - values).max() / bags.size:.1e}"
+            row["violation"] = f"{bags.violation(plans, columns='unbalanced' not in work):.1e}"
+            row["gap"] = ""
+        rows += found
+    return rows
 
 
-def measure_tail(repeats: int, device: torch.device) -> list[dict[str, object]]:
+def tail(sizes: tuple[int, ...], repeats: int, device: torch.device) -> list[dict[str, object]]:
     """Rows for many short bags beside a long one."""
-    torch.set_num_threads(1)
-    short, size, long, classes = TAIL
-    bags = [transport_problem(n, length, classes, device) for n, length in ((short, size), (1, long))]
-    cost, proportions = (torch.cat([problem[part] for problem in bags]) for part in (0, 2))
-    problem = cost, torch.cat([bags[0][1], bags[0][1][-1:] + long]), proportions
+    short, size, long, classes = sizes
+    parts = [transport_problem(n, length, classes, device) for n, length in ((short, size), (1, long))]
+    cost, proportions = (torch.cat([problem[part] for problem in parts]) for part in (0, 2))
+    problem = cost, torch.cat([parts[0][1], parts[0][1][-1:] + long]), proportions
     ours = partial(unbalanced_sinkhorn, *problem, epsilon=1.0, tau=TAU, check=False, gradient="none")
-    loops = [pot_loops(part, length, 0)["unbalanced x75"] for part, length in zip(bags, (size, long), strict=True)]
-    calls = {"unbalanced x75": ours, "POT unbalanced x75": lambda: [loop() for loop in loops]}
-    taken, rows = time_interleaved(calls, repeats, device), []
+    loops = [Same(part, length, True) for part, length in zip(parts, (size, long), strict=True)]
+    pot = peers.UNBALANCED[0]
+    calls = {"ours": ours, pot.name: lambda: [pot.solve(bags, TAU, ITERATIONS, False) for bags in loops]}
+    taken, beside, answers = time_within(calls, SECONDS, repeats, device)
+    mine, theirs = (
+        answers["ours"].plan.double().cpu().numpy(),
+        np.concatenate([np.concatenate(a) for a in answers[pot.name]]),
+    )
+    rows = []
     for name, call in calls.items():
-        row = {"solver": name, "B": short + 1, "N": f"{size}, {long}", "K": classes, "threads": 1}
-        row |= cost_of(call, taken[name], taken["POT unbalanced x75"], device)
-        rows.append(row | {"violation": "", "gap": ""})
+        row = {"work": "unbalanced x75", "B": short + 1, "N": f"{size}, {long}", "K": classes, "threads": 1}
+        memory = peak_memory(call, device if name == "ours" else torch.device("cpu"))
+        row |= against_ours(name, short + 1, taken[name], beside[name], memory)
+        off = abs(((mine - theirs) * cost.double().cpu().numpy()).sum()) / len(cost)
+        rows.append(row | {"error": "" if name == "ours" else f"{off:.1e}", "violation": "", "gap": ""})
     return rows
 
 
@@ -229,7 +235,7 @@ def stress(problems: int, batch: int = 100) -> list[dict[str, object]]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = parser_of(ABOUT, threads=os.cpu_count())
-    parser.add_argument("--repeats", type=count, default=7, help="timed calls of each solver; %(default)s unless told")
+    parser.add_argument("--repeats", type=count, default=7, help="most timed calls of each; %(default)s unless told")
     parser.add_argument("--problems", type=count, default=100_000, help="of the stress test; %(default)s unless told")
     args = parse(parser, argv)
     if args.quick:
@@ -238,18 +244,19 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="ot")
     rows = []
     for threads in sorted({1, args.threads}):
+        torch.set_num_threads(threads)
         for size in QUICK if args.quick else SIZES:
-            found = measure(*size, args.repeats, device, threads)
-            rows += [row | {"device": timing.device_name(device), "repeats": args.repeats} for row in found]
-    tail = measure_tail(args.repeats, device)
-    rows += [row | {"device": timing.device_name(device), "repeats": args.repeats} for row in tail]
-    shown = [*SHOWN, "violation", "gap"]
-    timing.report(args, ABOUT, rows, device, ("torch", "pot", "numpy", "numba"), shown)
+            counts, fractions = (Same(transport_problem(*size, device, f), size[1], not f) for f in (False, True))
+            found = exactly(counts, device, args.repeats) + exactly(fractions, device, args.repeats)
+            found += entropic(counts, device, args.repeats) if threads == 1 else []
+            rows += [row | {"device": timing.device_name(device)} for row in found]
+    torch.set_num_threads(1)
+    natural = tail((4, 2, 8, 3) if args.quick else TAIL, args.repeats, device)
+    rows += [row | {"device": timing.device_name(device)} for row in natural]
+    shown = [*SHOWN, "error", "violation", "gap"]
+    timing.report(args, ABOUT, rows, device, ("torch", *peers.packages(), "numpy", "numba"), shown)
     worst = stress(args.problems)
-    path = args.out / "transport_stress.csv"
-    timing.write_csv(path, worst)
-    print(f"\n{path}:")
-    timing.print_table(worst, worst[0])
+    timing.report(args, ABOUT, worst, device, ("torch", "numpy", "numba"), worst[0], part="stress")
     return 0
 
 

@@ -42,9 +42,10 @@ def main(arguments):
 def lock():
     """Resolve the inputs, keeping every pin that still fits; delete a package's line to move it on."""
     uv = install_uv(choose_python(candidates(os.environ)))
-    for name in ("uv", "lock", "slurm"):
-        beside = ["--constraint", LOCK] if name == "slurm" else []  # it is installed beside the lock
-        run([uv, *COMPILE.split(), *beside, f"requirements/{name}.in", "-o", f"requirements/{name}.txt"])
+    # Slurm's and the peers of benchmarks are installed beside the lock; the latter ask for versions that it has left.
+    beside = {"slurm": ["--constraint", LOCK], "bench": ["--constraint", LOCK, "--no-deps"]}
+    for name in ("uv", "lock", "slurm", "bench"):
+        run([uv, *COMPILE.split(), *beside.get(name, []), f"requirements/{name}.in", "-o", f"requirements/{name}.txt"])
 
 
 def mark():

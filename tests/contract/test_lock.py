@@ -38,6 +38,7 @@ INPUTS = requirements(ROOT / "requirements" / "lock.in")
 LOCK = requirements(ROOT / "requirements" / "lock.txt")
 UV = requirements(ROOT / "requirements" / "uv.txt")
 SLURM = requirements(ROOT / "requirements" / "slurm.txt")
+BENCH = requirements(ROOT / "requirements" / "bench.txt")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -64,7 +65,7 @@ def test_inputs_are_locked_once_and_within_their_range(python):
         assert requirement.specifier.contains(str(pin).removeprefix("=="))
 
 
-@pytest.mark.parametrize(("lock", "least"), [(LOCK, 100), (UV, 1), (SLURM, 3)])
+@pytest.mark.parametrize(("lock", "least"), [(LOCK, 100), (UV, 1), (SLURM, 3), (BENCH, 4)])
 def test_every_entry_is_pinned_and_hashed(lock, least):
     assert len(lock) >= least
     for requirement, hashes in lock:
@@ -91,6 +92,13 @@ def test_what_slurm_needs_goes_beside_the_lock():
     own = {requirement.name for requirement, _ in SLURM if requirement.name not in locked}
     assert {"snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"} <= own
     assert {r.name: str(r.specifier) for r, _ in SLURM if r.name in locked}.items() <= locked.items()
+
+
+def test_the_peers_of_benchmarks_bring_nothing_with_them():
+    """Installed to be timed, they move no version of what records were made with."""
+    asked = {requirement.name for requirement, _ in requirements(ROOT / "requirements" / "bench.in")}
+    assert {requirement.name for requirement, _ in BENCH} == asked
+    assert not asked & {requirement.name for requirement, _ in LOCK}
 
 
 def test_conda_installs_the_same_lock():

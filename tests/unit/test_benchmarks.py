@@ -4,17 +4,26 @@ import importlib
 import os
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks import __main__ as together
-from benchmarks import command
+from benchmarks import command, losing, peers, problems, stamp, timing
 from shared.config import repository
+from shared.transport import sinkhorn
 
 ROOT = repository()
-NAMES = ["transport", "training", "e_step", "relabel", "exclusive", "fused"]
+NAMES = [
+    *("transport", "families", "growth", "training", "small_steps"),
+    *("e_step", "relabel", "exclusive", "fused"),
+]
+HERE = ("families", "growth", "small_steps")  # run in this process
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.csv"))
 
 
@@ -40,12 +49,12 @@ def test_every_benchmark_is_listed():
 
 def test_the_list_says_what_each_measures_and_how_long_it_takes_and_runs_nothing(started, capsys):
     assert together.main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[: len(NAMES)]
     assert [line.split()[0] for line in lines] == NAMES
     assert all(
         about.measures in line and about.seconds > 0 for about, line in zip(together.ABOUT.values(), lines, strict=True)
     )
-    assert not started.all
+    assert sum(about.seconds for about in together.ABOUT.values()) < 15 * 60 and not started.all
 
 
 def test_help_runs_nothing_and_writes_nothing():
@@ -135,9 +144,9 @@ def test_what_needs_a_gpu_says_in_a_line_that_there_is_none(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "fused"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("fused", *HERE)])
 def test_each_runs_in_small_and_writes_its_table_and_nothing_else(name, tmp_path):
-    """Its columns are those of the committed table, but for threads, which it may tell besides."""
+    """Its columns are those of the committed table, but for threads, which it may tell besides; or that one is old."""
     before = {path: path.read_bytes() for path in COMMITTED}
     words = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--device", "cpu", "--out", str(tmp_path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -148,7 +157,131 @@ def test_each_runs_in_small_and_writes_its_table_and_nothing_else(name, tmp_path
     assert tables == {f"{name}.csv"} | ({"transport_stress.csv"} if name == "transport" else set())
     for table in tables:
         new, old = columns(tmp_path / table), columns(ROOT / "results" / "bench" / table)
-        assert [column for column in new if column in old or column != "threads"] == old
+        same = [column for column in new if column in old or column != "threads"] == old
+        assert same or stamp.says_so(ROOT / "results" / "bench" / table)
+        assert not stamp.is_old(tmp_path / table, together.ABOUT[name])
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_those_of_growth_and_of_hard_costs_run_in_small(name, tmp_path, monkeypatch, capsys):
+    """Every answer of a peer is within rounding of ours, and slopes say what ended them."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    threads = torch.get_num_threads()
+    try:
+        assert module.main(["--quick", "--device", "cpu", "--threads", "1", "--out", str(tmp_path)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.csv", *(["growth_slopes.csv"] * (name == "growth"))}
+    rows = losing.rows_of(tmp_path / f"{name}.csv")
+    if name == "families":
+        assert {row["family"] for row in rows} == set(problems.FAMILIES)
+        assert max(float(row["error"]) for row in rows) < 1e-12
+    if name == "growth":
+        slopes = losing.rows_of(tmp_path / "growth_slopes.csv")
+        assert {row["work"] for row in slopes} == set(module.WORK)
+        assert {row["ended"] for row in slopes} == {"all made"} and {row["ended"] for row in rows} == {""}
+    if name == "small_steps":
+        assert {row["work"] for row in rows} >= set(module.LOSSES)
+
+
+def test_growth_says_in_an_error_s_own_words_what_broke_and_makes_nothing_that_would_take_long(monkeypatch):
+    from benchmarks import growth
+
+    def solve(*problem):
+        if len(problem[0]) == 64:
+            raise MemoryError("no room for 64")
+
+    monkeypatch.setitem(growth.WORK, "toy", (solve, growth.counts, {}))
+    rows = growth.along("toy", "n", [(1, n, 3) for n in (4, 16, 64, 256)], torch.device("cpu"))
+    assert [row["ended"] for row in rows] == ["", "", "MemoryError: no room for 64"]
+    assert growth.summary(rows)["ended"] == "1 x 64 x 3: MemoryError: no room for 64"
+    times = {4: 1000.0, 16: 2000.0}
+    monkeypatch.setattr(
+        growth, "point", lambda work, size, device: {"milliseconds_median": times[size[1]], "ended": ""}
+    )
+    rows = growth.along("toy", "n", [(1, n, 3) for n in (4, 16, 64)], torch.device("cpu"))
+    assert rows[-1]["ended"] == "not made, about 4 s" and growth.summary(rows)["slope"] == "0.50"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_peer_solves_the_same_problem_and_one_that_is_wrong_is_seen(whole):
+    """Exact peers agree to rounding on values and marginals, and the proximal method does not, and says by how much."""
+    bags = peers.Same(problems.transport_problem(3, 12, 4, torch.device("cpu"), not whole), 12, whole)
+    right = bags.values(peers.by_emd(bags))
+    for peer in peers.EXACT:
+        if not peer.takes(bags) or "proximal" in peer.name:
+            continue
+        answer = peer.solve(bags)
+        assert abs(bags.values(answer) - right).max() < 1e-9 and bags.violation(answer) < 1e-9, peer.name
+    wrong = [np.roll(plan, 1, axis=1) for plan in peers.by_emd(bags)]
+    assert abs(bags.values(wrong) - right).max() > 0.1 and bags.violation(wrong) > 0.01
+
+
+@pytest.mark.parametrize("peer", peers.SCALING, ids=lambda peer: peer.name)
+def test_a_scaling_peer_ends_at_the_same_plan(peer):
+    bags = peers.Same(problems.transport_problem(2, 8, 3, torch.device("cpu")), 8, True)
+    if not peer.takes(bags):
+        pytest.skip(f"{peer.package} is not installed")
+    ours = sinkhorn(bags.cost, torch.tensor([0, 8, 16]), bags.shares, 1.0, gradient="none").plan
+    tolerance = 0.05 if "geomloss" in peer.name else 1e-4  # it steps half as far
+    assert abs(bags.values(peer.solve(bags, 1.0, 500)) - bags.values(ours.view(2, 8, 3))).max() < 8 * tolerance
+
+
+def test_a_slow_peer_takes_no_turns_from_ours_and_from_quick_ones():
+    called = {"ours": 0, "quick": 0, "slow": 0}
+
+    def call(name):
+        called[name] += 1
+        time.sleep(0.3 * (name == "slow"))
+        return name
+
+    calls = {name: partial(call, name) for name in called}
+    taken, beside, answers = timing.time_within(calls, 0.2, 5, torch.device("cpu"))
+    assert called["slow"] == 1 and len(taken["slow"]) == len(beside["slow"]) == 1
+    assert len(taken["ours"]) == len(taken["quick"]) == len(beside["quick"]) == 5
+    assert answers == {name: name for name in called}
+
+
+def test_what_is_not_installed_is_left_out_and_named(monkeypatch):
+    monkeypatch.setattr(peers, "installed", lambda name: None if name in peers.OPTIONAL else "1.0")
+    assert peers.sentence() == (
+        "peers: pot 1.0, scipy 1.0; left out, not installed: geomloss, lapx, torch-linear-assignment, llp-learn "
+        "(`make bench PEERS=1` installs them)"
+    )
+    bags = peers.Same(problems.transport_problem(1, 4, 2, torch.device("cpu")), 4, True)
+    assert [peer.name for peer in peers.EXACT if peer.takes(bags)][:3] == [
+        *("POT loop", "POT loop, no checks", "scipy assignment")
+    ]
+
+
+def test_the_end_says_where_we_lose_and_whether_to_a_right_answer(tmp_path, capsys):
+    (tmp_path / "toy.csv").write_text(
+        "work,n,solver,ratio_to_ours_median,error\n"
+        "exact,4,ours,1,0\nexact,4,quick,0.5,1e-9\nexact,4,slow,2,0\nexact,4,careless,0.25,nan\n"
+    )
+    losing.show([tmp_path / "toy.csv"])
+    said = capsys.readouterr().out
+    assert "2 of 3 rows, 1 of them to an answer as good" in said
+    words = [line.split() for line in said.splitlines()[-2:]]
+    assert words[0][-5:] == ["careless", "0.25", "off", "by", "nan"] and words[1][-4:] == ["quick", "0.5", "as", "good"]
+
+
+def test_a_table_whose_code_has_changed_is_named_and_says_so_itself(tmp_path, monkeypatch):
+    """Once it said 566 ms where it was 34, for the solver had been compiled since."""
+    about = together.ABOUT["relabel"]
+    table = tmp_path / "relabel.csv"
+    stamp.write_rows(table, [{"n": 4, "timed": stamp.stamp(about)}, {"n": 8, "timed": stamp.stamp(about)}])
+    before = table.read_bytes()
+    assert not stamp.mark(table, about) and table.read_bytes() == before
+    monkeypatch.setattr(stamp, "code_hash", lambda module, root: "another")
+    assert stamp.is_old(table, about) and not stamp.says_so(table)
+    assert stamp.mark(table, about) and stamp.says_so(table) and stamp.mark(table, about)
+    assert [row["timed"].count("OLD: code ") for row in losing.rows_of(table)] == [1, 1]
+    sentence = stamp.sentence(table, about)
+    assert sentence.startswith("relabel.csv is old: it timed papers.plot.labels of commit ")
+    assert sentence.endswith("`python -m benchmarks --only relabel --overwrite` makes it again")
+    monkeypatch.undo()
+    assert not stamp.mark(table, about) and table.read_bytes() == before
 
 
 def columns(path):
