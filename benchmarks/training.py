@@ -11,7 +11,7 @@ from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss
 from papers.vp_dsd.loss import vp_loss
 from shared.bags import segment_mean
 from shared.methods import Batch, LossMethod, kl_loss
-from shared.networks import MLP, ResNet18
+from shared.networks import CNN13, MLP, ResNet18
 from shared.training import prepare_device
 
 ABOUT = About(
@@ -29,14 +29,15 @@ LOSSES = {
     "vp-ce": partial(vp_loss, cost="ce"),
     "vp-l2": partial(vp_loss, cost="l2"),
 }
+NETWORKS = {"resnet18": ResNet18, "cnn13": CNN13}  # of images; the second on a GPU alone
 SHOWN = ["network", "images", "bag_size", "loss", "milliseconds_median", "ratio_median", "ratio_min", "ratio_max"]
 
 
 def method(network: str, loss, device: torch.device, n_classes: int) -> LossMethod:
     """A fresh network under a loss, in bfloat16 on a GPU."""
     torch.manual_seed(0)
-    if network == "resnet18":
-        net = ResNet18(n_classes).to(device, memory_format=torch.channels_last)
+    if network in NETWORKS:
+        net = NETWORKS[network](n_classes).to(device, memory_format=torch.channels_last)
     else:
         net = MLP(2048, 64, n_classes).to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -47,9 +48,9 @@ def compare(network: str, images: int, bag_size: int, repeats: int, device: torc
     """One row a loss: milliseconds of a step and its ratio to the cross-entropy step of the same turn."""
     n_classes = 10
     rng = torch.Generator().manual_seed(0)
-    shape = (3, 32, 32) if network == "resnet18" else (2048,)
+    shape = (3, 32, 32) if network in NETWORKS else (2048,)
     x = torch.randn(images, *shape, generator=rng).to(device)
-    if network == "resnet18":
+    if network in NETWORKS:
         x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.nn.functional.one_hot(torch.randint(n_classes, (images,), generator=rng), n_classes).float()
     offsets = torch.arange(images // bag_size + 1) * bag_size
@@ -85,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     gpu = device.type == "cuda"
     repeats = args.repeats or (1 if args.quick else 50 if gpu else 7)
     images = [(4, 2)] if args.quick else [(128, 16), (1024, 64)] if gpu else [(32, 16)]
-    rows = [row for sizes in images for row in compare("resnet18", *sizes, repeats, device)]
+    names = NETWORKS if gpu else ("resnet18",)
+    rows = [row for name in names for sizes in images for row in compare(name, *sizes, repeats, device)]
     rows += compare("mlp", 256, 16, 10 * repeats, device)
     timing.report(args, ABOUT, rows, device, ("torch", "numpy"), [*SHOWN, "images_per_second", "peak_memory_mb"])
     return 0

@@ -74,6 +74,7 @@ CHOICES = {
     "selection": SELECTIONS,
 }
 NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
+RESERVED = ("metric", "selection", "minus", "floor", "over")  # keys of a side that select no run
 SELECTORS = ("where", "left", "right", "of", "requires")
 
 
@@ -211,6 +212,25 @@ def _claim(entry, where):
         check(len(entry["order"]) > 1, "order", "must list two values or more, best first")
     lists = {key: tuple(entry[key]) for key in ("cells", "order") if key in entry}
     return Claim(**{**entry, **lists})
+
+
+def concerns(claim, about):
+    """Return whether a claim selects a run; `about` holds its spec's values, its method and its tier."""
+    subtracted = [{**side, **side["minus"]} for side in claim.sides if "minus" in side]
+    return selects(claim.requires, about) and any(
+        selects({**claim.where, **side}, about) for side in (*claim.sides, *subtracted)
+    )
+
+
+def selects(selector, about):
+    """Return whether a run meets a selector; a key that the run has not is met by None alone."""
+    return all(_meets(about.get(key), want) for key, want in selector.items() if key not in RESERVED)
+
+
+def _meets(value, want):
+    if isinstance(want, Mapping):
+        return _is_number(value) and want.get("min", -math.inf) <= value <= want.get("max", math.inf)
+    return value in want if isinstance(want, list) else value == want
 
 
 def _is_number(x):

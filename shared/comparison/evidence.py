@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from shared.comparison import stats
+from shared.comparison.claims import RESERVED
 from shared.tables.evidence import NOT_RUN
-
-RESERVED = ("metric", "selection", "minus", "floor", "over")
 
 
 class AmbiguousError(Exception):

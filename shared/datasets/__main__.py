@@ -1,11 +1,11 @@
-"""Run the command line of the datasets of all papers: list, fetch, verify."""
+"""Run the command line of the datasets of all papers: list, fetch, verify, pack, unpack."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.datasets import registry
+from shared.datasets import parcels, registry
 from shared.datasets.absent import OPTIONAL, READY, write_note
 from shared.datasets.catalogue import DatasetError, say
 from shared.datasets.places import check_tracked
@@ -43,8 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--large-objects", action="store_true", help=said)
             said = "of one dataset that may be absent: write `ready` or why it cannot be had to FILE, and exit with 0"
             sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
+    sub = commands.add_parser("pack", help="put prepared sets into parts to carry")
+    sub.add_argument("names", nargs="+", metavar="NAME", help="as `list` names it, or features/NAME")
+    sub.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder of the parts")
+    sub.add_argument("--part", type=_size, default=parcels.PART, help="bytes of a part at most; 50MiB unless told")
+    sub = commands.add_parser("unpack", help="verify parts and put their sets in place")
+    sub.add_argument("folder", type=Path, metavar="DIR", help="folder of the parts")
+    sub.add_argument("--into", type=Path, metavar="DATA", help="folder of prepared sets; LLP_DATA unless told")
     args = parser.parse_args(argv)
     try:
+        if args.command in ("pack", "unpack"):
+            return parcels.run(args)
         if args.command == "fetch":
             check_tracked()
         if args.command == "list":
@@ -64,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted; run the same command again to go on")
     return 1
+
+
+def _size(text: str) -> int:
+    try:
+        return parcels.parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _one(args: argparse.Namespace, entry: registry.Entry) -> int:

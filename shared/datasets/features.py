@@ -36,15 +36,19 @@ def features_folder(name: str, root: Path | None = None) -> Path:
     return data_root(root) / "features" / name
 
 
-def load_features(name: str, root: Path | None = None, manifest: str = "manifest.json") -> Features:
-    """Open the cached features of dataset `name`; their bytes are not read, see `verify_features`.
+def load_features(
+    name: str, root: Path | None = None, manifest: str = "manifest.json", folder: Path | None = None
+) -> Features:
+    """Open the cached features of dataset `name`, in their place or in another `folder`.
+
+    Their bytes are not read, see `verify_features`.
 
     Raises
     ------
     DatasetError
         If they are not there or damaged; it says how to make them.
     """
-    folder = features_folder(name, root)
+    folder = folder or features_folder(name, root)
     advice = f"run: python -m shared.training.features {name}"
     if not (folder / manifest).is_file():
         raise DatasetError(f"there are no features of {name} in {folder}; {advice}")

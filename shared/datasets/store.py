@@ -18,8 +18,10 @@ from shared.datasets.places import data_root
 from shared.datasets.recipes import recipe_of
 
 
-def load(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> "Dataset":
-    """Open a prepared dataset as read-only memory maps.
+def load(
+    name: str, root: str | Path | None = None, sources: str | Path | None = None, folder: Path | None = None
+) -> "Dataset":
+    """Open a prepared dataset, in its place or in another `folder`, as read-only memory maps.
 
     The manifest is held against the catalogue and the recorded sha256, the files against the manifest by
     dtype, shape and size; `verify` also hashes every byte.
@@ -30,7 +32,7 @@ def load(name: str, root: str | Path | None = None, sources: str | Path | None =
         If the dataset is not prepared, damaged, or not the recorded one; the message says what to run.
     """
     recipe, (source, *_) = recipe_of(name, sources)
-    folder = data_root(root) / name
+    folder = folder or data_root(root) / name
     advice = f"run: python -m shared.datasets fetch {name}"
     if not (folder / "manifest.json").is_file():
         raise DatasetError(f"{name} is not prepared in {folder}; {advice}")
@@ -44,10 +46,12 @@ def load(name: str, root: str | Path | None = None, sources: str | Path | None =
     return Dataset(name, x_train, y_train, x_test, y_test, recipe.classes, sha256, source.simulated, *groups)
 
 
-def verify(name: str, root: str | Path | None = None, sources: str | Path | None = None) -> str:
+def verify(
+    name: str, root: str | Path | None = None, sources: str | Path | None = None, folder: Path | None = None
+) -> str:
     """Load a dataset and hash every byte; return the sha256 of its arrays or raise DatasetError."""
-    dataset = load(name, root, sources)
-    folder = data_root(root) / name
+    folder = folder or data_root(root) / name
+    dataset = load(name, root, sources, folder)
     recorded = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["arrays"]
     for array, found in fingerprint(dataset.arrays).items():
         if found != recorded[array]:
@@ -95,18 +99,24 @@ def describe(recipe: Recipe, source: Source, arrays: dict[str, dict[str, Any]]) 
 def place(root: Path, manifest: dict[str, Any], arrays: Arrays) -> None:
     """Write a dataset beside its place and move it there whole; to be called under `lock`."""
     name = manifest["name"]
-    folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
+    new = root / f".{name}.new"
     try:
         new.mkdir()
         for array in manifest["arrays"]:
             with (new / f"{array}.npy").open("wb") as file:
                 np.lib.format.write_array(file, arrays[array], version=(1, 0), allow_pickle=False)
         (new / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
+        exchange(root, name)
     finally:
         recover(root, name)
+
+
+def exchange(root: Path, name: str) -> None:
+    """Put the complete new folder of a dataset in its place; to be called under `lock`, with `recover` after it."""
+    folder, new, old = root / name, root / f".{name}.new", root / f".{name}.old"
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(new, folder)
 
 
 def recover(root: Path, name: str) -> None:

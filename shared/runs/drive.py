@@ -61,8 +61,14 @@ def drive(
     deadline: float | None,
     say: Callable[[str], None],
     ended: Callable[[Event], str] = _ended,
+    end: float | None = None,
 ) -> None:
-    """Deal runs to the pool's workers until all are done or the deadline has come; `ended` puts an end into words.
+    """Deal runs to the pool's workers until all are done or the deadline has come.
+
+    Parameters
+    ----------
+    ended : puts an end into words.
+    end : when what goes on beyond the deadline, in a part that saves nothing, is cut off; never unless told.
 
     Raises
     ------
@@ -86,7 +92,12 @@ def drive(
             pool.start(queue.pop(place))
         if not pool.running():
             break
-        for event in pool.wait():
+        if end is not None and time.time() >= end:
+            cut = pool.cut()
+            progress.paused += len(cut)
+            say(f"cut off at the end of the time, to go on from what was saved: {', '.join(cut)}")
+            break
+        for event in pool.wait() if end is None else pool.wait(max(0.01, min(5.0, end - time.time()))):
             if event.kind == "full":  # what trains on could not be recorded
                 raise ConfigError(f"{event.text}, what was finished is recorded")
             if event.kind in AGAIN:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, load_tier, papers, plan, repository
@@ -29,7 +30,7 @@ from shared.runs.lanes import Hand
 from shared.runs.machine import overlooked
 from shared.runs.provenance import commit
 from shared.runs.shards import deal, parse_shard
-from shared.runs.workers import Pool, failed
+from shared.runs.workers import Home, Pool, failed
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
@@ -173,66 +174,135 @@ def sweep(
         without a shard gathers it.
     again : train anew what has a current record, too.
     """
-    deadline = None if budget is None else time.time() + budget
-    planned, part = plan(paper, tier.tier), ""
-    kept, end = index_folder(paper, tier.tier, folder), folder
-    if shard:
-        planned, part = deal(planned, shard[1])[shard[0] - 1], f", shard {shard[0]} of {shard[1]}"
-        kept = end = shard_folders(paper, tier.tier, folder) / f"{shard[0]}-of-{shard[1]}"
-    code, index = code_hash(f"papers.{paper}.train"), known_index(paper, tier.tier, folder)
-    chosen = [run for run in planned if not only or re.search(only, run.id)]
-    todo = [run for run in chosen if again or not current(run, folder, index, code, tier.adopt)]
-    seconds = estimates(todo, folder) if todo else {}
+    stop = None if budget is None else time.time() + budget - GRACE
+    part = Part.of(paper, tier, folder, only, shard, again)
+    todo, seconds = part.todo, estimates(part.todo, folder) if part.todo else {}
     hand = Hand.of(tier.device if device is None else device, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
-        f"{paper}, tier {tier.tier}{part}: {len(planned)} runs, {len(todo)} to do, "
+        f"{part}: {len(part.planned)} runs, {len(todo)} to do, "
         f"{hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
     )
-    if todo and (unknown := commit().get("git")):
-        say(f"git does not say which code this is ({unknown}): records made now have dirty: null")
-    if unseen := overlooked(tier.device if device is None else device):
-        say(unseen)
+    warn(todo, tier.device if device is None else device, say)
     if dry_run:
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
         return 0
-    for why in filter(None, (store.find_record(folder, run.id, index).why for run in todo)):
-        say(f"to be trained again: {why}")
-    if todo:
-        _index(planned, folder, before=index, into=kept, todo=[run.id for run in todo])
-    damaged = damaged_data(todo)
+    train([part], todo, seconds, hand, progress, stop, say)
+    return progress.failed
+
+
+def warn(todo: list[Run], device: str, say: Callable[[str], None]) -> None:
+    """Say what a person should know before runs are trained: that git is silent, that a GPU is overlooked."""
+    if todo and (unknown := commit().get("git")):
+        say(f"git does not say which code this is ({unknown}): records made now have dirty: null")
+    if unseen := overlooked(device):
+        say(unseen)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What there is to train of a paper, and what belongs before and after its training.
+
+    Attributes
+    ----------
+    planned, todo : the runs of its plan, or of one shard; those of them without a current record.
+    folder, kept, end : the folders of the records, of their index until it is written anew, and from then on.
+    index : of the records as it was.
+    """
+
+    paper: str
+    tier: Tier
+    folder: Path
+    shard: tuple[int, int] | None
+    planned: list[Run]
+    todo: list[Run]
+    index: Mapping[str, dict] | None
+    kept: Path
+    end: Path
+    home: Home
+
+    @classmethod
+    def of(cls, paper: str, tier: Tier, folder: Path, only: str | None = None, shard=None, again: bool = False) -> Part:
+        """See `sweep` for what the parameters are."""
+        planned, kept, end = plan(paper, tier.tier), index_folder(paper, tier.tier, folder), folder
+        if shard:
+            planned = deal(planned, shard[1])[shard[0] - 1]
+            kept = end = shard_folders(paper, tier.tier, folder) / f"{shard[0]}-of-{shard[1]}"
+        code, index = code_hash(f"papers.{paper}.train"), known_index(paper, tier.tier, folder)
+        chosen = [run for run in planned if not only or re.search(only, run.id)]
+        todo = [run for run in chosen if again or not current(run, folder, index, code, tier.adopt)]
+        home = Home(code, folder, repository() / CHECKPOINTS / tier.tier / paper)
+        return cls(paper, tier, folder, shard, planned, todo, index, kept, end, home)
+
+    def __str__(self) -> str:
+        part = f", shard {self.shard[0]} of {self.shard[1]}" if self.shard else ""
+        return f"{self.paper}, tier {self.tier.tier}{part}"
+
+    def begin(self, say: Callable[[str], None]) -> None:
+        """Say which records are not believed, write the index in which runs to train have no sha256, and tidy up."""
+        for why in filter(None, (store.find_record(self.folder, run.id, self.index).why for run in self.todo)):
+            say(f"to be trained again: {why}")
+        if self.todo:
+            _index(self.planned, self.folder, before=self.index, into=self.kept, todo=[run.id for run in self.todo])
+        for place in (self.folder, self.home.work):
+            remove_parts(place)
+
+    def finish(self, progress: Progress) -> dict[str, str]:
+        """Write the index of what is there now; returns {run id: status}."""
+        before = known_index(self.paper, self.tier.tier, self.folder)
+        known = {"before": before, "tried": progress.tried, "made": progress.made}
+        statuses = _index(self.planned, self.folder, into=self.end, **known)
+        if not self.shard:
+            if self.folder.absolute() == runs_folder(self.paper, self.tier.tier):
+                keep_index(self.paper, self.tier.tier)
+            for path in listed(shard_folders(self.paper, self.tier.tier, self.folder), f"*/{store.INDEX}"):
+                path.unlink(missing_ok=True)  # gathered
+        return statuses
+
+
+def train(
+    parts: list[Part],
+    todo: list[Run],
+    seconds: Mapping[str, float],
+    hand: Hand,
+    progress: Progress,
+    stop: float | None,
+    say: Callable[[str], None],
+    end: float | None = None,
+) -> None:
+    """Train runs of some papers in this order on one pool, until `stop`, and write the indices of all.
+
+    Parameters
+    ----------
+    seconds : {run id: how long it may take}.
+    progress : of these runs; it tells afterwards how they ended.
+    end : when runs that do not stop are cut off.
+    """
+    for part in parts:
+        part.begin(say)
+    homes, damaged = {part.paper: part.home for part in parts}, damaged_data(todo)
     for run in todo:
         if run.id in damaged:
-            failed(run, folder, f"{damaged[run.id]}\n")
+            failed(run, homes[run.spec.paper].folder, f"{damaged[run.id]}\n")
             progress.failed += 1
     todo = [run for run in todo if run.id not in damaged]
     progress.pending = [seconds[run.id] for run in todo]
     for why, n in Counter(damaged.values()).items():
         say(f"FAILED, {n} runs: {why}")
-    work = repository() / CHECKPOINTS / tier.tier / paper
-    for place in (folder, work):
-        remove_parts(place)
-    stop = None if deadline is None else deadline - GRACE
     try:
         # A pool without runs starts no process.
-        with Pool(paper, hand, code, folder, work, stop) as pool:
-            drive(pool, todo, seconds, progress, stop, say)
+        with Pool(homes, hand, stop) as pool:
+            drive(pool, todo, seconds, progress, stop, say, end=end)
     finally:
-        before = known_index(paper, tier.tier, folder)
-        statuses = _index(planned, folder, before=before, into=end, tried=progress.tried, made=progress.made)
-        if not shard:
-            if folder.absolute() == runs_folder(paper, tier.tier):
-                keep_index(paper, tier.tier)
-            for path in listed(shard_folders(paper, tier.tier, folder), f"*/{store.INDEX}"):
-                path.unlink(missing_ok=True)  # gathered
+        statuses = [part.finish(progress) for part in parts]
     for why, n in Counter(filter(None, progress.tried.values())).items():
         say(f"NOT RUN, {n} runs: {why}")
-    if not shard:
-        _say_orphans(folder, statuses, say)
+    for part, found in zip(parts, statuses, strict=True):
+        if not part.shard:
+            _say_orphans(part.folder, found, say)
     if progress.paused or len(progress.pending) > 0:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
-    return progress.failed
 
 
 def _index(planned: list[Run], folder: Path, **known) -> dict[str, str]:

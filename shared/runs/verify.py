@@ -29,7 +29,7 @@ from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
 from shared.runs.provenance import origin
 from shared.runs.sweep import CHECKPOINTS, caveat, count, guarded, pattern, runs_folder
-from shared.runs.workers import Event, Pool
+from shared.runs.workers import Event, Home, Pool
 
 ELSEWHERE = "elsewhere"  # differs, and was recorded on another machine
 PARTS = ("spec", "spec_hash", "bags", "data", "metrics", "curves")
@@ -242,7 +242,7 @@ def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progres
         return f"{state:10}{event.run_id}  {text}"
 
     work = out / CHECKPOINTS / tier / found.paper
-    with Pool(found.paper, hand, code, folder, work, None) as pool:
+    with Pool({found.paper: Home(code, folder, work)}, hand, None) as pool:
         runs = [found.runs[run_id] for run_id in records]
         drive(pool, runs, _seconds(records, hand.at_once), progress, None, say, ended)
     for what, changes in apart.items():

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
@@ -31,6 +31,15 @@ from shared.runs.provenance import commit
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
 AGAIN = ("starved", "lost")  # of an event: its run is to be dealt again
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the runs of a paper go: the hash of their code, the folders of their records and of their checkpoints."""
+
+    code: str
+    folder: Path
+    work: Path
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,14 @@ class _Worker:
 
 
 class Pool:
-    """Workers that train runs of one paper and write their records to `folder`, checkpoints to `work`.
+    """Workers that train runs of some papers and write their records and checkpoints to the `homes` of these.
 
     Each device is a lane, and a worker is on one lane for life. A run goes to the lane where fewest go. A device that
     takes no run any more is left out, and its run is dealt again.
     """
 
-    def __init__(self, paper: str, hand: Hand, code: str, folder: Path, work: Path, deadline: float | None):
-        self.hand, self.folder = hand, folder
-        self.arguments = (code, folder, work, deadline)
-        self.paper = paper
+    def __init__(self, homes: Mapping[str, Home], hand: Hand, deadline: float | None):
+        self.homes, self.hand, self.deadline = dict(homes), hand, deadline
         self.context = multiprocessing.get_context("spawn")
         self.lanes = [Lane(device, hand.each, hand.limit) for device in hand.devices]
         self.most = hand.limit * len(self.lanes)  # at once on all lanes; fewer where the machine's memory did not do
@@ -128,7 +135,7 @@ class Pool:
         ours, theirs = self.context.Pipe()
         changes = alone(lane.device)
         device = "cuda" if changes else lane.device
-        process = self.context.Process(target=_work, args=(theirs, self.paper, device, *self.arguments), daemon=True)
+        process = self.context.Process(target=_work, args=(theirs, self.homes, device, self.deadline), daemon=True)
         if self.hand.is_cpu:
             # One thread a run: as many runs as cores, and numbers that do not depend on the number of cores.
             changes = dict.fromkeys(THREADS, "1")
@@ -158,7 +165,8 @@ class Pool:
                 code = worker.process.exitcode
                 said = f"the process died with exit code {code}{ENDS.get(code, '')}\n"
                 kind = "starved" if code == -signal.SIGKILL else "failed"
-                event, died = failed(worker.run, self.folder, said, time.time() - worker.since, kind), True
+                folder = self.homes[worker.run.spec.paper].folder
+                event, died = failed(worker.run, folder, said, time.time() - worker.since, kind), True
                 self.workers.remove(worker)
             if event.kind == "starved":
                 event = self._starved(worker, event, died or self.hand.is_cpu)
@@ -175,6 +183,14 @@ class Pool:
                 worker.run = None
             events.append(event)
         return events
+
+    def cut(self) -> list[str]:
+        """End the processes of all runs that go, which keep the checkpoints they have; returns the ids of these."""
+        busy = [worker for worker in self.workers if worker.run]
+        for worker in busy:
+            worker.process.terminate()
+            self._dismiss(worker)
+        return [worker.run.id for worker in busy]
 
     def _dismiss(self, worker: _Worker) -> None:
         """Let its process end: it keeps memory for a run to come, or can use its device no more."""
@@ -232,7 +248,7 @@ class Pool:
             lane.adapt(more_to_do, say, f" on {lane.device}" if len(self.lanes) > 1 else "")
 
 
-def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, deadline: float | None) -> None:
+def _work(pipe, homes: Mapping[str, Home], device: str, deadline: float | None) -> None:
     """A worker's life: runs in, records out; it ends when nobody listens any more."""
 
     def send(event: Event) -> None:
@@ -246,18 +262,19 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
             run: Run = pipe.recv()
         except (EOFError, OSError):
             return
-        log = store.record_path(folder, run.id).with_suffix(".log")
+        home = homes[run.spec.paper]
+        log = store.record_path(home.folder, run.id).with_suffix(".log")
         started = time.time()
         try:
-            result = _train(paper, run, device, code, work, deadline, send)
+            result = _train(run, home, device, deadline, send)
             wall = time.time() - started
             if result is None:
                 send(Event("paused", run.id))
                 continue
-            record = record_of(run, code, wall, result)
-            store.write_record(folder, record)
-            _note(work, record)
-            (work / f"{run.id}.pt").unlink(missing_ok=True)
+            record = record_of(run, home.code, wall, result)
+            store.write_record(home.folder, record)
+            _note(home.work, record)
+            (home.work / f"{run.id}.pt").unlink(missing_ok=True)
             log.unlink(missing_ok=True)
             send(Event("done", run.id, result.says, wall))
         except Exception as error:
@@ -269,7 +286,7 @@ def _work(pipe, paper: str, device: str, code: str, folder: Path, work: Path, de
                 send(Event("full", run.id, sentence_of(error)))
                 continue
             said = traceback.format_exc()
-            send(failed(run, folder, said, time.time() - started, fault_of(said, device)))
+            send(failed(run, home.folder, said, time.time() - started, fault_of(said, device)))
 
 
 def _memory(device: str) -> tuple[float, float] | None:
@@ -284,9 +301,9 @@ def _memory(device: str) -> tuple[float, float] | None:
     return ((total - free) / 1e6, total / 1e6) if total else None
 
 
-def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: float | None, send):
+def _train(run: Run, home: Home, device: str, deadline: float | None, send):
     """Train one run by its paper's `train`, which resumes only a checkpoint of this spec and this code."""
-    train = _trainer(paper, code)
+    train = _trainer(run.spec.paper, home.code)
 
     def report(fraction: float, _numbers: dict) -> None:
         send(Event("progress", run.id, str(fraction), memory=_memory(device)))
@@ -294,8 +311,8 @@ def _train(paper: str, run: Run, device: str, code: str, work: Path, deadline: f
     return train(
         run.spec,
         device=device,
-        key=f"{run.spec_hash}-{code}",
-        checkpoint=work / f"{run.id}.pt",
+        key=f"{run.spec_hash}-{home.code}",
+        checkpoint=home.work / f"{run.id}.pt",
         deadline=deadline,
         report=report,
     )

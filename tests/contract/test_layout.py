@@ -190,7 +190,7 @@ def test_the_sweep_needs_little():
     refused = installed_beside(*SWEEP_NEEDS)
     assert {"pandas", "matplotlib", "seaborn", "sklearn", "snakemake", "dvc", "PIL", "torchvision", "ot"} <= refused
     assert not {"torch", "numpy", "scipy", "yaml"} & refused
-    modules = ["shared.runs.sweep", *(f"papers.{paper}.train" for paper in PAPERS)]
+    modules = ["shared.runs.sweep", "shared.runs.campaign", *(f"papers.{paper}.train" for paper in PAPERS)]
     done = refusing(refused, modules)
     assert done.returncode == 0, f"{modules} import more than {SWEEP_NEEDS}:\n{done.stderr}"
 

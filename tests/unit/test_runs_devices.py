@@ -14,7 +14,7 @@ from shared.config.devices import Seen
 from shared.runs import faults, machine, workers
 from shared.runs.drive import Progress, drive
 from shared.runs.lanes import Hand
-from shared.runs.workers import Pool
+from shared.runs.workers import Home, Pool
 from tests.conftest import a_run
 
 ECC = "CUDA error: uncorrectable ECC error encountered"
@@ -56,7 +56,7 @@ def sweep(tmp_path, monkeypatch):
         hand = Hand(tuple(f"cuda:{i}" for i in range(cards)), each, limit or each)
         call.seen, call.most, now, lock = [], Counter(), Counter(), threading.Lock()
 
-        def trained(paper, run, device, code, work, deadline, send):
+        def trained(run, home, device, deadline, send):
             with lock:
                 call.seen.append((mine.token, run.id))
                 now[mine.token] += 1
@@ -75,7 +75,7 @@ def sweep(tmp_path, monkeypatch):
         monkeypatch.setattr(workers.store, "write_record", lambda folder, record: None)
         monkeypatch.setattr(workers, "_note", lambda work, record: None)
         lines, progress = [], Progress(len(runs), [run.seconds for run in runs])
-        with Pool("toy", hand, "code", tmp_path / "runs", tmp_path / "work", None) as pool:
+        with Pool({"toy": Home("code", tmp_path / "runs", tmp_path / "work")}, hand, None) as pool:
             pool.context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Thread)
             drive(pool, runs, {run.id: run.seconds for run in runs}, progress, None, lines.append)
         call.pool, call.logs = pool, sorted((tmp_path / "runs").rglob("*.log"))
@@ -188,7 +188,7 @@ def test_want_of_memory_on_one_device_narrows_that_one(sweep):
 
 def test_want_of_the_machines_memory_narrows_all_devices_together(tmp_path):
     """Two runs on two GPUs share the machine's memory; the one that was killed for it is no failure."""
-    pool = Pool("toy", Hand(("cuda:0", "cuda:1"), 1, 1), "code", tmp_path, tmp_path, None)
+    pool = Pool({"toy": Home("code", tmp_path, tmp_path)}, Hand(("cuda:0", "cuda:1"), 1, 1), None)
     killed = SimpleNamespace(join=lambda timeout=None: None, exitcode=-9)
     ends = []
     for lane, run in zip(pool.lanes, runs(2), strict=True):

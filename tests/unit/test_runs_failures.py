@@ -14,7 +14,7 @@ from shared.records import read_index, record_path, store
 from shared.runs import status, sweep, workers
 from shared.runs.faults import fault_of
 from shared.runs.lanes import Hand
-from shared.runs.workers import Event, Pool
+from shared.runs.workers import Event, Home, Pool
 from tests.conftest import a_run, write_record
 
 
@@ -34,7 +34,7 @@ class TestMemory:
 
     @pytest.fixture(autouse=True)
     def workers(self, tmp_path, monkeypatch):
-        self.pool, self.ends = Pool("toy", Hand(("cuda",), 3, 3), "code", tmp_path, tmp_path, None), {}
+        self.pool, self.ends = Pool({"toy": Home("code", tmp_path, tmp_path)}, Hand(("cuda",), 3, 3), None), {}
 
         def spawn(lane):
             ours, self.theirs = Pipe()
@@ -126,7 +126,8 @@ def test_where_no_record_can_be_written_nothing_more_is_trained(tmp_path, monkey
     monkeypatch.setattr(workers.store, "write_record", full)
     ours, theirs = Pipe()
     ours.send(a_run(0))
-    worker = threading.Thread(target=workers._work, args=(theirs, "toy", "cpu", "code", tmp_path, tmp_path, None))
+    homes = {"toy": Home("code", tmp_path, tmp_path)}
+    worker = threading.Thread(target=workers._work, args=(theirs, homes, "cpu", None))
     worker.start()
     event = ours.recv()
     ours.close()
@@ -185,7 +186,7 @@ def test_that_memory_ran_out_is_known_by_any_librarys_words(said):
     ],
 )
 def test_a_log_explains_the_exit_code(tmp_path, monkeypatch, code, says):
-    it = Pool("toy", Hand(("cpu",), 1, 1), "code", tmp_path, tmp_path, None)
+    it = Pool({"toy": Home("code", tmp_path, tmp_path)}, Hand(("cpu",), 1, 1), None)
     monkeypatch.setattr(Dead, "exitcode", code)
     ours, theirs = Pipe()
     it.workers.append(workers._Worker(Dead(), ours, it.lanes[0]))

@@ -113,7 +113,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "code_hash", lambda module: "new")
     monkeypatch.setattr(sweep, "plan", lambda paper, tier: list(runs))
 
-    def train(pool, todo, seconds, progress, deadline, say):
+    def train(pool, todo, seconds, progress, deadline, say, end=None):
         for n, run in enumerate(todo):
             if n == call.dies_after:
                 raise KeyboardInterrupt

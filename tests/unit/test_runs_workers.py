@@ -12,7 +12,7 @@ from shared.config.devices import Seen
 from shared.records import record_path
 from shared.runs import lanes, machine, workers
 from shared.runs.lanes import Hand, Lane
-from shared.runs.workers import Event, Pool
+from shared.runs.workers import Event, Home, Pool
 from tests.conftest import a_run
 
 
@@ -82,7 +82,7 @@ def test_a_hand_says_what_it_may_grow_to():
 
 
 def pool(hand=None, folder=Path("nowhere")):
-    return Pool("toy", hand or Hand(("cuda",), 1, 8), "code", folder, folder, None)
+    return Pool({"toy": Home("code", folder, folder)}, hand or Hand(("cuda",), 1, 8), None)
 
 
 class TestAdapt:

@@ -77,9 +77,10 @@ class ToyPool:
 
     given: ClassVar[list] = []
 
-    def __init__(self, paper, hand, code, folder, work, deadline):
-        self.hand, self.folder, self.size, self.queue = hand, folder, hand.at_once, []
-        ToyPool.given.append((paper, code, folder, work, deadline))
+    def __init__(self, homes, hand, deadline):
+        ((paper, home),) = homes.items()
+        self.hand, self.folder, self.size, self.queue = hand, home.folder, hand.at_once, []
+        ToyPool.given.append((paper, home.code, home.folder, home.work, deadline))
 
     def __enter__(self):
         return self
