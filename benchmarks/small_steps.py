@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=count, default=REPEATS, help="timed epochs; %(default)s unless told")
     args = parse(parser, argv)
     device = prepare_device(args.device, args.threads)
-    bags, repeats = (8, 1) if args.quick else (BAGS, args.repeats)
+    bags, repeats = (2, 1) if args.quick else (BAGS, args.repeats)
     rows = [row for at_once in AT_ONCE for row in compare(bags, at_once, repeats, device)]
     llp_learn = [name for name in peers.packages() if name == "llp-learn"]
     timing.report(args, ABOUT, rows, device, ("torch", "numpy", *llp_learn), [*SHOWN, "error"])
