@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shared.datasets.absent import forget_untrue, note_on
 
-RESULTS = "results"
+RESULTS, CLUSTER, CORES = "results", False, workflow.cores
 
 
 def code(module):

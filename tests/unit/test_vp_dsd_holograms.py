@@ -178,7 +178,7 @@ def test_a_set_of_another_sensor_or_size_is_refused(folder):
 
 
 def test_images_in_memory_are_checked_alike():
-    images = np.random.default_rng(0).normal(size=(3, 8, 8))
+    images = np.random.default_rng(0).random((3, 8, 8))
     check(images, OPTICS, 8)
     check(images, OPTICS, 8, [OPTICS] * 3)
     with pytest.raises(DatasetError, match="image 2 has the pitch 1.12"):
