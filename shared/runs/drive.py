@@ -85,7 +85,7 @@ def drive(
             making = (
                 set()
                 .union(*(stages[run_id] for run_id in pool.running()))
-                .difference(*(stages[run_id] for run_id in progress.made))
+                .difference(*(stages[run_id] for run_id in progress.made if run_id in stages))
             )
             place = next((n for n in places if not stages[queue[n].id] & making), places[0])
             progress.pending.pop(place)
