@@ -52,12 +52,12 @@ def lacking_data(runs: Iterable[Run]) -> dict[str, str]:
     """Return {run id: what to do} of runs whose data are not here."""
     found, entries = {}, registry.entries()
     for (name, features), run_ids in data_read(runs).items():
-        ready = ("yes", "-") if name in entries and entries[name].kind == registry.ARRAYS else ("yes", "-", "in mirror")
-        why = ""
-        if name not in entries or (state := entries[name].state()) not in ready:
-            private = name in entries and all(way.how == "private" for way in entries[name].ways)
-            had = "private" if private else f"{state if name in entries else 'unknown'} in {registry.data_root()}"
-            why = f"{name} ({had})"
+        entry, why = entries.get(name), ""
+        state = entry.state() if entry else "unknown"
+        # What is no arrays is read from a mirror, too.
+        if state not in ("yes", "-") and (state != "in mirror" or entry.kind == registry.ARRAYS):
+            private = entry and all(way.how == "private" for way in entry.ways)
+            why = f"{name} ({'private' if private else f'{state} in {registry.data_root()}'})"
         elif features and not (features_folder(name) / "manifest.json").exists():
             why = f"features of {name} (not made)"
         found |= dict.fromkeys(run_ids, why) if why else {}

@@ -75,18 +75,14 @@ def drive(
     ConfigError
         When a disk takes no record any more: to train on would be for nothing.
     """
-    queue, stages = list(todo), {run.id: set(stages_of(run)) for run in todo}
+    queue, stages, trained = list(todo), {run.id: set(stages_of(run)) for run in todo}, set()
     while True:
         while deadline is None or time.time() < deadline:
             places = [n for n, run in enumerate(queue) if pool.place(run)]
             if not places:
                 break
             # Two that share a stage and go at once both train it: the first that shares none in the making, if any.
-            making = (
-                set()
-                .union(*(stages[run_id] for run_id in pool.running()))
-                .difference(*(stages[run_id] for run_id in progress.made if run_id in stages))
-            )
+            making = set().union(*(stages[run_id] for run_id in pool.running())) - trained
             place = next((n for n in places if not stages[queue[n].id] & making), places[0])
             progress.pending.pop(place)
             pool.start(queue.pop(place))
@@ -112,6 +108,7 @@ def drive(
             if event.kind == "done":
                 progress.done += 1
                 progress.made.append(event.run_id)
+                trained |= stages[event.run_id]
                 progress.seconds.append((seconds[event.run_id], event.seconds))
             elif event.kind == "failed":
                 progress.failed += 1

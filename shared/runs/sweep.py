@@ -177,13 +177,14 @@ def sweep(
     stop = None if budget is None else time.time() + budget - GRACE
     part = Part.of(paper, tier, folder, only, shard, again)
     todo, seconds = part.todo, estimates(part.todo, folder) if part.todo else {}
-    hand = Hand.of(tier.device if device is None else device, at_once or tier.runs_at_once, cores)
+    where = tier.device if device is None else device
+    hand = Hand.of(where, at_once or tier.runs_at_once, cores)
     progress = Progress(len(todo), [seconds[run.id] for run in todo])
     say(
         f"{part}: {len(part.planned)} runs, {len(todo)} to do, "
         f"{hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
     )
-    warn(todo, tier.device if device is None else device, say)
+    warn(todo, where, say)
     if dry_run:
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
