@@ -5,6 +5,8 @@ from shared.runs.machine import cores
 DATA = (
     os.path.relpath(data_root(), workflow.basedir) if data_root().is_relative_to(workflow.basedir) else str(data_root())
 )
+# Of one job, which Snakemake gives the cores of the machine, of which a container may have a part.
+PREPARING = CORES if CLUSTER else min(CORES, cores())
 
 
 rule dataset:
@@ -31,7 +33,7 @@ rule features:
         f"{RESULTS}/logs/features_{{name}}.log",
     conda:
         "../environment.yml"
-    threads: CORES if CLUSTER else min(CORES, cores())
+    threads: PREPARING
     shell:
         "python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log}"
 
@@ -67,7 +69,7 @@ rule optional_features:
         name=r"\w+",
     conda:
         "../environment.yml"
-    threads: CORES if CLUSTER else min(CORES, cores())
+    threads: PREPARING
     shell:
         "if grep -qx ready {input.note}; then"
         " python -m shared.training.features {wildcards.name} --threads {threads} 2>&1 | tee {log};"

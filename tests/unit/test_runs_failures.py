@@ -15,7 +15,7 @@ from shared.runs import status, sweep, workers
 from shared.runs.faults import fault_of
 from shared.runs.lanes import Hand
 from shared.runs.workers import Event, Home, Pool
-from tests.conftest import a_run, write_record
+from tests.conftest import APool, a_run, write_record
 
 
 class Dead:
@@ -83,35 +83,22 @@ class TestMemory:
 
 
 def test_a_run_that_starved_is_dealt_again_before_the_rest_and_counted_once():
-    dealt, said, runs = [], [], [a_run(seed) for seed in range(3)]
+    said, runs = [], [a_run(seed) for seed in range(3)]
 
-    class TwoThenOne:
+    class TwoThenOne(APool):
         """Two at once, of which the first starves once."""
 
-        size, going = 2, ()
-
-        def place(self, run):
-            return "a lane" if len(self.going) < self.size else None
-
-        def running(self):
-            return dict.fromkeys((run.id for run in self.going), 0.0)
-
-        def start(self, run):
-            dealt.append(run.spec.seed)
-            self.going = (*self.going, run)
-
         def wait(self):
-            run, *self.going = self.going
-            kind = "starved" if dealt.count(0) == 1 and run is runs[0] else "done"
+            run = self.going.pop(0)
+            kind = "starved" if self.begun.count(runs[0]) == 1 and run is runs[0] else "done"
             self.size = 1 if kind == "starved" else self.size
             return [Event(kind, run.id, "ran out of memory: queued again, 1 at once from now on", 1.0)]
 
-        def adapt(self, more_to_do, say):
-            pass
-
+    pool = TwoThenOne(2)
     progress = sweep.Progress(3, [1.0] * 3)
-    sweep.drive(TwoThenOne(), runs, {run.id: 1.0 for run in runs}, progress, None, said.append)
-    assert dealt == [0, 1, 0, 2] and (progress.done, progress.failed, progress.pending) == (3, 0, [])
+    sweep.drive(pool, runs, {run.id: 1.0 for run in runs}, progress, None, said.append)
+    assert pool.begun == [runs[n] for n in (0, 1, 0, 2)]
+    assert (progress.done, progress.failed, progress.pending) == (3, 0, [])
     assert f"{runs[0].id}  ran out of memory: queued again, 1 at once from now on" in said
 
 
@@ -134,27 +121,17 @@ def test_where_no_record_can_be_written_nothing_more_is_trained(tmp_path, monkey
     worker.join(10)
     assert event.kind == "full" and event.text.endswith("seed0.json: No space left on device; make room and call again")
 
-    class One:
+    class One(APool):
         """A pool whose only worker finds no room."""
-
-        size, going = 1, ()
-
-        def place(self, run):
-            return None if self.going else "a lane"
-
-        def running(self):
-            return dict.fromkeys((run.id for run in self.going), 0.0)
-
-        def start(self, run):
-            assert run.spec.seed == 0, "another run was begun"
-            self.going = (run,)
 
         def wait(self):
             return [event]
 
+    pool = One(1)
     runs = [a_run(0), a_run(1)]
     with pytest.raises(ConfigError, match="make room and call again, what was finished is recorded"):
-        sweep.drive(One(), runs, {run.id: 1.0 for run in runs}, sweep.Progress(2, [1.0] * 2), None, print)
+        sweep.drive(pool, runs, {run.id: 1.0 for run in runs}, sweep.Progress(2, [1.0] * 2), None, print)
+    assert pool.begun == runs[:1], "another run was begun"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from shared.runs import sweep
 from shared.runs.drive import Progress, drive
 from shared.runs.shards import SLACK, deal, parse_shard, stages_of
 from shared.runs.workers import Event
-from tests.conftest import a_run, write_record
+from tests.conftest import APool, a_run, write_record
 
 LAYOUT = Sections("toy", (Section("first", ("teacher",), (), "teacher"), Section("second", ("student",))))
 
@@ -80,29 +80,14 @@ def test_what_is_no_shard_is_refused(text):
 def test_two_that_share_a_stage_do_not_go_at_once_where_others_wait():
     """Both would train it, side by side."""
 
-    class Pair:
-        size, now, seen = 2, [], []
-
-        def place(self, run):
-            return len(self.now) < 2
-
-        def start(self, run):
-            self.now.append(run)
-            self.seen.append(run.id)
-
-        def running(self):
-            return dict.fromkeys((run.id for run in self.now), 0.0)
-
+    class Pair(APool):
         def wait(self):
-            return [Event("done", self.now.pop(0).id, "", 1.0)]
-
-        def adapt(self, more_to_do, say):
-            pass
+            return [Event("done", self.going.pop(0).id, "", 1.0)]
 
     runs = [student(teacher, n) for teacher in "ab" for n in range(2)]
-    pool, progress = Pair(), Progress(4, [1.0] * 4)
+    pool, progress = Pair(2), Progress(4, [1.0] * 4)
     drive(pool, runs, {run.id: 1.0 for run in runs}, progress, None, lambda line: None)
-    assert pool.seen == [runs[n].id for n in (0, 2, 1, 3)] and progress.done == 4 and progress.pending == []
+    assert pool.begun == [runs[n] for n in (0, 2, 1, 3)] and progress.done == 4 and progress.pending == []
     # As `make verify` goes on to the next paper, with what it has counted so far.
     others = [student(teacher, n) for teacher in "cd" for n in range(2)]
     progress.pending = [1.0] * 4

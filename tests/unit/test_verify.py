@@ -13,7 +13,7 @@ from shared.records import store
 from shared.runs import sweep, verify
 from shared.runs.workers import Event
 from shared.training import checkpoint
-from tests.conftest import a_run
+from tests.conftest import APool, a_run
 
 RECORD = {
     "spec": {"rate": 0.1, "loss": "kl"},
@@ -72,14 +72,15 @@ def test_the_smallest_difference_is_one():
     assert verify.differing(RECORD, changed(("metrics", "last", "accuracy"), 45.5 + 2**-46))
 
 
-class ToyPool:
+class ToyPool(APool):
     """Workers that train in no time: what a run comes to is its `loss`."""
 
     given: ClassVar[list] = []
 
     def __init__(self, homes, hand, deadline):
         ((paper, home),) = homes.items()
-        self.hand, self.folder, self.size, self.queue = hand, home.folder, hand.at_once, []
+        super().__init__(hand.at_once)
+        self.hand, self.folder = hand, home.folder
         ToyPool.given.append((paper, home.code, home.folder, home.work, deadline))
 
     def __enter__(self):
@@ -88,20 +89,8 @@ class ToyPool:
     def __exit__(self, *exception):
         pass
 
-    def running(self):
-        return dict.fromkeys((run.id for run in self.queue), 0.0)
-
-    def place(self, run):
-        return len(self.queue) < self.size
-
-    def start(self, run):
-        self.queue.append(run)
-
-    def adapt(self, more_to_do, say):
-        pass
-
     def wait(self):
-        run = self.queue.pop(0)
+        run = self.going.pop(0)
         if run.spec.loss == "lacks":
             return [Event("progress", run.id, "0.5"), Event("not run", run.id, "no photos")]
         if run.spec.loss == "raises":
