@@ -1,0 +1,141 @@
+"""Write the answers: results/README.md, and the marked parts of the READMEs: ``python -m shared.report.answer``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from shared.config import ConfigError, papers, repository
+from shared.files import read_text, sentence_of, write_text
+from shared.report import words
+from shared.report.found import (
+    CELLS_JUDGED,
+    DECIDED,
+    Found,
+    cells_found,
+    everything,
+    questions,
+    sharpest,
+)
+
+BEGIN, END = "<!-- made from verdicts by `python -m shared.report.answer` -->", "<!-- end -->"
+COUNTED = ("paper", "tier", "reported numbers judged", "not comparable", "not run")
+COUNTED = (*COUNTED, "claims held", "contradicted", "undecided", "not judged here")
+
+
+def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, str]:
+    """Return {file: its text} of all that stands on verdicts alone; a README without marks is left out."""
+    root = root or repository()
+    results = results or root / "results"
+    found = everything(results, root)
+    made = {results / "README.md": overview(found, results)}
+    made |= {root / "README.md": "\n".join(question_table(found))}
+    for paper in papers(root):
+        mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
+        made[root / "papers" / paper / "README.md"] = "\n".join(of_paper(mine, results))
+    whole = {path: between(path, text) if path.parent != results else text for path, text in made.items()}
+    return {path: text for path, text in whole.items() if text is not None}
+
+
+def between(path: Path, text: str) -> str | None:
+    """Return a README with `text` between its marks, None of one that has no marks."""
+    if not path.exists():
+        return None
+    before, begin, rest = read_text(path, ConfigError).partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}" if begin and end else None
+
+
+def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
+    """Return results/README.md."""
+    against = [(paper, sharpest(claims), claims) for (paper, _), claims in found.items()]
+    lines = [
+        "# What was found",
+        "",
+        "Made from the verdicts in this folder by `python -m shared.report.answer`; nothing here is written by hand. What",
+        "each verdict means, and how often it is wrong: [docs/verdicts.md](../docs/verdicts.md).",
+        "",
+        *question_table(found, ""),
+        "",
+        "## How much was judged",
+        "",
+        *count_table(found, results),
+        "",
+        "## The sharpest contradiction of each paper",
+        "",
+        *(f"- **{paper}**, {one.tier}: {words.contradiction(one, claims)}" for paper, one, claims in against if one),
+        *("" for _ in against[:1]),
+        *(f"- {paper}: no claim of the paper is contradicted" for paper, one, _ in against if not one),
+    ]
+    for paper, tier in found:
+        if (results / tier / paper / "claims.svg").exists():
+            lines += ["", f"![The claims of {paper}, tier {tier}]({tier}/{paper}/claims.svg)"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def question_table(found: dict[tuple[str, str], list[Found]], folder: str = "papers/") -> list[str]:
+    """Return every paper's questions with their answers, a line each."""
+    lines = ["| question | answer | measured [90 %] | tier | control the paper left out |", "|---|---|---|---|---|"]
+    for paper in dict.fromkeys(paper for paper, _ in found):
+        mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
+        where = f"{folder}{paper}/README.md" if folder else f"../papers/{paper}/README.md"
+        for i, one in enumerate(questions(mine)):
+            name = f"[{paper}]({where}): " if not i else f"{paper}: "
+            cells = (one.claim.question, f"**{words.answer(one)}**", words.measured(one), one.tier)
+            lines.append("| " + " | ".join([name + cells[0], *cells[1:], words.control(one, mine)]) + " |")
+    return lines
+
+
+def count_table(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
+    """Return how many numbers and claims were judged, a line for each paper and tier."""
+    lines = [f"| {' | '.join(COUNTED)} |", "|---" * len(COUNTED) + "|"]
+    for (paper, tier), claims in found.items():
+        cells = Counter(cell["verdict"] for cell in cells_found(paper, tier, results))
+        judged = ", ".join(f"{cells[name]} {name}" for name in CELLS_JUDGED if cells[name]) or "0"
+        left = cells["NOT COMPARABLE"], cells["NOT RUN"] + cells["FAILED"]
+        own = [one for one in claims if one.claim.role == "paper"]
+        count = Counter(one.verdict for one in own)
+        also = sum(one.both_hold for one in own)
+        held = f"{count['HOLDS']}" + (f", {also} of them as its control" if also else "")
+        rest = sum(n for verdict, n in count.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
+        row = (paper, tier, judged, *left, held, count["CONTRADICTED"], count["INCONCLUSIVE"], rest)
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    return lines
+
+
+def of_paper(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
+    """Return what was found of one paper: its questions, its counts, what is contradicted."""
+    lines = [*question_table(found, "../"), "", *count_table(found, results)]
+    for (_, tier), claims in found.items():
+        against = [one for one in claims if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
+        lines += ["", f"Contradicted, tier {tier}:", ""] * bool(against)
+        lines += [f"- {words.contradiction(one, claims)}" for one in against]
+    for paper, tier in found:
+        if (results / tier / paper / "claims.svg").exists():
+            lines += ["", f"![Claims, tier {tier}](../../results/{tier}/{paper}/claims.svg)"]
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write every file anew, or say with --check which are not what the verdicts say; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m shared.report.answer", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not current")
+    check = parser.parse_args(argv).check
+    try:
+        old = [path for path, text in texts().items() if not path.exists() or read_text(path, ConfigError) != text]
+        if not check:
+            for path, text in texts().items():
+                if path in old:
+                    write_text(path, text)
+    except (ConfigError, OSError) as error:
+        print(sentence_of(error), file=sys.stderr)
+        return 2
+    for path in old:
+        print(f"{path} {'is not what the verdicts say' if check else 'made anew'}", file=sys.stderr)
+    return int(check and bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
