@@ -54,8 +54,8 @@ def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
     lines = [
         "# What was found",
         "",
-        "Made from the verdicts in this folder by `python -m shared.report.answer`; nothing here is written by hand. What",
-        "each verdict means, and how often it is wrong: [docs/verdicts.md](../docs/verdicts.md).",
+        "Made from the verdicts in this folder by `python -m shared.report.answer`; nothing here is written by hand.",
+        "What each verdict means, and how often it is wrong: [docs/verdicts.md](../docs/verdicts.md).",
         "",
         *question_table(found, ""),
         "",
@@ -91,18 +91,20 @@ def question_table(found: dict[tuple[str, str], list[Found]], folder: str = "pap
 def count_table(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
     """Return how many numbers and claims were judged, a line for each paper and tier."""
     lines = [f"| {' | '.join(COUNTED)} |", "|---" * len(COUNTED) + "|"]
-    for (paper, tier), claims in found.items():
-        cells = Counter(cell["verdict"] for cell in cells_found(paper, tier, results))
-        judged = ", ".join(f"{cells[name]} {name}" for name in CELLS_JUDGED if cells[name]) or "0"
-        left = cells["NOT COMPARABLE"], cells["NOT RUN"] + cells["FAILED"]
-        own = [one for one in claims if one.claim.role == "paper"]
-        count = Counter(one.verdict for one in own)
-        also = sum(one.both_hold for one in own)
-        held = f"{count['HOLDS']}" + (f", {also} of them as its control" if also else "")
-        rest = sum(n for verdict, n in count.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
-        row = (paper, tier, judged, *left, held, count["CONTRADICTED"], count["INCONCLUSIVE"], rest)
-        lines.append("| " + " | ".join(map(str, row)) + " |")
-    return lines
+    rows = [counts(*pair, claims, cells_found(*pair, results)) for pair, claims in found.items()]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def counts(paper: str, tier: str, found: list[Found], cells: list[dict[str, str]]) -> tuple[str, ...]:
+    """Return the texts under `COUNTED` of one paper in one tier; claims are the paper's own."""
+    cell = Counter(cell["verdict"] for cell in cells)
+    judged = ", ".join(f"{cell[name]} {name}" for name in CELLS_JUDGED if cell[name]) or "0"
+    own = [one for one in found if one.claim.role == "paper"]
+    claim, also = Counter(one.verdict for one in own), sum(one.both_hold for one in own)
+    held = f"{claim['HOLDS']}" + (f", {also} of them as its control" if also else "")
+    rest = sum(n for verdict, n in claim.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
+    left = (cell["NOT COMPARABLE"], cell["NOT RUN"] + cell["FAILED"])
+    return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))
 
 
 def of_paper(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:

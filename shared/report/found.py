@@ -1,4 +1,4 @@
-"""What the verdicts on disk say: results/<tier>/<paper>/{claims,comparison}.csv, read without records and without pandas."""
+"""Read the verdicts on disk, results/<tier>/<paper>/{claims,comparison}.csv, without records and without pandas."""
 
 from __future__ import annotations
 
