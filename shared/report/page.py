@@ -148,7 +148,7 @@ def _known(path: Path) -> dict[str, object]:
         "torch": record["environment"].get("torch", "unknown"),
         "finished": record["finished"][:10],
         "seconds": record["cost"].get("wall_s"),
-        **{f"data {name}": checksum[:16] for name, checksum in record["data"].items()},
+        **{f"data {name}": checksum[:16] for name, checksum in record.get("data", {}).items()},
         **values,
     }
 
