@@ -15,6 +15,7 @@ from shared.report.found import (
     DECIDED,
     Found,
     cells_found,
+    claims_found,
     everything,
     questions,
     sharpest,
@@ -31,7 +32,7 @@ def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, s
     results = results or root / "results"
     found = everything(results, root)
     made = {results / "README.md": overview(found, results)}
-    made |= {root / "README.md": "\n".join(question_table(found))}
+    made |= {root / "README.md": "\n".join(question_table(found, short=True))}
     for paper in papers(root):
         mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
         made[root / "papers" / paper / "README.md"] = "\n".join(of_paper(mine, results))
@@ -57,7 +58,7 @@ def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
         "Made from the verdicts in this folder by `python -m shared.report.answer`; nothing here is written by hand.",
         "What each verdict means, and how often it is wrong: [docs/verdicts.md](../docs/verdicts.md).",
         "",
-        *question_table(found, ""),
+        *question_table(found, "../"),
         "",
         "## How much was judged",
         "",
@@ -75,17 +76,29 @@ def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def question_table(found: dict[tuple[str, str], list[Found]], folder: str = "papers/") -> list[str]:
-    """Return every paper's questions with their answers, a line each."""
-    lines = ["| question | answer | measured [90 %] | tier | control the paper left out |", "|---|---|---|---|---|"]
+def question_table(found: dict[tuple[str, str], list[Found]], up: str = "", short: bool = False) -> list[str]:
+    """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
+
+    `up` leads from the file's folder to the repository.
+    """
+    head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for paper in dict.fromkeys(paper for paper, _ in found):
         mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
-        where = f"{folder}{paper}/README.md" if folder else f"../papers/{paper}/README.md"
-        for i, one in enumerate(questions(mine)):
-            name = f"[{paper}]({where}): " if not i else f"{paper}: "
-            cells = (one.claim.question, f"**{words.answer(one)}**", words.measured(one), one.tier)
-            lines.append("| " + " | ".join([name + cells[0], *cells[1:], words.control(one, mine)]) + " |")
+        for one in questions(mine):
+            asks = f"[{paper}]({up}papers/{paper}/README.md): {one.claim.question}"
+            cells = (asks, f"**{words.answer(one)}**", words.measured(one), one.tier, words.control(one, mine))
+            lines.append(f"| {' | '.join(cells[: len(head)])} |")
     return lines
+
+
+def questions_in(folder: Path) -> str:
+    """Return the questions of all papers as one tier's folder of results answers them, as a list in reStructuredText."""
+    lines = []
+    for paper in papers():
+        for one in questions(claims_found(paper, folder.name, folder.parent)):
+            lines.append(f"- {paper}: {one.claim.question} **{words.answer(one)}.** {words.measured(one)}")
+    return "\n".join(lines)
 
 
 def count_table(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
@@ -109,7 +122,7 @@ def counts(paper: str, tier: str, found: list[Found], cells: list[dict[str, str]
 
 def of_paper(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
     """Return what was found of one paper: its questions, its counts, what is contradicted."""
-    lines = [*question_table(found, "../"), "", *count_table(found, results)]
+    lines = [*question_table(found, "../../"), "", *count_table(found, results)]
     for (_, tier), claims in found.items():
         against = [one for one in claims if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
         lines += ["", f"Contradicted, tier {tier}:", ""] * bool(against)
