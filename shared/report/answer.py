@@ -76,24 +76,30 @@ def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def question_table(found: dict[tuple[str, str], list[Found]], up: str = "", short: bool = False) -> list[str]:
+def question_table(found: dict[tuple[str, str], list[Found]], up: str | None = "", short: bool = False) -> list[str]:
     """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
 
-    `up` leads from the file's folder to the repository.
+    `up` leads from the file's folder to the repository; None names no paper.
     """
     head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for paper in dict.fromkeys(paper for paper, _ in found):
         mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
         for one in questions(mine):
-            asks = f"[{paper}]({up}papers/{paper}/README.md): {one.claim.question}"
-            cells = (asks, f"**{words.answer(one)}**", words.measured(one), one.tier, words.control(one, mine))
+            name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
+            cells = (
+                name + one.claim.question,
+                f"**{words.answer(one)}**",
+                words.measured(one),
+                one.tier,
+                words.control(one, mine),
+            )
             lines.append(f"| {' | '.join(cells[: len(head)])} |")
     return lines
 
 
 def questions_in(folder: Path) -> str:
-    """Return the questions of all papers as one tier's folder of results answers them, as a list in reStructuredText."""
+    """Return the questions of all papers as a tier's results answer them, as a list in reStructuredText."""
     lines = []
     for paper in papers():
         for one in questions(claims_found(paper, folder.name, folder.parent)):
@@ -122,7 +128,7 @@ def counts(paper: str, tier: str, found: list[Found], cells: list[dict[str, str]
 
 def of_paper(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
     """Return what was found of one paper: its questions, its counts, what is contradicted."""
-    lines = [*question_table(found, "../../"), "", *count_table(found, results)]
+    lines = [*question_table(found, None), "", *count_table(found, results)]
     for (_, tier), claims in found.items():
         against = [one for one in claims if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
         lines += ["", f"Contradicted, tier {tier}:", ""] * bool(against)

@@ -6,6 +6,12 @@ import math
 
 from shared.report.found import DECIDED, WORDS, Found
 
+QUANTITY = {
+    **dict.fromkeys(("greater", "within"), "difference in"),
+    **dict.fromkeys(("ranking", "monotone"), "step in"),
+    "ratio": "ratio of",
+}
+
 
 def answer(one: Found) -> str:
     """Return the answer to a claim's question: yes, no or in its own words, and where that was found."""
@@ -16,10 +22,10 @@ def answer(one: Found) -> str:
 
 
 def measured(one: Found) -> str:
-    """Return the estimate with its interval, where it must lie, and over how many seeds."""
+    """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
     if math.isnan(one.number("estimate")):
         return "-"
-    text = f"{one.number('estimate'):.3g}"
+    text = f"{examined(one)} {one.number('estimate'):.3g}"
     if not math.isnan(one.number("low90")):
         text += f" [{one.number('low90'):.3g}, {one.number('high90'):.3g}]"
     parts = [text, f"claimed {bounds(one)}"]
@@ -27,6 +33,15 @@ def measured(one: Found) -> str:
         parts.append(f"so in {one.row['cells_hold']} of {one.row['cells']} comparisons")
     n, unit = one.row["clusters"], "seed" if one.row["clusters"] == one.row["seeds"] else "cluster"
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
+
+
+def examined(one: Found) -> str:
+    """Return what the estimate is of: a measure, or a difference, a step or a ratio of it."""
+    claim = one.claim
+    if claim.kind == "same_shape":
+        return "gap of the scaled curves" if claim.at_least is None else "Kendall's tau"
+    measure = next((side["metric"] for side in claim.sides if "metric" in side), claim.metric)
+    return f"{QUANTITY.get(claim.kind, '')} {measure}".strip()
 
 
 def bounds(one: Found) -> str:
