@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads only wait
-# Containers often forbid bytecode: then each of hundreds of processes compiles all that it imports, of torch to seaborn.
+# Containers often forbid bytecode: then each of hundreds of processes compiles all that it imports anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

@@ -24,13 +24,19 @@ def train_of(paper):
     return __import__(f"papers.{paper}.train", fromlist=["train"]).train
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder of checkpoints for all runs: what several stand on, such as a detector, is trained once."""
+    return tmp_path_factory.mktemp("kinds") / ".work"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [pytest.param(run, id=run.id) for paper in PAPERS for run in kinds(paper)])
-def test_a_run_reads_what_its_spec_holds(run, data_root, tmp_path):
+def test_a_run_reads_what_its_spec_holds(run, data_root, work):
     """A value that nobody reads is a knob without effect; a read of another value raises by itself."""
     spec = Spec(run.spec._layout, run.spec._values)
     try:
-        train_of(spec.paper)(spec, device="cpu", checkpoint=tmp_path / ".work" / "run.pt", key=f"{spec.hash}-code")
+        train_of(spec.paper)(spec, device="cpu", checkpoint=work / f"{run.id}.pt", key=f"{spec.hash}-code")
     except Exception as error:
         if not getattr(error, "not_run", False):
             raise

@@ -47,10 +47,9 @@ def python(code, folder, *arguments, **environment):
     "environment",
     [
         {"MPLBACKEND": "module://of_a_notebook"},
-        {"MPLBACKEND": "no backend"},
+        {"MPLBACKEND": "no backend", "NUMBA_NUM_THREADS": "", "OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""},
         {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "latin-1"},
-        {"NUMBA_NUM_THREADS": "", "OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""},
     ],
     ids=lambda environment: " ".join(f"{k}={v}" for k, v in environment.items())[:40],
 )
