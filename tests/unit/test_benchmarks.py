@@ -152,7 +152,7 @@ def test_each_runs_in_small_and_writes_its_table_and_nothing_else(name, tmp_path
     before = {path: path.read_bytes() for path in COMMITTED}
     words = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--device", "cpu", "--out", str(tmp_path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*words, "--threads", "1"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([*words, "--threads", "1"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in COMMITTED} == before
     tables = {path.name for path in tmp_path.iterdir()}

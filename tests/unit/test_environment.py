@@ -40,7 +40,7 @@ def python(code, folder, *arguments, **environment):
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     (folder / "draw.py").write_text(code, encoding="utf-8")
     command = [sys.executable, "-B", "draw.py", *(arguments or ["."])]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=900)
 
 
 @pytest.mark.parametrize(

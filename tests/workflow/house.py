@@ -35,7 +35,7 @@ def run(command, folder, status=0, **more):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=3000,
     )
     assert (done.returncode == 0) == (status == 0), f"{command}\n{done.stdout[-8000:]}"
     return done.stdout

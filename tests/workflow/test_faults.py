@@ -24,7 +24,7 @@ LONGEST = 1.0  # seconds from the last of the awaited files to the kill
 CALL = ["snakemake", "rot", "--cores", "2"]
 NUMBERS = ("metrics", "curves", "convergence", "bags", "data", "spec", "cluster")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(20000)]
 
 
 def start(house, call=CALL):

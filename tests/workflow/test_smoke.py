@@ -25,7 +25,7 @@ AFTER_ALL = {"comparison", *ONE_PAGE}
 ALL_CORES = ["snakemake", "all", "--cores"]
 STAGES = ("teachers", "detectors", "selections", "rates", "curves")  # what runs share, kept beside checkpoints
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
 
 def would_run(folder, *arguments):
