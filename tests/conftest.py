@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads only wait
+# Containers often forbid bytecode: then each of hundreds of processes compiles all that it imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 GENERATED = ("digits", "two_moons", "simulated_images")
 TOY_CONFIG = """\
