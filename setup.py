@@ -66,7 +66,9 @@ class Refuse(editable_wheel):
     """An editable install would put `shared` and `papers` at the top of site-packages."""
 
     def run(self) -> None:
-        raise SystemExit(f"bagwise is built, not linked: use `pip install {ROOT}`, or work in it with PYTHONPATH={ROOT}")
+        raise SystemExit(
+            f"bagwise is built, not linked: use `pip install {ROOT}`, or work in it with PYTHONPATH={ROOT}"
+        )
 
 
 setup(cmdclass={"build_py": Build, "editable_wheel": Refuse})

@@ -6,7 +6,7 @@ A name is imported when it is first asked for, so that one piece costs no other.
 `shared` and `papers`; a build (setup.py) puts what they need under this one name.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 
 # {module: its names that are pieces}. A new piece is one entry here: the build finds what it needs by its imports.
 PIECES = {
@@ -28,7 +28,7 @@ __all__ = sorted(_WHERE)
 def __getattr__(name: str) -> object:
     """Import a piece, which the module then holds; `__version__` is that of the installed library."""
     if name == "__version__":
-        return metadata.version("bagwise")
+        return import_module("importlib.metadata").version("bagwise")  # takes longer to import than all else here
     if name not in _WHERE:
         raise AttributeError(f"bagwise has no piece {name!r}; its pieces are {', '.join(__all__)}")
     globals()[name] = piece = getattr(import_module(_WHERE[name]), name)
