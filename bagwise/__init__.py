@@ -8,6 +8,7 @@ A name is imported when it is first asked for, so that one piece costs no other.
 
 from importlib import import_module
 
+__version__ = "0.1.0"
 # {module: its names that are pieces}. A new piece is one entry here: the build finds what it needs by its imports.
 PIECES = {
     "shared.bags": ("BagError", "Bags", "check_bags", "segment_mean", "segment_sum"),
@@ -26,9 +27,7 @@ __all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> object:
-    """Import a piece, which the module then holds; `__version__` is that of the installed library."""
-    if name == "__version__":
-        return import_module("importlib.metadata").version("bagwise")  # takes longer to import than all else here
+    """Import a piece, which the module then holds."""
     if name not in _WHERE:
         raise AttributeError(f"bagwise has no piece {name!r}; its pieces are {', '.join(__all__)}")
     globals()[name] = piece = getattr(import_module(_WHERE[name]), name)
