@@ -43,7 +43,7 @@ print(*sorted({name.split(".")[0] for name in sys.modules} & {"bagwise", "shared
 
 
 def python(code, *arguments, cwd, path=""):
-    """What a fresh Python says that finds `path` and nothing else of ours; numba interprets, since it compiles slowly."""
+    """What a fresh Python says that finds `path` and nothing else of ours; numba interprets: it compiles slowly."""
     env = {"PYTHONPATH": str(path), "NUMBA_DISABLE_JIT": "1", "HOME": str(cwd), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200)
