@@ -5,8 +5,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy import stats
-
 from shared.files import Sentence, read_text
 
 COLUMNS = (
@@ -60,6 +58,8 @@ class Reported:
             return self.spread
         sem = self.spread
         if self.spread_kind == "ci95":
+            from scipy import stats  # a second, which reading what papers report need not take
+
             sem = self.spread / float(stats.t.ppf(0.975, self.n - 1))
         return sem * math.sqrt(self.n)
 

@@ -1,7 +1,8 @@
-"""Write a comparison to disk: comparison.csv, claims.csv, comparison.md; atomic, the same bytes every time."""
+"""Write a comparison to disk: comparison.csv, claims.csv, comparison.md and behind.json, the same bytes every time."""
 
 import csv
 import io
+import json
 import math
 
 from shared.comparison import texts
@@ -21,7 +22,7 @@ CLAIMS = (
 
 
 def write_comparison(comparison):
-    """Write the three files into the paper's results folder.
+    """Write the four files into the paper's results folder.
 
     Returns
     -------
@@ -31,6 +32,7 @@ def write_comparison(comparison):
         "comparison.csv": csv_text(CELLS, cell_rows(comparison)),
         "claims.csv": csv_text(CLAIMS, claim_rows(comparison)),
         "comparison.md": markdown(comparison),
+        "behind.json": behind(comparison),
     }
     for name, text in files.items():
         write_text(comparison.folder / name, text)
@@ -76,6 +78,27 @@ def claim_rows(comparison):
             "control_verdict": control.word if control else "",
             "caveats": "; ".join(v.caveats),
         }
+
+
+def behind(comparison):
+    """Return JSON text of the runs behind each number and claim, as places in a list of run ids.
+
+    ``{"runs": [id], "cells": [places, a list per line of comparison.csv], "claims": {id: {cell: {side: places}}}}``
+    """
+    place = {}
+
+    def places(ids):
+        return [place.setdefault(run_id, len(place)) for run_id in dict.fromkeys(ids)]
+
+    cells = [places(behind.ids) for behind in comparison.behind]
+    claims = {
+        claim.id: {
+            cell: {f"{side.role}, {side.metric}, {side.selection}": places(side.ids) for side in sides}
+            for cell, sides in v.behind
+        }
+        for claim, v in comparison.claims
+    }
+    return json.dumps({"runs": list(place), "cells": cells, "claims": claims}, separators=(",", ":")) + "\n"
 
 
 def csv_text(columns, rows):
