@@ -25,7 +25,7 @@ DEMANDING = re.compile(r"GPL|General Public|EPL|Eclipse|MPL|Mozilla|Proprietary|
 
 PAGE_TEXT = """# Licences of what is installed and fetched
 
-Made by `make sbom` from what the packages of requirements/lock.txt and data/sources.csv say of themselves. Our own code is
+Made by `make sbom` from what the packages of requirements/lock.txt and data/sources.csv say of themselves. Our code is
 MIT (LICENSE, NOTICE); none of what is listed is copied into this repository. This is no legal advice.
 
 ## To look at twice
