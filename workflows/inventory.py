@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -58,23 +59,24 @@ class Package:
     expression: str = ""
 
 
-def packages() -> list[Package]:
+@functools.cache
+def packages() -> tuple[Package, ...]:
     """Return the packages of the lock, by name; of one that no row of it installs here the licence is not known."""
     text = re.sub(r"#.*", "", LOCK.read_text(encoding="utf-8")).replace("\\\n", " ")
     rows = [Requirement(line.split("--hash=")[0]) for line in text.splitlines() if line.strip()]
-    return [Package(row.name, str(row.specifier).removeprefix("=="), *licence_of(row.name)) for row in rows]
+    return tuple(Package(row.name, str(row.specifier).removeprefix("=="), *licence_of(row.name)) for row in rows)
 
 
 def licence_of(name: str) -> tuple[str, str]:
     """Return what an installed package's metadata say of its licence, in words and as an expression or ""."""
     try:
-        said = metadata.metadata(name)
+        said = metadata.metadata(name).json
     except metadata.PackageNotFoundError:
         return ELSEWHERE, ""
-    if expression := said.get("License-Expression"):
+    if expression := str(said.get("license_expression", "")):
         return expression, expression
-    kinds = [kind.split(" :: ")[-1] for kind in said.get_all("Classifier") or [] if kind.startswith("License ::")]
-    words = " ".join((said.get("License") or "").split())
+    kinds = [kind.split(" :: ")[-1] for kind in said.get("classifier", []) if kind.startswith("License ::")]
+    words = " ".join(str(said.get("license", "")).split())
     whole_text = len(words) > 60
     return (words if words and not whole_text else ", ".join(kinds)) or "not stated in its metadata", ""
 
