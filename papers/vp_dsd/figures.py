@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,14 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from papers.vp_dsd.names import CLASSES, is_varied
-from papers.vp_dsd.tables import OURS
+from papers.vp_dsd.tables import BUDGET, OURS
 from shared import plotting
 from shared.config import Run
 from shared.tables.draw import Drawn
 
 # Losses in words, and first in this order; others go by their name.
 WORDS = {"kl": "KL", "vp_l2": "VP-L2", "vp_ce": "VP-CE", "plot": "LLP-PLOT", "mse": "MSE", "flm": "FLM", "pc": "PC"}
-BUDGET = "kl-epochs"  # what KL with another number of epochs is called
 PANELS = {"phase": "cells (phase)", "hologram": "hologram", "amplitude": "propagated (amplitude)"}
 MARKS = {  # of cells
     "true": {"marker": "x", "color": "tab:orange", "label": "true cells"},
@@ -117,15 +117,17 @@ def fig4(drawn: Drawn) -> Figure:
     axis.minorticks_off()
     plotting.legend(figure)
     places = table[["train_s_mean", "class_accuracy_mean"]].to_numpy()
+    names = [_named(method, loss_of[method]) for method in table.method]
     plotting.name_points(
-        axis, [tuple(place) for place in places], [_named(method, loss_of[method]) for method in table.method]
+        axis, [tuple(place) for place in places], names, table["class_accuracy_std"].fillna(0).tolist()
     )
     return figure
 
 
 def _named(method: str, loss: str) -> str:
     """A method in words: its loss, and what it varies."""
-    return f"{WORDS.get(loss, loss)}{method.removeprefix(loss).replace('-', ', ').replace('_', ' ')}"
+    varied = re.sub(r"([a-z])(\d)", r"\1 \2", method.removeprefix(loss))
+    return WORDS.get(loss, loss) + varied.replace("-", ", ").replace("_", " ")
 
 
 def diversity(drawn: Drawn) -> Figure:

@@ -75,10 +75,10 @@ def note(figure, text: str) -> None:
     figure.supxlabel("\n".join(lines), fontsize=TEXT, color=GREY)
 
 
-def not_run(figure, names: list[str]) -> None:
-    """Say under a figure what it does not show for want of records; nothing of nothing."""
+def not_run(figure, names: list[str], why: str = "NOT RUN") -> None:
+    """Say under a figure what it does not show, for want of records unless told; nothing of nothing."""
     if names:
-        note(figure, f"NOT RUN and so not shown: {', '.join(names)}.")
+        note(figure, f"{why} and so not shown: {', '.join(names)}.")
 
 
 def nothing(why: str = "no run of this tier has a record of it"):
@@ -127,8 +127,9 @@ def legend(figure, order: list[str] = ()) -> None:
     """Put one legend of all panels above them, by which the figure grows: `order` first, and what is hollow last."""
     pairs = [pair for axis in figure.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in reversed(pairs)}
-    names = [*(name for name in order if name in handles), *dict.fromkeys(label for _, label in pairs)]
-    handles = {name: handles[name] for name in names}
+    plain = [name for name, handle in handles.items() if isinstance(handle, Line2D) and handle.get_marker() == "None"]
+    names = [*(name for name in order if name in handles), *(label for _, label in pairs if label not in plain), *plain]
+    handles = {name: handles[name] for name in dict.fromkeys(names)}
     lines = [line.get_label() for axis in figure.axes for line in axis.get_lines()]
     for said in dict.fromkeys(label[1:] for label in lines if label.startswith("_paper")):
         hollow = {"linestyle": "none", "markerfacecolor": "none", "markersize": 6, "markeredgewidth": _edge(said)}
@@ -141,15 +142,17 @@ def legend(figure, order: list[str] = ()) -> None:
         figure.legend(handles.values(), handles.keys(), **where)
 
 
-def name_points(axis, points: list[tuple[float, float]], names: list[str]) -> None:
-    """Write names beside points where they cover the least of points and of each other.
+def name_points(axis, points: list[tuple[float, float]], names: list[str], bars: list[float]) -> None:
+    """Write names beside points where they cover the least of points, of each other and of bars (half their height).
 
     To be called when all else is drawn and the axes' limits stand.
     """
     axis.figure.draw_without_rendering()
     at = axis.transData.transform(points)
+    tops = axis.transData.transform([(x, y + bar) for (x, y), bar in zip(points, bars, strict=True)])
     scale, box = axis.figure.dpi / 72, axis.get_window_extent()
     taken = [(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in at]
+    taken += [(x - scale, 2 * y - top, x + scale, top) for (x, y), (_, top) in zip(at, tops, strict=True)]
     for (x, y), point, name in sorted(zip(at, points, names, strict=True), key=lambda of: (-of[0][1], of[0][0])):
         wide, high = len(name) * CHARACTER * 0.85 * 72 * scale, (TEXT + 1) * scale
         best = None

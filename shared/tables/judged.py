@@ -31,6 +31,7 @@ VERDICTS = {  # colour and marker of what was decided
 VALUES = ("estimate", "low90", "high90", "region_low", "region_high")
 OPEN = ("greater", "ranking", "monotone")  # kinds whose bound itself is not claimed
 WIDE_RANGE = 10  # largest number over the median, above which the axes are logarithmic
+SHOWN = 4  # reasons that are given before the rest are counted
 ROW = 0.2  # inches of a claim
 CHARACTERS = 34  # of a claim's name, in its column
 
@@ -42,7 +43,7 @@ def reported(drawn: Drawn) -> Figure:
     if not len(there):
         why = "the paper reports no number" if len(cells) == 0 else "no run here of what the paper reports"
         return plotting.nothing(why)
-    figure, axis = plt.subplots(figsize=(plotting.COLUMN, 3.8))
+    figure, axis = plt.subplots(figsize=(plotting.COLUMN, 3.1))
     for n, (table, own) in enumerate(there.groupby("table", sort=False)):
         style = plotting.CYCLE[n % len(plotting.CYCLE)] | {"linestyle": "none", "markersize": 4}
         for comparable, some in own.groupby(own.verdict != UNLIKE):
@@ -51,7 +52,7 @@ def reported(drawn: Drawn) -> Figure:
             axis.errorbar(some.reported, some.ours, spread[1], spread[0], elinewidth=0.6, **style, **face)
         axis.plot([], [], **style, label=table)
     _diagonal(axis, there[["reported", "ours"]].to_numpy(float))
-    axis.set(xlabel="reported", ylabel="reproduced", aspect="equal")
+    axis.set(xlabel="reported", ylabel="reproduced")
     plotting.legend(figure)
     unlike = there[there.verdict == UNLIKE]
     plotting.note(figure, _in_words(cells, there, unlike))
@@ -78,7 +79,8 @@ def _diagonal(axis, numbers: np.ndarray) -> None:
 def _in_words(cells: pandas.DataFrame, there: pandas.DataFrame, unlike: pandas.DataFrame) -> str:
     """What is hollow and why, and how many numbers have no place on the diagonal."""
     reasons = dict.fromkeys(reason for why in unlike.why.dropna() for reason in why.split("; "))
-    said = [f"Hollow, {len(unlike)} of {len(there)}: not comparable ({'; '.join(reasons)})."] if len(unlike) else []
+    some = "; ".join(list(reasons)[:SHOWN]) + f"; and {len(reasons) - SHOWN} more" * (len(reasons) > SHOWN)
+    said = [f"Hollow, {len(unlike)} of {len(there)}: not comparable ({some})."] if len(unlike) else []
     if left := len(cells) - len(there):
         said.append(f"{left} of {len(cells)} reported numbers were not run and are not shown.")
     return " ".join(said)
@@ -90,9 +92,9 @@ def claims(drawn: Drawn) -> Figure:
     if not len(table):
         return plotting.nothing("the paper claims nothing beyond its numbers")
     by_id = {row["id"]: row for row in table.to_dict("records")}
-    answered = {row["control"] for row in by_id.values()}
-    rows = [row for row in by_id.values() if row["id"] not in answered]
-    shown = [row for row in rows if not math.isnan(row["estimate"])]
+    there = {name: row for name, row in by_id.items() if not math.isnan(row["estimate"])}
+    answered = {row["control"] for row in there.values()}
+    shown = [row for name, row in there.items() if name not in answered]
     if not shown:
         return plotting.nothing("no claim has an estimate here")
     size = (plotting.PAGE, 0.9 + ROW * len(shown))
@@ -101,7 +103,7 @@ def claims(drawn: Drawn) -> Figure:
         colour, marker = VERDICTS[_word(row)]
         style = {"marker": marker, "color": colour, "ms": 5, "mfc": colour if pandas.isna(row["setting"]) else "white"}
         grey = {"marker": marker, "color": "0.6", "ms": 3, "mfc": "0.6"}
-        control = by_id.get(row["control"])
+        control = there.get(row["control"])
         _draw(axis, place - 0.12 * (control is not None), row, grey if row["role"] == "control" else style)
         if control is not None:
             _draw(axis, place + 0.3, control, grey | {"marker": VERDICTS[_word(control)][1]})
@@ -124,7 +126,8 @@ def claims(drawn: Drawn) -> Figure:
     ]
     handles.append(Line2D([], [], ls="none", marker="o", color="0.6", ms=3, label="control"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    plotting.not_run(figure, [row["id"] for row in rows if math.isnan(row["estimate"])])
+    left = [name for name in by_id if name not in there]
+    plotting.not_run(figure, left, "NOT RUN, or NOT COMPARABLE,")
     return figure
 
 
