@@ -1,16 +1,18 @@
 """Transport exactly: the linear program of Dulac-Arnold et al. 2019, Equation 5, for all bags at once."""
 
+import math
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
-from zlib import crc32
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from shared.transport import machine
 from shared.transport.ragged import check_problem
 from shared.transport.result import Transport
 
@@ -55,28 +57,20 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     RuntimeError
         Naming the bag whose solution is not certified, as with costs that are not numbers and ``check=False``.
     """
-    if check:
+    fits = _fits(cost, offsets, proportions)
+    if check and not fits:
         check_problem(cost, offsets, proportions)
-    whole = WHOLE.get(proportions.dtype, WHOLE[torch.float64])
-    shares = proportions.detach().double()
-    solved = solve(cost.detach().cpu().numpy(), offsets.cpu().numpy(), shares.cpu().numpy(), whole)
-    plan, value, u, v, gap, violation = (torch.from_numpy(array).to(cost.device, non_blocking=True) for array in solved)
-    return Transport(
-        plan=plan,
-        value=_Value.apply(cost, proportions, value, plan, v, offsets),
-        instance_potential=u,
-        class_potential=v,
-        violation=violation,
-        converged=torch.ones_like(value, dtype=torch.bool),
-        iterations=0,
-        gap=gap,
-    )
+    answer = _solve(cost, offsets.cpu(), proportions, WHOLE.get(proportions.dtype, 1e-12), fits, check)
+    plan, value, u, v, gap, violation, certified = answer
+    if torch.is_grad_enabled() and (cost.requires_grad or proportions.requires_grad):
+        value = _Value.apply(cost, proportions, value, plan, v, offsets)
+    return Transport(plan, value, u, v, violation, certified, 0, gap)
 
 
 def solve(
     cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray, whole: float = 1e-12
 ) -> tuple[np.ndarray, ...]:
-    """Solve all bags and check every one.
+    """Solve all bags of arrays and check every answer.
 
     Parameters
     ----------
@@ -99,31 +93,108 @@ def solve(
     RuntimeError
         Naming the bag whose solution is not certified.
     """
-    sizes = np.diff(offsets)
-    fits = cost.ndim == 2 and proportions.shape == (len(sizes), cost.shape[1]) and offsets[0] == 0
-    if not (fits and offsets[-1] == len(cost) and (sizes > 0).all()):  # compiled code would read other memory
-        shapes = f"cost {cost.shape}, offsets {offsets.tolist()[:9]}, proportions {proportions.shape}"
-        raise ValueError(f"these do not fit, or a bag is empty: {shapes}")
-    kernel = _kernel()
-    cost, offsets, proportions = map(np.ascontiguousarray, (cost, offsets, proportions))
-    bags, instances = len(proportions), len(cost)
-    plan, value, u, v = (np.empty(shape, cost.dtype) for shape in (cost.shape, bags, instances, proportions.shape))
-    gap, violation, certified = np.empty(bags), np.empty(bags), np.empty(bags, bool)
-    arrays = (cost, offsets, proportions, plan, value, u, v, gap, violation, certified)
-    threads, ahead = min(_threads(), bags, 1 + cost.size // AHEAD), min(AHEAD / cost.shape[1], instances)
+    problem = [torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions)]
+    answer = _solve(*problem, whole, _fits(*problem), False)
+    return tuple(part.numpy() for part in answer[:6])
+
+
+def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
+    """Whether these are tensors of the kinds and shapes of a problem."""
+    return (
+        isinstance(cost, Tensor)
+        and isinstance(offsets, Tensor)
+        and isinstance(proportions, Tensor)
+        and cost.dtype in WHOLE
+        and proportions.dtype in WHOLE
+        and offsets.dtype == torch.int64
+        and cost.layout == proportions.layout == torch.strided
+        and cost.dim() == 2
+        and offsets.dim() == 1
+        and proportions.shape == (len(offsets) - 1, cost.shape[1])
+    )
+
+
+def _solve(
+    cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, fits: bool, check: bool
+) -> tuple[Tensor, ...]:
+    """Plan, value, u, v, gap, violation and whether it is certified, where the cost is."""
+    if not fits:
+        raise _misfit(cost, offsets, proportions)
+    (instances, classes), bags, device, kind = cost.shape, len(offsets) - 1, cost.device, cost.dtype
+    shapes = (instances, classes), (bags,), (instances,), (bags, classes), (bags,), (bags,), (bags,)
+    kinds = kind, kind, kind, kind, torch.float64, torch.float64, torch.bool
+    packed = None
+    if device.type == "cpu":
+        answer = [torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
+    else:
+        packed = torch.empty(_length(shapes, kinds), dtype=torch.uint8)
+        answer = _parts(packed, shapes, kinds)
+    here, shares = _on_host(cost, proportions)
+    offsets = offsets.contiguous()
+    sizes = bags, instances, classes, kind == torch.float64, whole
+    places = [part.data_ptr() for part in (here, offsets, shares, *answer)]
+    solve_bags = machine.solve_bags()
+    needed = solve_bags(0, 0, *sizes, *places, 0)
+    if check and needed <= 0:
+        check_problem(cost, offsets, proportions)
+    if needed == 0:
+        raise _misfit(cost, offsets, proportions)
+    wrong = _in_turns(solve_bags, offsets, sizes, places, abs(needed))
+    if wrong:
+        if check:
+            check_problem(cost, offsets, proportions)
+        gap, violation, certified = answer[4:]
+        if not certified.all():
+            bag = int(certified.int().argmin())
+            raise RuntimeError(
+                f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
+                "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
+            )
+    return answer if packed is None else _parts(packed.to(device, non_blocking=True), shapes, kinds)
+
+
+def _in_turns(solve_bags: Callable[..., int], offsets: Tensor, sizes: tuple, places: list[int], room: int) -> int:
+    """Solve all bags, on several threads where that pays; the answer is not 0 where something is wrong."""
+    bags, instances, classes = sizes[:3]
+    threads = 1 if bags == 1 or instances * classes < 2 * AHEAD else min(_threads(), bags, instances * classes // AHEAD)
+    rooms = torch.empty((threads, (room + 63) // 64 * 64), dtype=torch.uint8)
+    if threads == 1:
+        return solve_bags(0, bags, *sizes, *places, rooms.data_ptr())
+    ahead = min(AHEAD / classes, instances)
     shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
-    cuts = [0, *np.interp(shares, offsets, np.arange(bags + 1)).round().astype(int).tolist(), bags]
-    others = [_pool().submit(kernel, *part, whole, *arrays) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
-    kernel(cuts[0], cuts[1], whole, *arrays)
-    for other in others:
-        other.result()
-    if not certified.all():
-        bag = int(certified.argmin())
-        raise RuntimeError(
-            f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
-            "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
-        )
-    return plan, value, u, v, gap, violation
+    cuts = [0, *np.interp(shares, offsets.numpy(), np.arange(bags + 1)).round().astype(int).tolist(), bags]
+    turns = [(*pair, *sizes, *places, room.data_ptr()) for pair, room in zip(pairwise(cuts), rooms, strict=True)]
+    others = [_pool().submit(solve_bags, *turn) for turn in turns[1:]]
+    return sum([solve_bags(*turns[0]), *(other.result() for other in others)])
+
+
+def _on_host(cost: Tensor, proportions: Tensor) -> tuple[Tensor, Tensor]:
+    """Costs and, in float64, proportions on the host, contiguous: from elsewhere in one copy."""
+    cost, proportions = cost.detach(), proportions.detach()
+    if cost.device.type != "cpu" and proportions.device == cost.device:
+        both = torch.cat([cost.reshape(-1), proportions.reshape(-1)]).cpu()  # in the wider kind of both
+        cost = both[: cost.numel()].view(cost.shape).to(cost.dtype)
+        proportions = both[cost.numel() :].view(proportions.shape)
+    return cost.cpu().contiguous(), proportions.cpu().double().contiguous()
+
+
+def _length(shapes: Sequence[tuple[int, ...]], kinds: Sequence[torch.dtype]) -> int:
+    return sum(-(-math.prod(shape) * kind.itemsize // 8) * 8 for shape, kind in zip(shapes, kinds, strict=True))
+
+
+def _parts(packed: Tensor, shapes: Sequence[tuple[int, ...]], kinds: Sequence[torch.dtype]) -> list[Tensor]:
+    """Views of these shapes of a line of bytes, each from a multiple of 8 on."""
+    parts, start = [], 0
+    for shape, kind in zip(shapes, kinds, strict=True):
+        end = start + math.prod(shape) * kind.itemsize
+        parts.append(packed[start:end].view(kind).view(shape))
+        start = -(-end // 8) * 8
+    return parts
+
+
+def _misfit(cost: Tensor, offsets: Tensor, proportions: Tensor) -> ValueError:
+    shapes = f"cost {tuple(cost.shape)}, offsets {offsets.tolist()[:9]}, proportions {tuple(proportions.shape)}"
+    return ValueError(f"these do not fit, or a bag is empty: {shapes}")
 
 
 class _Value(torch.autograd.Function):
@@ -149,17 +220,6 @@ class _Value(torch.autograd.Function):
             slope = (gradient * sizes).to(proportions)[:, None]
             for_proportions = slope * (v.to(proportions) - mean) / total
         return for_cost, for_proportions, None, None, None, None
-
-
-@cache
-def _kernel():
-    # Takes a second; most users of this package never solve exactly.
-    try:
-        from shared.transport.successive_paths import cached
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("exact transport is compiled by numba: pip install numba") from error
-    sources = (Path(__file__).with_name(name).read_bytes() for name in ("successive_paths.py", "warm_start.py"))
-    return cached(crc32(b"".join(sources)))
 
 
 def _threads() -> int:

@@ -1,0 +1,164 @@
+"""Exact transport in machine code: numba compiles it once, and every process after that loads it by llvmlite alone.
+
+What numba itself keeps is a pickle, and a second of imports and look-ups in every process. Here it is an object file,
+under a name that is made of the sources and the processor, in the first folder of `folders` that takes it. Where others
+could have written it, it is not loaded.
+"""
+
+import ctypes
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from shared.files import whole
+
+PROJECT = "llp-replications"
+SOURCES = ("machine.py", "bare.py", "warm_start.py", "successive_paths.py")
+INTEGERS, ADDRESSES = 6, 11  # of the arguments of `solve_bags`, with one float between them
+SECONDS = 10  # of one core, about, to compile
+KEPT = 8  # files in a folder: of as many sources and processors
+DIGEST = hashlib.sha256().digest_size
+# What a function in machine code may call: libm's and libc's, which every process has.
+KNOWN = ("llvm.", "log", "exp", "pow", "rint", "ceil", "mem")
+
+
+@cache
+def solve_bags() -> Callable[..., int]:
+    """Return `successive_paths.solve_bags`, which takes six integers, a float, and addresses as integers.
+
+    It says so in a line on stderr if it must compile.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If numba is not installed.
+    """
+    try:
+        import llvmlite.binding as llvm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("exact transport is compiled by numba: pip install numba") from error
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name = _name(llvm)
+    code = next(filter(None, (_read(folder, name) for folder in folders())), None) or _make(llvm, name)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(llvm))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return _called(engine)
+
+
+def _called(engine) -> Callable[..., int]:
+    """The function, as numba calls it: where the answer goes, then where an error would, which it does not raise."""
+    integer = ctypes.c_int64
+    kinds = [ctypes.c_void_p] * 2 + [integer] * INTEGERS + [ctypes.c_double] + [integer] * ADDRESSES
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(engine.get_function_address("solve_bags"))
+
+    def solve_bags(*arguments):
+        answer = integer()
+        function(ctypes.addressof(answer), None, *arguments)
+        return answer.value
+
+    solve_bags.engine = engine  # owns the code
+    return solve_bags
+
+
+def folders() -> list[Path]:
+    """Return where object files may lie: a cache of the user, or the checkout, or a temporary folder."""
+    said = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    own = [Path(said) / PROJECT] if os.path.isabs(said) else []
+    temporary = Path(tempfile.gettempdir()) / f"{PROJECT}-{os.geteuid()}"
+    return [*own, Path(__file__).parents[2] / ".work" / "machine", temporary]
+
+
+def _name(llvm) -> str:
+    import llvmlite
+
+    key = hashlib.sha256()
+    for part in (llvmlite.__version__, llvm.get_process_triple(), *_processor(llvm)):
+        key.update(part.encode() + b"\0")
+    for source in SOURCES:
+        key.update(Path(__file__).with_name(source).read_bytes() + b"\0")
+    return f"transport-{key.hexdigest()[:32]}.o"
+
+
+def _processor(llvm) -> tuple[str, str]:
+    try:
+        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # not known on every system
+        return "generic", ""
+
+
+def _target(llvm):
+    cpu, features = _processor(llvm)
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault", jit=True
+    )
+
+
+def _read(folder: Path, name: str) -> bytes | None:
+    """An object file that is whole, and that this user alone could have written."""
+    try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=place), "rb") as file:
+                trusted = _is_ours(os.fstat(place)) and _is_ours(os.fstat(file.fileno()))
+                content = file.read() if trusted else b""
+        finally:
+            os.close(place)
+    except OSError:
+        return None
+    digest, code = content[:DIGEST], content[DIGEST:]
+    return code if code and hashlib.sha256(code).digest() == digest else None
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _make(llvm, name: str) -> bytes:
+    """Compile, and keep the object file where it can be kept."""
+    print(f"compiling exact transport, once, about {SECONDS} s", file=sys.stderr, flush=True)
+    code, alone = _compiled(llvm)
+    for folder in folders() if alone else []:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_ours(folder.stat()):
+                continue
+            with whole(folder / name) as part:
+                part.write_bytes(hashlib.sha256(code).digest() + code)
+                part.chmod(0o600)
+            for old in sorted(folder.glob("transport-*.o"), key=os.path.getmtime)[:-KEPT]:
+                old.unlink(missing_ok=True)
+            return code
+        except OSError:
+            continue
+    print(
+        "exact transport is compiled by each process: no folder keeps it; NUMBA_CACHE_DIR may name one", file=sys.stderr
+    )
+    return code
+
+
+def _compiled(llvm) -> tuple[bytes, bool]:
+    """The object file, and whether it needs nothing that a process without numba lacks."""
+    threads = os.environ.get("NUMBA_NUM_THREADS", "")
+    try:
+        os.environ.pop("NUMBA_NUM_THREADS", None)  # numba stops at 0, and has no threads here
+        from numba import njit, types
+
+        from shared.transport import bare, successive_paths
+    finally:
+        if threads:
+            os.environ["NUMBA_NUM_THREADS"] = threads
+    kinds = [types.int64] * INTEGERS + [types.float64] + [types.int64] * ADDRESSES
+    made = njit(types.int64(*kinds), **bare.OPTIONS)(successive_paths.solve_bags.py_func)
+    (overload,) = made.overloads.values()
+    module = llvm.parse_assembly(overload.library.get_llvm_str())
+    module.get_function(overload.fndesc.llvm_func_name).name = "solve_bags"
+    alone = all(f.name.startswith(KNOWN) for f in module.functions if f.is_declaration)
+    return _target(llvm).emit_object(module), alone
