@@ -7,10 +7,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-OPTIONS = {
-    **{"nogil": True, "error_model": "numpy", "_nrt": False},
-    **{"no_cpython_wrapper": True, "no_cfunc_wrapper": True},
-}
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 compiled = njit(**OPTIONS)
 vectorised = njit(**OPTIONS, fastmath={"reassoc", "contract", "nsz", "arcp", "nnan"})
 

@@ -2,6 +2,8 @@
 
 import math
 import os
+import struct
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,6 +20,13 @@ from shared.transport.result import Transport
 
 WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie to counts: float32 does not hold 0.1
 AHEAD = 4000  # costs that are solved before another thread has woken up
+ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
+MISFIT, ODD = -1, -2  # as of `successive_paths`, where they are explained
+_own = threading.local()
+PROBLEM = struct.Struct("=5qd10q")
+FLOAT, DOUBLE, FLAG = map(np.dtype, ("float32", "float64", "bool"))
+NUMBERS = {torch.float32: FLOAT, torch.float64: DOUBLE}
+TENSORS = {FLOAT: torch.float32, DOUBLE: torch.float64, FLAG: torch.bool}
 
 
 def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Transport:
@@ -57,11 +66,10 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     RuntimeError
         Naming the bag whose solution is not certified, as with costs that are not numbers and ``check=False``.
     """
-    fits = _fits(cost, offsets, proportions)
-    if check and not fits:
+    if check and not _fits(cost, offsets, proportions):
         check_problem(cost, offsets, proportions)
-    answer = _solve(cost, offsets.cpu(), proportions, WHOLE.get(proportions.dtype, 1e-12), fits, check)
-    plan, value, u, v, gap, violation, certified = answer
+    answer = _solve(cost, offsets.cpu(), proportions, WHOLE.get(proportions.dtype, 1e-12), check)
+    gap, violation, certified, plan, value, u, v = answer
     if torch.is_grad_enabled() and (cost.requires_grad or proportions.requires_grad):
         value = _Value.apply(cost, proportions, value, plan, v, offsets)
     return Transport(plan, value, u, v, violation, certified, 0, gap)
@@ -94,8 +102,8 @@ def solve(
         Naming the bag whose solution is not certified.
     """
     problem = [torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions)]
-    answer = _solve(*problem, whole, _fits(*problem), False)
-    return tuple(part.numpy() for part in answer[:6])
+    gap, violation, _, *answer = _solve(*problem, whole, False)
+    return tuple(part.numpy() for part in (*answer, gap, violation))
 
 
 def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
@@ -114,82 +122,91 @@ def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
     )
 
 
-def _solve(
-    cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, fits: bool, check: bool
-) -> tuple[Tensor, ...]:
-    """Plan, value, u, v, gap, violation and whether it is certified, where the cost is."""
-    if not fits:
+def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, check: bool) -> list[Tensor]:
+    """Gap, violation and whether it is certified, plan, value, u and v, where the cost is; offsets are on the host."""
+    if not _fits(cost, offsets, proportions):
         raise _misfit(cost, offsets, proportions)
-    (instances, classes), bags, device, kind = cost.shape, len(offsets) - 1, cost.device, cost.dtype
-    shapes = (instances, classes), (bags,), (instances,), (bags, classes), (bags,), (bags,), (bags,)
-    kinds = kind, kind, kind, kind, torch.float64, torch.float64, torch.bool
-    packed = None
-    if device.type == "cpu":
-        answer = [torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
+    (instances, classes), bags, kind = cost.shape, len(offsets) - 1, NUMBERS[cost.dtype]
+    shapes = (bags,), (bags,), (bags,), (instances, classes), (bags,), (instances,), (bags, classes)
+    kinds = DOUBLE, DOUBLE, FLAG, kind, kind, kind, kind
+    if cost.is_cpu:
+        answer = [torch.from_numpy(np.empty(shape, kind)) for shape, kind in zip(shapes, kinds, strict=True)]
     else:
-        packed = torch.empty(_length(shapes, kinds), dtype=torch.uint8)
+        packed = torch.empty(sum(map(_bytes, shapes, kinds)), dtype=torch.uint8)
         answer = _parts(packed, shapes, kinds)
-    here, shares = _on_host(cost, proportions)
+    held = _on_host(cost, proportions)
     offsets = offsets.contiguous()
-    sizes = bags, instances, classes, kind == torch.float64, whole
-    places = [part.data_ptr() for part in (here, offsets, shares, *answer)]
-    solve_bags = machine.solve_bags()
-    needed = solve_bags(0, 0, *sizes, *places, 0)
-    if check and needed <= 0:
-        check_problem(cost, offsets, proportions)
-    if needed == 0:
+    sizes = bags, instances, classes, kind is DOUBLE
+    places = [part.data_ptr() for part in (offsets, held[1], *answer[:3], held[0], *answer[3:])]
+    wrong = _in_turns(offsets, cost.numel(), PROBLEM.pack(*sizes, check, whole, *places))
+    if wrong and check:
+        check_problem(cost, offsets, proportions)  # which names what is wrong
+        if wrong == ODD:  # by less than it minds
+            wrong = _in_turns(offsets, cost.numel(), PROBLEM.pack(*sizes, False, whole, *places))
+    if wrong == MISFIT:
         raise _misfit(cost, offsets, proportions)
-    wrong = _in_turns(solve_bags, offsets, sizes, places, abs(needed))
-    if wrong:
-        if check:
-            check_problem(cost, offsets, proportions)
-        gap, violation, certified = answer[4:]
-        if not certified.all():
-            bag = int(certified.int().argmin())
-            raise RuntimeError(
-                f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
-                "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
-            )
-    return answer if packed is None else _parts(packed.to(device, non_blocking=True), shapes, kinds)
+    gap, violation, certified = answer[:3]
+    if wrong and not certified.all():
+        bag = int(certified.int().argmin())
+        raise RuntimeError(
+            f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
+            "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
+        )
+    return answer if cost.is_cpu else _parts(packed.to(cost.device, non_blocking=True), shapes, kinds)
 
 
-def _in_turns(solve_bags: Callable[..., int], offsets: Tensor, sizes: tuple, places: list[int], room: int) -> int:
-    """Solve all bags, on several threads where that pays; the answer is not 0 where something is wrong."""
-    bags, instances, classes = sizes[:3]
-    threads = 1 if bags == 1 or instances * classes < 2 * AHEAD else min(_threads(), bags, instances * classes // AHEAD)
-    rooms = torch.empty((threads, (room + 63) // 64 * 64), dtype=torch.uint8)
-    if threads == 1:
-        return solve_bags(0, bags, *sizes, *places, rooms.data_ptr())
-    ahead = min(AHEAD / classes, instances)
-    shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
-    cuts = [0, *np.interp(shares, offsets.numpy(), np.arange(bags + 1)).round().astype(int).tolist(), bags]
-    turns = [(*pair, *sizes, *places, room.data_ptr()) for pair, room in zip(pairwise(cuts), rooms, strict=True)]
-    others = [_pool().submit(solve_bags, *turn) for turn in turns[1:]]
-    return sum([solve_bags(*turns[0]), *(other.result() for other in others)])
+def _in_turns(offsets: Tensor, costs: int, problem: bytes) -> int:
+    """Solve all bags, on several threads where that pays, and return what `solve_bags` does, or the sum of it."""
+    solve_bags, bags = machine.solve_bags(), len(offsets) - 1
+    threads = 1 if bags == 1 or costs < 2 * AHEAD else min(_threads(), bags, costs // AHEAD)
+    cuts = [0, bags]
+    if threads > 1:
+        ahead = min(AHEAD * (offsets[-1].item() / costs), offsets[-1].item())
+        shares = ahead + np.arange(1, threads) / threads * (offsets[-1].item() - ahead)
+        cuts[1:1] = np.interp(shares, offsets.numpy(), np.arange(bags + 1)).round().astype(int).tolist()
+    rest = [_pool().submit(_turn, solve_bags, *part, problem) for part in pairwise(cuts[1:])]
+    answers = [_turn(solve_bags, *cuts[:2], problem), *(turn.result() for turn in rest)]
+    return min(answers) if min(answers) < 0 else sum(answers)
+
+
+def _turn(solve_bags: Callable[..., int], first: int, last: int, problem: bytes) -> int:
+    """Solve some bags; what a few hundred costs need of room is kept from call to call, more is not."""
+    try:
+        room = _own.room[0]
+    except AttributeError:
+        own = np.empty(ROOM, np.uint8)
+        room = own.ctypes.data
+        _own.room = room, own
+    answer = solve_bags(first, last, problem, room, ROOM)
+    if answer < ODD:
+        more = np.empty(-answer, np.uint8)
+        answer = solve_bags(first, last, problem, more.ctypes.data, -answer)
+    return answer
 
 
 def _on_host(cost: Tensor, proportions: Tensor) -> tuple[Tensor, Tensor]:
-    """Costs and, in float64, proportions on the host, contiguous: from elsewhere in one copy."""
+    """Costs and, in float64, proportions on the host, contiguous: from another device in one copy."""
     cost, proportions = cost.detach(), proportions.detach()
-    if cost.device.type != "cpu" and proportions.device == cost.device:
-        both = torch.cat([cost.reshape(-1), proportions.reshape(-1)]).cpu()  # in the wider kind of both
-        cost = both[: cost.numel()].view(cost.shape).to(cost.dtype)
-        proportions = both[cost.numel() :].view(proportions.shape)
+    if not cost.is_cpu and proportions.device == cost.device:
+        both = torch.cat([cost.reshape(-1), proportions.reshape(-1)]).cpu()  # in the wider kind
+        costs = cost.numel()
+        cost, proportions = both[:costs].view(cost.shape).to(cost.dtype), both[costs:].view(proportions.shape)
     return cost.cpu().contiguous(), proportions.cpu().double().contiguous()
 
 
-def _length(shapes: Sequence[tuple[int, ...]], kinds: Sequence[torch.dtype]) -> int:
-    return sum(-(-math.prod(shape) * kind.itemsize // 8) * 8 for shape, kind in zip(shapes, kinds, strict=True))
+def _bytes(shape: tuple[int, ...], kind: np.dtype) -> int:
+    """Bytes, in eights."""
+    return -(-math.prod(shape) * kind.itemsize // 8) * 8
 
 
-def _parts(packed: Tensor, shapes: Sequence[tuple[int, ...]], kinds: Sequence[torch.dtype]) -> list[Tensor]:
-    """Views of these shapes of a line of bytes, each from a multiple of 8 on."""
-    parts, start = [], 0
-    for shape, kind in zip(shapes, kinds, strict=True):
-        end = start + math.prod(shape) * kind.itemsize
-        parts.append(packed[start:end].view(kind).view(shape))
-        start = -(-end // 8) * 8
-    return parts
+def _parts(packed: Tensor, shapes: Sequence[tuple[int, ...]], kinds: Sequence[np.dtype]) -> list[Tensor]:
+    """Views of these shapes and kinds of a line of bytes, one after the other."""
+    parts = packed.split([_bytes(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)])
+    tables = []
+    for part, shape, kind in zip(parts, shapes, kinds, strict=True):
+        whole = part.view(TENSORS[kind])
+        tables.append(whole[: math.prod(shape)].view(shape))
+    return tables
 
 
 def _misfit(cost: Tensor, offsets: Tensor, proportions: Tensor) -> ValueError:

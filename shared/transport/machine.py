@@ -19,17 +19,14 @@ from shared.files import whole
 
 PROJECT = "llp-replications"
 SOURCES = ("machine.py", "bare.py", "warm_start.py", "successive_paths.py")
-INTEGERS, ADDRESSES = 6, 11  # of the arguments of `solve_bags`, with one float between them
 SECONDS = 10  # of one core, about, to compile
 KEPT = 8  # files in a folder: of as many sources and processors
 DIGEST = hashlib.sha256().digest_size
-# What a function in machine code may call: libm's and libc's, which every process has.
-KNOWN = ("llvm.", "log", "exp", "pow", "rint", "ceil", "mem")
 
 
 @cache
-def solve_bags() -> Callable[..., int]:
-    """Return `successive_paths.solve_bags`, which takes six integers, a float, and addresses as integers.
+def solve_bags() -> Callable[[int, int, bytes, int, int], int]:
+    """Return `successive_paths.solve_bags`, whose problem is given as bytes.
 
     It says so in a line on stderr if it must compile.
 
@@ -52,15 +49,15 @@ def solve_bags() -> Callable[..., int]:
     return _called(engine)
 
 
-def _called(engine) -> Callable[..., int]:
+def _called(engine) -> Callable[[int, int, bytes, int, int], int]:
     """The function, as numba calls it: where the answer goes, then where an error would, which it does not raise."""
-    integer = ctypes.c_int64
-    kinds = [ctypes.c_void_p] * 2 + [integer] * INTEGERS + [ctypes.c_double] + [integer] * ADDRESSES
+    integer, address = ctypes.c_int64, ctypes.c_void_p
+    kinds = ctypes.POINTER(integer), address, integer, integer, ctypes.c_char_p, address, integer
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(engine.get_function_address("solve_bags"))
 
-    def solve_bags(*arguments):
+    def solve_bags(first, last, problem, room, available):
         answer = integer()
-        function(ctypes.addressof(answer), None, *arguments)
+        function(answer, None, first, last, problem, room, available)
         return answer.value
 
     solve_bags.engine = engine  # owns the code
@@ -155,10 +152,14 @@ def _compiled(llvm) -> tuple[bytes, bool]:
     finally:
         if threads:
             os.environ["NUMBA_NUM_THREADS"] = threads
-    kinds = [types.int64] * INTEGERS + [types.float64] + [types.int64] * ADDRESSES
-    made = njit(types.int64(*kinds), **bare.OPTIONS)(successive_paths.solve_bags.py_func)
+    made = njit(types.int64(*[types.int64] * 5), **bare.OPTIONS)(successive_paths.solve_bags.py_func)
     (overload,) = made.overloads.values()
     module = llvm.parse_assembly(overload.library.get_llvm_str())
     module.get_function(overload.fndesc.llvm_func_name).name = "solve_bags"
-    alone = all(f.name.startswith(KNOWN) for f in module.functions if f.is_declaration)
+    # LLVM's own become calls of libm and libc, which every process has.
+    alone = all(function.name.startswith("llvm.") for function in module.functions if function.is_declaration)
     return _target(llvm).emit_object(module), alone
+
+
+if __name__ == "__main__":
+    solve_bags()

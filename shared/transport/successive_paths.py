@@ -12,7 +12,7 @@ Masses are multiples of a power of two, so that all sums of them are exact.
 import numpy as np
 
 from shared.transport.bare import compiled, doubles, flags, floats, ints, longs, vectorised
-from shared.transport.warm_start import BLOCK, CAP, EXPONENTS, cheapest, small_step, warm_start
+from shared.transport.warm_start import BLOCK, CAP, EXPONENTS, small_step, warm_start
 
 NEAR = 1e-3  # of proportions that are counts / n: how close to whole numbers their masses are
 CERTIFIED = 1e-9  # gap relative to the cost that the plan carries or to `CAP` small steps; and violation
@@ -23,37 +23,55 @@ ROUNDING = 2.0**-53
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
 TURNED = 64  # instances whose costs are turned at once
+MISFIT, ODD = -1, -2  # answers in place of a solution
 LINES, ROWS, LONG_ROWS = 2, 7, 7  # of one number an instance, and of one a class, that a bag is solved in
 
 
 @compiled
-def solve_bags(
-    first, last, bags, instances, n_classes, wide, whole, cost, offsets, shares, plan, value, u, v, gap, violation,
-    certified, room,
-):  # fmt: skip
-    """Solve the bags from `first` to `last`, writing their parts of what follows the proportions; return 0 if all is well.
-
-    With a `room` of 0 nothing is solved: the answer is how many bytes it needs, less than 0 where proportions are none,
-    and 0 where offsets do not cut the instances into bags.
+def solve_bags(first, last, problem, room, available):
+    """Solve the bags from `first` to `last`, writing their parts of the answer.
 
     Parameters
     ----------
-    first, last, bags, instances, n_classes : int
-    wide : whether the cost is in float64, or in float32
-    whole : proportions this close to counts / n are counts
-    cost, plan : addresses of (M, K) numbers
-    offsets : of (B + 1,) int64
-    shares : of (B, K) float64, proportions
-    value, u, v : of (B,) <C, P>, duals (M,) and (B, K), all like the cost
-    gap, violation : of (B,) float64: primal minus dual, worst error of the marginals
-    certified : of (B,) bytes: whether both are as good as 0, beside what the plan carries and beyond all rounding
-    room : of memory to work in, aligned to 64 bytes
+    first, last : int
+    problem : address of five integers, a float and ten addresses, one after the other:
+
+        bags, instances, n_classes : int, B, M and K
+        wide : whether the cost is in float64, or in float32
+        checked : whether proportions must sum to 1
+        whole : float, proportions this close to counts / n are counts
+        offsets, proportions : of (B + 1,) int64 and (B, K) float64
+        gap, violation : of (B,) float64: primal minus dual, worst error of the marginals
+        certified : of (B,) bytes: whether both are as good as 0, beside what the plan carries and beyond all rounding
+        cost, plan : of (M, K) numbers
+        value, u, v : of (B,) <C, P>, duals (M,) and (B, K), all like the cost
+
+    room, available : address of memory to work in, and how many bytes it has
+
+    Returns
+    -------
+    int
+        0 if all is well, or how many bags are not certified or have a cost that is not finite; or, with nothing solved,
+        `MISFIT` where offsets do not cut the instances into bags, `ODD` where proportions do not sum to 1, and a lower
+        number -n where n bytes of room are needed.
     """
+    numbers = longs(problem, 1, 16)[0]
+    bags, instances, n_classes, wide, checked = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    whole = doubles(problem, 1, 16)[0, 5]
+    offsets, shares, gap, violation, certified = numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]
+    cost, plan, value, u, v = numbers[11], numbers[12], numbers[13], numbers[14], numbers[15]
     bounds, proportions, longest = longs(offsets, 1, bags + 1)[0], doubles(shares, bags, n_classes), 1
+    if bounds[0] != 0 or bounds[bags] != instances:
+        return MISFIT
     for bag in range(bags):
-        longest = max(longest, bounds[bag + 1] - bounds[bag])
+        size = bounds[bag + 1] - bounds[bag]
+        if size < 1 or size > instances:
+            return MISFIT
+        if checked and not adds_up(proportions[bag]):
+            return ODD
+        longest = max(longest, size)
     # The parts of the room, the longest last: of short bags all of it stays in the cache.
-    lanes_at = room
+    lanes_at = up(room)
     steps_at = lanes_at + 3 * 4 * BLOCK
     rows_at = steps_at + 8 * 2 * EXPONENTS
     long_rows_at = up(rows_at + 8 * ROWS * n_classes)
@@ -66,12 +84,9 @@ def solve_bags(
     weights_at = up(costs_at + 8 * n_classes * longest)
     members_at = up(weights_at + 8 * n_classes * longest)
     x_at = up(members_at + 4 * n_classes * longest)
-    if room == 0:
-        needed = x_at + 4 * n_classes * (longest + 2 * BLOCK)
-        for bag in range(bags):
-            if not add_up(proportions[bag]):
-                needed = -abs(needed)
-        return needed if cut(bounds, instances) else 0
+    needed = x_at + 4 * n_classes * (longest + 2 * BLOCK) - room
+    if needed > available:
+        return -needed
 
     gaps, violations, proofs = doubles(gap, 1, bags)[0], doubles(violation, 1, bags)[0], flags(certified, 1, bags)[0]
     wrong = 0
@@ -130,16 +145,7 @@ def up(address):
 
 
 @compiled
-def cut(bounds, instances):
-    """Return whether these offsets cut so many instances into bags of one or more."""
-    rising = True
-    for bag in range(len(bounds) - 1):
-        rising &= bounds[bag] < bounds[bag + 1]
-    return rising and bounds[0] == 0 and bounds[len(bounds) - 1] == instances
-
-
-@compiled
-def add_up(proportions):
+def adds_up(proportions):
     """Return whether these proportions are none below 0 and of sum 1."""
     total, least = 0.0, 0.0
     for share in proportions:
