@@ -42,9 +42,8 @@ def solve_bags() -> Callable[[int, int, bytes, int, int], int]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name = _name(llvm)
-    code = next(filter(None, (_read(folder, name) for folder in folders())), None) or _make(llvm, name)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(llvm))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(_kept(name) or _made(llvm, name)))
     engine.finalize_object()
     return _called(engine)
 
@@ -98,6 +97,10 @@ def _target(llvm):
     )
 
 
+def _kept(name: str) -> bytes | None:
+    return next(filter(None, (_read(folder, name) for folder in folders())), None)
+
+
 def _read(folder: Path, name: str) -> bytes | None:
     """An object file that is whole, and that this user alone could have written."""
     try:
@@ -118,7 +121,7 @@ def _is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _make(llvm, name: str) -> bytes:
+def _made(llvm, name: str) -> bytes:
     """Compile, and keep the object file where it can be kept."""
     print(f"compiling exact transport, once, about {SECONDS} s", file=sys.stderr, flush=True)
     code, alone = _compiled(llvm)
@@ -143,22 +146,28 @@ def _make(llvm, name: str) -> bytes:
 
 def _compiled(llvm) -> tuple[bytes, bool]:
     """The object file, and whether it needs nothing that a process without numba lacks."""
-    threads = os.environ.get("NUMBA_NUM_THREADS", "")
-    try:
-        os.environ.pop("NUMBA_NUM_THREADS", None)  # numba stops at 0, and has no threads here
-        from numba import njit, types
+    numba = _numba()
+    from shared.transport import bare, successive_paths
 
-        from shared.transport import bare, successive_paths
-    finally:
-        if threads:
-            os.environ["NUMBA_NUM_THREADS"] = threads
-    made = njit(types.int64(*[types.int64] * 5), **bare.OPTIONS)(successive_paths.solve_bags.py_func)
+    integer = numba.types.int64
+    made = numba.njit(integer(*[integer] * 5), **bare.OPTIONS)(successive_paths.solve_bags.py_func)
     (overload,) = made.overloads.values()
     module = llvm.parse_assembly(overload.library.get_llvm_str())
     module.get_function(overload.fndesc.llvm_func_name).name = "solve_bags"
     # LLVM's own become calls of libm and libc, which every process has.
     alone = all(function.name.startswith("llvm.") for function in module.functions if function.is_declaration)
     return _target(llvm).emit_object(module), alone
+
+
+def _numba():
+    """Numba, which cannot be imported with NUMBA_NUM_THREADS=0; none of its threads run here."""
+    threads = os.environ.pop("NUMBA_NUM_THREADS", None)
+    try:
+        import numba
+    finally:
+        if threads is not None:
+            os.environ["NUMBA_NUM_THREADS"] = threads
+    return numba
 
 
 if __name__ == "__main__":

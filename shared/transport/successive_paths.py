@@ -22,6 +22,7 @@ TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
 ROUNDING = 2.0**-53
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
+MANY = 8  # arcs of a class are found in the time of one, where all are
 TURNED = 64  # instances whose costs are turned at once
 MISFIT, ODD = -1, -2  # answers in place of a solution
 LINES, ROWS, LONG_ROWS = 2, 7, 7  # of one number an instance, and of one a class, that a bag is solved in
@@ -83,7 +84,8 @@ def solve_bags(first, last, problem, room, available):
     costs_at = up(label_at + 8 * longest)
     weights_at = up(costs_at + 8 * n_classes * longest)
     members_at = up(weights_at + 8 * n_classes * longest)
-    x_at = up(members_at + 4 * n_classes * longest)
+    turned_at = up(members_at + 4 * n_classes * longest)
+    x_at = up(turned_at + 8 * n_classes * longest)
     needed = x_at + 4 * n_classes * (longest + 2 * BLOCK) - room
     if needed > available:
         return -needed
@@ -99,10 +101,11 @@ def solve_bags(first, last, problem, room, available):
                 classes[k] = j
                 k += 1
         c, w, members = doubles(costs_at, k, n), doubles(weights_at, k, n), ints(members_at, k, n)
+        r = doubles(turned_at, n, k)
         if wide:
-            take(doubles(cost, instances, n_classes), start, classes, c)
+            take(doubles(cost, instances, n_classes), start, classes, c, r)
         else:
-            take(floats(cost, instances, n_classes), start, classes, c)
+            take(floats(cost, instances, n_classes), start, classes, c, r)
         lines, label = doubles(lines_at, LINES, n), longs(label_at, 1, n)[0]
         rows, long_rows = doubles(rows_at, ROWS, k), longs(long_rows_at, LONG_ROWS, k)
         phi, wanted, mass, size = rows[0], rows[1], rows[2], long_rows[0]
@@ -117,8 +120,8 @@ def solve_bags(first, last, problem, room, available):
         ):
             # Rounding spoils the first where some costs, those of "never", outweigh the others.
             warm_start(c, mass, attempt, phi, lines, label, w, rows[3:7], x, lanes, steps)
-            place(c, mass, phi, 0.0 if attempt else TIED * scale, lines, label, w, members, size, rows[3])
-            by_paths(c, phi, w, members, size, rows[3], arc, by, distances, bits, parents, long_rows[1:6])
+            place(r, mass, phi, 0.0 if attempt else TIED * scale, lines, label, w, members, size, rows[3])
+            by_paths(r, phi, w, members, size, rows[3], arc, by, distances, bits, parents, long_rows[1:6])
             total, gaps[bag], violations[bag], carried, lost = certify(c, wanted, phi, w, members, size, lines)
             open_gap = abs(gaps[bag]) + lost
             proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c, steps), scale)
@@ -155,8 +158,8 @@ def adds_up(proportions):
 
 
 @compiled
-def take(cost, start, classes, c):
-    """Write the costs (M, K) of a bag's classes in float64, turned: c (k, n)."""
+def take(cost, start, classes, c, r):
+    """Write the costs (M, K) of a bag's classes in float64: r (n, k), and turned, c (k, n)."""
     k, n = c.shape
     for block in range(0, n, TURNED):
         end = min(block + TURNED, n)
@@ -164,6 +167,7 @@ def take(cost, start, classes, c):
             row, column = c[j], classes[j]
             for i in range(block, end):
                 row[i] = cost[start + i, column]
+                r[i, j] = row[i]
 
 
 @compiled
@@ -235,13 +239,13 @@ def to_masses(proportions, classes, n, whole, wanted, rounded):
 
 
 @compiled
-def place(c, mass, phi, near, lines, label, w, members, size, surplus):
-    """Put every instance of costs c (K, n) into its cheapest class; `lines` and `label` are what `cheapest` found.
+def place(r, mass, phi, near, lines, label, w, members, size, surplus):
+    """Put every instance of costs r (n, K) into its cheapest class; `lines` and `label` are what `cheapest` found.
 
     Reduced costs within `near` of the least are taken for ties. The first ``size[k]`` of ``members[k]`` become the
     instances of class k, weights w are 1 there, and `surplus` what a class has too much.
     """
-    n_classes, n = c.shape
+    n, n_classes = r.shape
     least, second = lines[0], lines[1]
     for k in range(n_classes):
         row = w[k]
@@ -251,8 +255,9 @@ def place(c, mass, phi, near, lines, label, w, members, size, surplus):
     for i in range(n):
         a = label[i]
         if second[i] - least[i] <= near:
+            own = r[i]
             for k in range(n_classes):
-                if c[k, i] - phi[k] <= least[i] + near and surplus[k] < surplus[a]:
+                if own[k] - phi[k] <= least[i] + near and surplus[k] < surplus[a]:
                     a = k
         w[a, i] = 1
         surplus[a] += 1
@@ -261,11 +266,11 @@ def place(c, mass, phi, near, lines, label, w, members, size, surplus):
 
 
 @compiled
-def by_paths(c, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
+def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
     """Send what classes have too much to those that have too little; weights w, members and potentials change in place.
 
-    The arcs ``arc[a, b]``, min c_ib - c_ia over the instances i of a, and that instance, ``by[a, b]``, and what follows
-    are room to work in, of float64 and of integers.
+    Costs are r (n, K). The arcs ``arc[a, b]``, min c_ib - c_ia over the instances i of a, and that instance,
+    ``by[a, b]``, and what follows are room to work in, of float64 and of integers.
     """
     stale, parent, carrier, reached, settled = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
     for a in range(len(phi)):
@@ -273,7 +278,7 @@ def by_paths(c, phi, w, members, size, surplus, arc, by, distances, bits, parent
         for k in range(len(phi)):
             arc[a, k], by[a, k] = np.inf, STALE
     while True:
-        renew(c, members, size, arc, by, stale)
+        renew(r, members, size, arc, by, stale)
         n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, bits, parents, settled)
         if n_reached == 0:
             return
@@ -290,7 +295,7 @@ def by_paths(c, phi, w, members, size, surplus, arc, by, distances, bits, parent
             while amount > 0 and parent[k] >= 0:  # unless an earlier path has used this one up
                 i, a = carrier[k], parent[k]
                 if w[k, i] == 0:
-                    enter(c, i, k, members, size, arc, by)
+                    enter(r[i], i, k, members, size, arc, by)
                 w[k, i] += amount
                 w[a, i] -= amount
                 if w[a, i] == 0:
@@ -346,14 +351,20 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, b
 
 
 @compiled
-def enter(c, i, a, members, size, arc, by):
-    """Put instance i into class a."""
+def enter(costs, i, a, members, size, arc, by):
+    """Put instance i, of these costs, into class a."""
     members[a, size[a]] = i
     size[a] += 1
-    for k in range(len(size)):
-        difference = c[k, i] - c[a, i]
-        if difference < arc[a, k]:
-            arc[a, k], by[a, k] = difference, i
+    shorten(costs, costs[a], i, arc[a], by[a])
+
+
+@compiled
+def shorten(costs, own, i, arc, by):
+    """Let instance i make the arcs that it makes shorter."""
+    for k in range(len(arc)):
+        difference = costs[k] - own
+        by[k] = i if difference < arc[k] else by[k]
+        arc[k] = min(arc[k], difference)
 
 
 @compiled
@@ -370,22 +381,32 @@ def leave(i, a, members, size, by):
 
 
 @compiled
-def renew(c, members, size, arc, by, stale):
-    """Find the arcs anew whose instances have left."""
-    for a in range(len(size)):
+def renew(r, members, size, arc, by, stale):
+    """Find the arcs anew whose instances have left, at costs r (n, K); all of a class if they are many."""
+    n_classes = len(size)
+    for a in range(n_classes):
         if not stale[a]:
             continue
-        stale[a] = False
-        own = c[a]
-        for k in range(len(size)):
-            if by[a, k] == STALE:
-                least, at, other = np.inf, EMPTY, c[k]
+        stale[a] = 0
+        count, lengths, makers, own = 0, arc[a], by[a], members[a]
+        for k in range(n_classes):
+            count += makers[k] == STALE
+        if MANY * count > n_classes:
+            for k in range(n_classes):
+                lengths[k], makers[k] = np.inf, EMPTY
+            for place in range(size[a]):
+                i = own[place]
+                shorten(r[i], r[i, a], i, lengths, makers)
+            continue
+        for k in range(n_classes):
+            if makers[k] == STALE:
+                least, at = np.inf, EMPTY
                 for place in range(size[a]):
-                    i = members[a, place]
-                    difference = other[i] - own[i]
+                    i = own[place]
+                    difference = r[i, k] - r[i, a]
                     if difference < least:
                         least, at = difference, i
-                arc[a, k], by[a, k] = least, at
+                lengths[k], makers[k] = least, at
 
 
 @compiled

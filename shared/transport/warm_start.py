@@ -17,13 +17,14 @@ EXPONENTS = 1100  # of float64: from -1073 to 1024
 @compiled
 def warm_start(c, mass, first, phi, lines, label, above, wide, x, lanes, steps):
     """Write potentials for costs c (K, n): those of `entropic`, or of `capped` costs if the others leave most to send
-    and these half of that, as a few huge costs outweigh all others in means and deviations.
+    and these half of that, as a few huge costs outweigh all others in means and deviations. Where all differences of
+    costs in a row are multiples of one, so are some best potentials: then they are, and costs that tie do so still.
 
     `first` is 0; with 1 only capped costs are tried, and with 2 the answer is 0. What `cheapest` says of the answer is
     written, too: costs into `lines`, classes into `label`. The rest is room to work in: `above` like c, `wide` (4, K),
     `steps` of 2 `EXPONENTS`, and in float32 `lanes` (3, `BLOCK`) and `x` of K rows of `BLOCK` a block and K more.
     """
-    n = c.shape[1]
+    n, step = c.shape[1], common_step(c)
     left, found, least, second = np.inf, wide[0], lines[0], lines[1]
     for k in range(len(phi)):
         phi[k] = 0.0
@@ -31,6 +32,9 @@ def warm_start(c, mass, first, phi, lines, label, above, wide, x, lanes, steps):
         if trial:
             capped(c, CAP * small_step(c, steps), above)
         entropic(above if trial else c, mass, found, wide, x, lanes)
+        if step > 0:
+            for k in range(len(phi)):
+                found[k] = np.rint(found[k] / step) * step
         cheapest(c, found, least, second, label)
         sent = to_send(mass, label, wide[2])
         if sent < left / 2:
@@ -39,7 +43,7 @@ def warm_start(c, mass, first, phi, lines, label, above, wide, x, lanes, steps):
                 phi[k] = found[k]
         else:
             cheapest(c, phi, least, second, label)
-        if left <= n / 2:
+        if left <= n / 2 or step > 0:
             return
     if first == 2:
         cheapest(c, phi, least, second, label)
@@ -164,6 +168,25 @@ def entropic(c, mass, answer, wide, x, lanes):
             phi[k] += temperature * np.log(min(max(ratio, 1e-3), 1e3))
     for k in range(n_classes):
         answer[k] = mean[k] + unit * phi[k]
+
+
+@compiled
+def common_step(c):
+    """Return a difference in the first row that divides all differences of costs (K, n) in a row, or 0."""
+    n_classes, n = c.shape
+    step = np.inf
+    for k in range(1, n_classes):
+        difference = abs(c[k, 0] - c[0, 0])
+        if 0 < difference < step:
+            step = difference
+    if not step < np.inf:
+        return 0.0
+    for k in range(1, n_classes):
+        for i in range(n):
+            times = (c[k, i] - c[0, i]) / step
+            if times != np.rint(times):
+                return 0.0
+    return step
 
 
 @compiled
