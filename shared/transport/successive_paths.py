@@ -86,7 +86,7 @@ def solve_bags(first, last, problem, room, available):
     members_at = up(weights_at + 8 * n_classes * longest)
     turned_at = up(members_at + 4 * n_classes * longest)
     x_at = up(turned_at + 8 * n_classes * longest)
-    needed = x_at + 4 * n_classes * (longest + 2 * BLOCK) - room
+    needed = x_at + 4 * n_classes * (longest + 2 * BLOCK) - lanes_at + 64  # wherever the room begins
     if needed > available:
         return -needed
 

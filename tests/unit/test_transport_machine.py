@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared.transport import machine
+from shared.transport.exact import PROBLEM
 
 ROOT = Path(__file__).parents[2]
 SOLVE = """
@@ -174,3 +176,19 @@ def test_folders_are_those_that_the_environment_names(monkeypatch):
     assert machine.folders()[0] == Path("/cache/llp-replications")
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/numba")
     assert machine.folders()[0] == Path("/numba/llp-replications")
+
+
+@pytest.mark.parametrize("shift", [0, 8, 56])
+def test_it_works_in_the_room_that_it_asks_for(shift):
+    """Wherever that begins: one byte more would be another's."""
+    rng = np.random.default_rng(shift)
+    for n, classes in ((1, 1), (3, 2), (16, 10), (65, 3), (128, 100)):
+        cost, shares = rng.exponential(size=(n, classes)) ** 6, rng.dirichlet(np.ones(classes), 1)
+        bounds, answer = np.array([0, n]), [np.empty(shape) for shape in (1, 1, 1, (n, classes), 1, n, classes)]
+        places = [part.ctypes.data for part in (bounds, shares, *answer[:3], cost, *answer[3:])]
+        problem, solve = PROBLEM.pack(1, n, classes, True, True, 1e-12, *places), machine.solve_bags()
+        needed = -solve(0, 1, problem, 64, 0)
+        room = np.full(needed + 256, 7, np.uint8)
+        start = -room.ctypes.data % 64 + shift
+        assert solve(0, 1, problem, room.ctypes.data + start, needed) == 0
+        assert (room[:start] == 7).all() and (room[start + needed :] == 7).all()
