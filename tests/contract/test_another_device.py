@@ -47,7 +47,7 @@ WAITS = {
     "LLP-GAN": (0, 0),
     "MLE-LLP, M-step": (0, 0),
     "MLE-LLP, direct": (4, 0),
-    "VP-CE": (2, 0),
+    "VP-CE": (1, 0),
     "FLM": (0, 0),
     "DSD, the detector": (1, 0),
     "ECE, segmentation": (0, 0),
