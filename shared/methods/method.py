@@ -91,7 +91,8 @@ class LossMethod:
         return logits.float().log_softmax(1)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        self.network.train()
+        if not self.network.training:  # to tell every module so costs a twentieth of a small step
+            self.network.train()
         loss = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
         self.optimiser.zero_grad()
         loss.backward()
