@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from shared.bags import check_bags, segment_mean, segment_sum
+from shared.bags.segments import sizes_like
 from shared.methods import least_cost
 from shared.transport import fused, unbalanced_sinkhorn
 
@@ -87,7 +88,7 @@ def rot_loss(
     check_bags(log_p, offsets, proportions, values=check, finite=True)
     unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
     tolerance, gradient = (None, "unrolled") if unrolled else (1e-5, "none")
-    sizes, tiny = offsets.diff().to(log_p, non_blocking=True), torch.finfo(log_p.dtype).tiny
+    sizes, tiny = sizes_like(log_p, offsets), torch.finfo(log_p.dtype).tiny
     if fused.serves(log_p, len(proportions) * iterations * unrolled):
         how = fused.How(epsilon, tau, iterations, tolerance, gradient)
         _, value, entropy, columns, *_ = fused.scale(-log_p, offsets, proportions, how, plan=False)

@@ -26,8 +26,20 @@ def bag_of_row(offsets: Tensor, device: torch.device) -> Tensor:
 
 
 def sizes_like(values: Tensor, offsets: Tensor) -> Tensor:
-    """Return the sizes of the bags, (B, 1), where the values are and as their type; nobody waits for the copy."""
-    return offsets.diff().to(values.device, values.dtype, non_blocking=True)[:, None]
+    """Return the sizes of the bags, (B,), where the values are and as their type; nothing is sent if they are one."""
+    size = one_size(offsets)
+    if size is not None:
+        return values.new_full((len(offsets) - 1,), size)
+    return offsets.diff().to(values.device, values.dtype, non_blocking=True)
+
+
+def offsets_on(offsets: Tensor, device: torch.device) -> Tensor:
+    """Return the offsets (B + 1,) on `device`; made there if bags have one size: a CUDA graph can send nothing."""
+    size = one_size(offsets)
+    if size is not None and device.type != "cpu":
+        return torch.arange(0, size * len(offsets), size, device=device)
+    # Not to wait is safe: memory that is not pinned has been read when the call returns, and nobody alters offsets.
+    return offsets.to(device, non_blocking=True)
 
 
 def _scattered_sum(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
@@ -47,7 +59,7 @@ def segment_mean(values: Tensor, offsets: Tensor) -> Tensor:
     size = one_size(offsets)
     if size is not None:
         return values.reshape(-1, size, values.shape[1]).sum(1) / size
-    return segment_sum(values, offsets) / sizes_like(values, offsets)
+    return segment_sum(values, offsets) / sizes_like(values, offsets)[:, None]
 
 
 def segment_softmax(values: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -71,4 +83,4 @@ def segment_softmax(values: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Te
     top.scatter_reduce_(0, bag[:, None].expand_as(values), values, "amax")
     terms = (values.clamp_min(floor) - top.clamp_min(floor)[bag]).exp_()
     total = _scattered_sum(terms, bag, len(top))
-    return top + total.log() - sizes_like(values, offsets).log(), terms / total[bag], bag
+    return top + total.log() - sizes_like(values, offsets).log()[:, None], terms / total[bag], bag
