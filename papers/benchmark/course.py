@@ -76,8 +76,8 @@ class Problem:
         return replace(stage, bags=single(self.bags, targets), bags_per_batch=per_batch)
 
     def parts(self, first: float) -> tuple[int, int]:
-        """Return the epochs of two stages, of which the first has this part; the second has one at least."""
-        before = min(round(first * self.epochs), self.epochs - 1)
+        """Return the epochs of two stages, of which the first has this part; either has one, unless it is 0."""
+        before = min(max(round(first * self.epochs), first > 0), self.epochs - 1)
         return before, self.epochs - before
 
 

@@ -164,7 +164,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the (N,) likeliest class of each input."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        chosen = self.predict_proba(X).argmax(1)
+        return self.classes_[chosen]
 
     def score(self, X: Any, y: Any, proportions: Any = None) -> float:
         """Return the accuracy, of labels, or, of bags, minus the loss of their proportions (`kl_loss`, in nats).

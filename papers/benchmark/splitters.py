@@ -5,7 +5,7 @@
 >>> from papers.benchmark.splitters import BagKFold
 >>> from papers.benchmark.targets import bag_targets
 >>> y = bag_targets(bags, proportions)
->>> search = GridSearchCV(BagClassifier("rot"), {"learning_rate": [1e-3, 1e-2]}, cv=BagKFold(4)).fit(X, y)
+>>> search = GridSearchCV(BagClassifier(), {"learning_rate": [1e-3, 1e-2]}, cv=BagKFold(4)).fit(X, y)
 
 A row of `y` says which bag an instance is in, so a split gives instances, all of each bag, and needs no `groups`; with
 another `y` these are the bags' ids. The score is minus the loss of the held-out bags: no label of an instance is asked.
