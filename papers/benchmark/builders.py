@@ -145,7 +145,7 @@ def _deviation(problem: Problem) -> float:
 
 
 def llp_vat(problem: Problem, weight: float, eps: float, xi: float, ramp: float) -> tuple[Stage, ...]:
-    """Return a stage of `LLPVAT`, whose lengths are in deviations of a number: `eps` for the root of how many there are."""
+    """Return a stage of `LLPVAT`, its lengths in deviations of a number, `eps` for the root of how many there are."""
     network, unit = problem.new_network(), _deviation(problem)
     optimiser = problem.optimiser(network, problem.learning_rate)
     lengths = {"eps": eps * unit * problem.inputs.batch([0]).numel() ** 0.5, "xi": xi * unit or xi}
