@@ -20,7 +20,8 @@ _STRAY = re.compile(r"\..*|.*~|#.*#|.*\.(swp|swo|orig|bak|tmp|part)|Thumbs\.db|d
 _STRAY_FOLDER = re.compile(rf"{_STRAY.pattern}|__MACOSX|__pycache__", re.IGNORECASE)
 LONGEST = 1200  # characters of a sentence
 FOREIGN = 86_400.0  # seconds after which a part of a process that cannot be asked counts as left behind
-REMEDIES = {  # what to do about a disk that takes no more (NumPy gives that no number), and one that may not be written
+# What to do about a disk that takes no more (NumPy gives that no number), and one that may not be written.
+REMEDIES: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None), "make room and call again"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable and call again"),
 }
