@@ -13,12 +13,12 @@ import shutil
 import pytest
 import yaml
 
-from shared.config import plan
+from shared.config import papers_of, plan
 from shared.records import record_path
 from shared.runs.code import sources
 from tests.workflow.house import ROOT, build, run
 
-PAPERS = sorted(path.parent.name for path in (ROOT / "papers").glob("*/__init__.py"))
+PAPERS = papers_of("smoke")
 ONE_PAGE = {"page", "report", "all"}
 AFTER_TRAINING = ("tables", "figures")  # the rules <paper>_... that stand on <paper>_train
 AFTER_ALL = {"comparison", *ONE_PAGE}
