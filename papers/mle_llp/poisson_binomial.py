@@ -69,7 +69,7 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
 
 
 def _plainly(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return posteriors (M,) and log-likelihoods (B,) by the compiled programme, and the bags that it does not serve."""
+    """Return posteriors (M,) and log-likelihoods (B,) by the compiled programme, and the bags it does not serve."""
     work = log_p.detach().double()
     phi, log_likelihood = torch.zeros_like(work, memory_format=torch.contiguous_format), work.new_zeros(len(positives))
     counts = torch.stack([offsets.diff() - positives, positives], 1)
