@@ -54,7 +54,7 @@ def arrays_of(
 
 
 def _of_filters(features: np.ndarray, filters: int) -> np.ndarray:
-    """The features (N, 8 D) of the first `filters` of D filters, (N, 8 `filters`): see `shared.networks.PatchFeatures`."""
+    """The features (N, 8 D) of the first `filters` of D, (N, 8 `filters`): see `shared.networks.PatchFeatures`."""
     if not filters:
         return features
     by_filter = features.reshape(len(features), 8, -1)
