@@ -3,6 +3,8 @@
 # Apple's make heeds an exported PATH only in a shell that is not its default one.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Where a container sets it, every process would compile anew all that it imports, for seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Any Python that runs will do for the set-up itself, which finds the right one or says what is wrong.
 ANY_PYTHON = $(or $(shell for python in $(PYTHON) python3.12 python3.11 $$(type -aP python3); do \

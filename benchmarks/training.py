@@ -41,7 +41,8 @@ def method(network: str, loss, device: torch.device, n_classes: int) -> LossMeth
     else:
         net = MLP(2048, 64, n_classes).to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
-    return LossMethod(net, torch.optim.SGD(weights, 0.01, momentum=0.9), loss, autocast=device.type == "cuda")
+    optimiser = torch.optim.SGD(weights, 0.01, momentum=0.9, fused=True)
+    return LossMethod(net, optimiser, loss, autocast=device.type == "cuda")
 
 
 def compare(network: str, images: int, bag_size: int, repeats: int, device: torch.device) -> list[dict]:

@@ -52,7 +52,7 @@ def loss_of(spec: Spec) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return partial(sce_loss, alpha=spec.sce_alpha, beta=spec.sce_beta, log_zero=spec.log_zero)
 
 
-def labelling(spec: Spec, inputs: Inputs, bags: Bags, labels: np.ndarray, first: Method) -> Callable:
+def labelling(spec: Spec, inputs: Inputs, bags: Bags, labels: np.ndarray | None, first: Method) -> Callable:
     """Return what `fit(..., renew=)` calls before each epoch: it predicts all instances, transports and averages.
 
     Parameters
@@ -60,11 +60,12 @@ def labelling(spec: Spec, inputs: Inputs, bags: Bags, labels: np.ndarray, first:
     spec : of any paper, with `transport`, `average` and, where transport is soft, `epsilon`.
     inputs, bags : what is labelled.
     labels : true classes of all inputs. They serve the curves alone: td, td_ot and td_ot_<average> are the accuracies,
-        in percent, of the predictions, of the labels after transport, and of the mean of the last ones (Figure 3).
+        in percent, of the predictions, of the labels after transport, and of the mean of the last ones (Figure 3); None
+        where nobody knows them.
     first : stage one's method, which makes the first labels; that matters to a student that starts afresh.
     """
     offsets, proportions = torch.from_numpy(bags.offsets), torch.from_numpy(bags.proportions).float()
-    true = torch.from_numpy(labels[bags.indices])
+    true = None if labels is None else torch.from_numpy(labels[bags.indices])
     kind, average = spec.transport, spec.average
     settings = {"epsilon": spec.epsilon} if kind == "soft" else {}
 
@@ -78,6 +79,8 @@ def labelling(spec: Spec, inputs: Inputs, bags: Bags, labels: np.ndarray, first:
             log_p = p.clamp_min(1e-30).log()
             q = relabel(log_p, offsets, proportions.to(p.device), kind=kind, **settings)
         mean = method.history.push(q)
+        if true is None:
+            return mean, {}
         return mean, {"td": share_right(p), "td_ot": share_right(q), f"td_ot_{average}": share_right(mean)}
 
     return renew

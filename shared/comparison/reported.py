@@ -58,9 +58,9 @@ class Reported:
             return self.spread
         sem = self.spread
         if self.spread_kind == "ci95":
-            from scipy import stats  # a second, which reading what papers report need not take
+            from scipy import special  # which reading what papers report need not wait for
 
-            sem = self.spread / float(stats.t.ppf(0.975, self.n - 1))
+            sem = self.spread / float(special.stdtrit(self.n - 1, 0.975))
         return sem * math.sqrt(self.n)
 
     @property

@@ -16,8 +16,8 @@ CELLS = (
 )
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "setting", "estimate", "low90", "high90"),
-    *("improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells", "missing", "unplanned", "control"),
-    *("control_verdict", "why", "caveats", "because", "note"),
+    *("region_low", "region_high", "improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells"),
+    *("missing", "unplanned", "control", "control_verdict", "why", "caveats", "because", "note"),
 )
 
 
@@ -58,9 +58,13 @@ def cell_rows(comparison):
 
 
 def claim_rows(comparison):
-    """Return claims with their verdicts, one dict per line of claims.csv; `bh` is yes or no of what was tested."""
+    """Return claims with their verdicts, one dict per line of claims.csv; `bh` is yes or no of what was tested.
+
+    `region_low` and `region_high` are where the estimate must lie, of a ratio as ratios.
+    """
     for (claim, v), kept in zip(comparison.claims, comparison.kept, strict=True):
         control = comparison.controls.get(claim.id)
+        back = math.exp if claim.kind == "ratio" else float
         yield {
             **{key: getattr(claim, key) for key in CLAIMS[:5]},
             **{key: getattr(claim, key) for key in ("control", "because", "note")},
@@ -69,6 +73,8 @@ def claim_rows(comparison):
             "verdict": v.word,
             "low90": v.low,
             "high90": v.high,
+            "region_low": back(claim.region[0]),
+            "region_high": back(claim.region[1]),
             "improvement": v.better,
             "bh": {None: "", True: "yes", False: "no"}[kept],
             "seeds": texts.span(v.seeds),

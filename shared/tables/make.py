@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
         used = _used(table, evidence)
         course = f"{moved(evidence, used)}.".lstrip(".")
         below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), reasons(used, evidence), course]
-        notes[output.name] = " ".join(filter(None, [*below, empty_cells(table.numbers, said=bool(below[1]))]))
+        figures = [*below[:2], re.sub("; the most .*", ".", course), empty_cells(_begun(table.numbers, below[1]))]
+        notes[output.name] = " ".join(filter(None, figures))
         write_csv(table.numbers, evidence.folder / f"{output.name}.csv")
         if output.text:
             text = table.numbers if table.text is None else table.text
@@ -61,6 +63,13 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
     write_text(evidence.folder / NOTES, json.dumps(notes, indent=1) + "\n")
     _for_dvc(outputs, made, evidence.folder.parent)
     return evidence.folder
+
+
+def _begun(table: pandas.DataFrame, why: str) -> pandas.DataFrame:
+    """The rows of datasets that have some number, where `why` says of others that they were not run."""
+    if not why or "n_seeds" not in table or "dataset" not in table:
+        return table
+    return table[table.dataset.isin(table.dataset[table.n_seeds > 0])]
 
 
 def _used(table: Table, evidence: Evidence) -> list[Run]:

@@ -38,9 +38,16 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.array)
 
-    def batch(self, indices: np.ndarray, seed: int | None = None) -> Tensor:
-        """Return the inputs numbered `indices`; augmented, where that is on, when a `seed` is given."""
-        index = torch.from_numpy(np.ascontiguousarray(indices)).to(self.device, non_blocking=True)
+    def sent(self, indices: np.ndarray) -> Tensor:
+        """Return (n,) numbers of inputs where the inputs are."""
+        return torch.from_numpy(np.ascontiguousarray(indices)).to(self.device, non_blocking=True)
+
+    def batch(self, indices: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
+        """Return the inputs numbered `indices`; augmented, where that is on, when a `seed` is given.
+
+        `indices` (n,) lie on the host, or as a tensor where the inputs are.
+        """
+        index = indices if isinstance(indices, Tensor) else self.sent(indices)
         if not self.images:
             return self.array.index_select(0, index).float()
         border = self.augment.shift

@@ -195,7 +195,6 @@ def test_cells_without_a_number_are_named():
         {"method": ["kl", "rot"], "bag_size": [4, 4], "n_seeds": [0, 2], "mean": [None, 1], "std": [None, 0]}
     )
     assert numbers.empty_cells(table) == "NOT RUN: kl 4."
-    assert numbers.empty_cells(table, said=True) == "That is: kl 4."
     assert numbers.empty_cells(table[1:]) == numbers.empty_cells(table[["method"]]) == ""
 
 

@@ -55,7 +55,7 @@ def opened(path, address=""):
     """The document as the browser has it once scripts have run; what it says on the console fails the test."""
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command += ["--virtual-time-budget=4000", f"--user-data-dir={path.parent / 'profile'}", f"{path.as_uri()}{address}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     return done.stdout
