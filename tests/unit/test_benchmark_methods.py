@@ -76,7 +76,9 @@ def test_bags_of_any_sizes_are_learned_from(name):
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-@pytest.mark.parametrize("name", ["class_prior", "avgkl", "pc", "easy_llp", "llpfc", "mixbag"])  # others: tests/contract
+@pytest.mark.parametrize(
+    "name", ["class_prior", "avgkl", "pc", "easy_llp", "llpfc", "mixbag"]
+)  # others: tests/contract
 def test_it_learns_the_same_on_a_device_that_is_not_the_cpu(name, monkeypatch):
     monkeypatch.setattr(plain, "SMALL_TABLE", 10**9)  # off the CPU transport multiplies by table; here on it, too
     problem, _ = task(3, epochs=2)
