@@ -60,12 +60,13 @@ def test_a_method_beats_the_class_prior_on_an_easy_task(name, n_classes):
 
 @pytest.mark.parametrize("name", ["dllp", "mle_llp"])
 def test_permuted_proportions_teach_nothing(name):
+    """Of classes that are equally frequent: where one is not, its share alone tells its instances from the others."""
     reached = []
-    for seed in range(3):
-        problem, evaluate = task(n=600, seed=seed, epochs=8)
-        problem = replace(problem, bags=permuted(problem.bags, seed=1))
+    for seed in range(5):
+        problem, evaluate = task(3, n=600, seed=seed, epochs=8)
+        problem = replace(problem, bags=permuted(problem.bags, seed))
         reached.append(trained(name, problem, evaluate)[1]["test_accuracy"][-1])
-    assert np.mean(reached) < 70  # the prior's 60, and chance
+    assert np.mean(reached) < 50  # the prior's 33, and chance; with their own proportions over 90
 
 
 @each_method
