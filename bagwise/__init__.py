@@ -9,7 +9,8 @@ A name is imported when it is first asked for, so that one piece costs no other.
 from importlib import import_module
 
 __version__ = "0.1.0"
-# {module: its names that are pieces}. A new piece is one entry here: the build finds what it needs by its imports.
+# {module: its names that are pieces}. A new piece is one entry here: the build finds what of this repository it needs
+# by its imports; what it needs of others is named in pyproject.toml, under an extra where no other piece does.
 PIECES = {
     "shared.bags": ("BagError", "Bags", "check_bags", "segment_mean", "segment_sum"),
     "shared.methods": ("LLPGAN", "LLPVAT", "Batch", "LossMethod", "Method", "kl_loss"),
