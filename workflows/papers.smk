@@ -119,6 +119,8 @@ for paper in PAPERS:
         input:
             numbers,
             f"{where}/notes.json",
+            f"{where}/comparison.csv",
+            f"{where}/claims.csv",
             outputs=f"papers/{paper}/outputs.yaml",
             code=code(f"papers.{paper}.figures"),
         output:

@@ -113,7 +113,7 @@ def _by_fraction(drawn: Drawn, name: str, metrics: dict[str, str], of: str, pape
     for axis in axes[-1]:
         axis.set_xlabel("annotated objects (%)")
     plotting.legend(figure, [METHODS.get(method, method) for method in methods])
-    plotting.not_run(figure, [dataset for dataset in planned if dataset not in datasets])
+    plotting.left_out(figure, [dataset for dataset in planned if dataset not in datasets])
     return figure
 
 

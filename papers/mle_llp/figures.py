@@ -110,7 +110,7 @@ def _panels(planned: Iterable[str], rows: pandas.DataFrame) -> tuple[Figure, dic
     figure, axes = plt.subplots(1, len(datasets), figsize=size, squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         axis.set_title(DATASETS.get(dataset, dataset))
-    plotting.not_run(figure, [" ".join(DATASETS.get(name, name).split()) for name in planned if name not in datasets])
+    plotting.left_out(figure, [" ".join(DATASETS.get(name, name).split()) for name in planned if name not in datasets])
     return figure, dict(zip(datasets, axes[0], strict=True))
 
 

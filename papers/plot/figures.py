@@ -121,7 +121,7 @@ def fig2(drawn: Drawn) -> Figure:
         axis.imshow(found.reshape(side, side), origin="lower", extent=box, aspect="auto", **style)
         axis.grid(False)
         axis.set_xlabel(f"test accuracy {made.accuracy[method]:.1f} %")
-    plotting.not_run(figure, [title for method, title in titles.items() if method not in records])
+    plotting.left_out(figure, [title for method, title in titles.items() if method not in records])
     return figure
 
 
@@ -178,7 +178,7 @@ def _panels(drawn: Drawn, table: pandas.DataFrame) -> tuple[Figure, dict[str, pl
     figure, axes = plt.subplots(1, len(names), figsize=(plotting.PAGE, 2.8), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.set(title=DATASETS.get(name, name), xlabel="epoch of stage two")
-    plotting.not_run(figure, [DATASETS.get(name, name) for name in _in_order(planned, DATASETS) if name not in names])
+    plotting.left_out(figure, [DATASETS.get(name, name) for name in _in_order(planned, DATASETS) if name not in names])
     return figure, dict(zip(names, axes[0], strict=True))
 
 

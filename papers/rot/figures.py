@@ -60,7 +60,7 @@ def fig2(drawn: Drawn) -> Figure:
         axis.set_xticks(sorted(own.bag_size.unique()), [f"{size:g}" for size in sorted(own.bag_size.unique())])
     axes[0][0].set_ylabel("final test accuracy (%)")
     plotting.legend(figure, [METHODS.get(name, name) for name in methods])
-    plotting.not_run(figure, [DATASETS.get(name, name) for name in dict.fromkeys(planned) if name not in datasets])
+    plotting.left_out(figure, [DATASETS.get(name, name) for name in dict.fromkeys(planned) if name not in datasets])
     return figure
 
 

@@ -67,7 +67,7 @@ def fig2(drawn: Drawn) -> Figure:
             )
         axis.set(title=titles[method], aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.05, 1.0))
     plotting.legend(figure, list(CLASSES))
-    plotting.not_run(figure, [title for method, title in titles.items() if method not in there])
+    plotting.left_out(figure, [title for method, title in titles.items() if method not in there])
     return figure
 
 
@@ -88,7 +88,7 @@ def fig3(drawn: Drawn) -> Figure:
         if len(points):
             axes[0][-1].plot(points[1], points[0], ls="none", ms=6, mew=1.2, **style)
     plotting.legend(figure)
-    plotting.not_run(figure, [title for panel, title in PANELS.items() if panel not in there])
+    plotting.left_out(figure, [title for panel, title in PANELS.items() if panel not in there])
     return figure
 
 
@@ -151,7 +151,7 @@ def diversity(drawn: Drawn) -> Figure:
     axes[0, 0].set_ylabel("accuracy,\nmean over classes (%)")
     plotting.legend(figure)
     planned = set(table.bag_concentration) - set(levels)
-    plotting.not_run(figure, [f"concentration {level:g}" for level in sorted(planned)])
+    plotting.left_out(figure, [f"concentration {level:g}" for level in sorted(planned)])
     return figure
 
 

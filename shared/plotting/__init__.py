@@ -75,7 +75,12 @@ def note(figure, text: str) -> None:
     figure.supxlabel("\n".join(lines), fontsize=TEXT, color=GREY)
 
 
-def not_run(figure, names: list[str], why: str = "NOT RUN") -> None:
+def not_run(axis) -> None:
+    """Say in a panel, which stands for its place in a grid, that nothing was run."""
+    axis.text(0.5, 0.5, "NOT RUN", transform=axis.transAxes, ha="center", va="center", color="0.4")
+
+
+def left_out(figure, names: list[str], why: str = "NOT RUN") -> None:
     """Say under a figure what it does not show, for want of records unless told; nothing of nothing."""
     if names:
         note(figure, f"{why} and so not shown: {', '.join(names)}.")

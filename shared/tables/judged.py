@@ -127,7 +127,7 @@ def claims(drawn: Drawn) -> Figure:
     handles.append(Line2D([], [], ls="none", marker="o", color="0.6", ms=3, label="control"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     left = [name for name in by_id if name not in there]
-    plotting.not_run(figure, left, "NOT RUN, or NOT COMPARABLE,")
+    plotting.left_out(figure, left, "NOT RUN, or NOT COMPARABLE,")
     return figure
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from shared.training.augmentation import Augmentation
 
+WIDENED = 2**25  # numbers in half precision, at most, that are held in single precision: 128 MiB
+
 
 class Inputs:
     """Hold N inputs on one device.
@@ -28,6 +30,8 @@ class Inputs:
         self.images = array.dtype == torch.uint8 and array.ndim == 4
         self.augment = (augment or Augmentation()) if self.images else Augmentation()
         self.device = device
+        if array.dtype == torch.float16 and array.numel() <= WIDENED:
+            array = array.float()  # once, not in every batch
         self.array = array.to(device)
         if self.images:
             mean, std = standardise or channel_statistics(self.array)
@@ -38,16 +42,9 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.array)
 
-    def sent(self, indices: np.ndarray) -> Tensor:
-        """Return (n,) numbers of inputs where the inputs are."""
-        return torch.from_numpy(np.ascontiguousarray(indices)).to(self.device, non_blocking=True)
-
-    def batch(self, indices: np.ndarray | Tensor, seed: int | None = None) -> Tensor:
-        """Return the inputs numbered `indices`; augmented, where that is on, when a `seed` is given.
-
-        `indices` (n,) lie on the host, or as a tensor where the inputs are.
-        """
-        index = indices if isinstance(indices, Tensor) else self.sent(indices)
+    def batch(self, indices: np.ndarray, seed: int | None = None) -> Tensor:
+        """Return the inputs numbered `indices`; augmented, where that is on, when a `seed` is given."""
+        index = torch.from_numpy(np.ascontiguousarray(indices)).to(self.device, non_blocking=True)
         if not self.images:
             return self.array.index_select(0, index).float()
         border = self.augment.shift

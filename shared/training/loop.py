@@ -118,9 +118,8 @@ def fit(
                 break
         if renew:
             proportions = state["renewed"][0].to(inputs.device)
-        # All bags in the order of the epoch, where they are read: a step takes a slice.
-        dealt = bags.take(order)
-        indices, targets = inputs.sent(dealt.indices), proportions[inputs.sent(order)]
+        # All bags in the order of the epoch: a step takes a slice.
+        dealt, targets = bags.take(order), proportions[torch.from_numpy(order).to(inputs.device, non_blocking=True)]
         while state["step"] < steps:
             if deadline is not None and time.time() >= deadline:
                 if checkpoint:
@@ -132,7 +131,7 @@ def fit(
             method.set_learning_rate(schedule((epoch + step / steps) / epochs))
             scalars = taking.update(
                 Batch(
-                    inputs.batch(indices[cuts[0] : cuts[-1]], axis_seed(seed, "augmentation", epoch, step)),
+                    inputs.batch(dealt.indices[cuts[0] : cuts[-1]], axis_seed(seed, "augmentation", epoch, step)),
                     torch.from_numpy(cuts - cuts[0]),
                     targets[step * bags_per_batch : (step + 1) * bags_per_batch],
                 )

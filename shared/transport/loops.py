@@ -1,4 +1,4 @@
-"""The plain iterations of Algorithm 1 of Dulac-Arnold et al. 2019, and their derivative, compiled, one bag after another.
+"""Iterate Algorithm 1 of Dulac-Arnold et al. 2019 on plain numbers, and its derivative, compiled, a bag at a time.
 
 With the kernel (K, N) of a bag and weights w, at every step
 
@@ -104,7 +104,7 @@ def back_and_there(kernel, for_r, slope, for_c, for_v):
 @compiled
 def within(values, bound):
     """Tell whether all lie from 1 / bound to bound; NaN does not."""
-    for value in values:
+    for value in values:  # noqa: SIM110 (compiled as it stands)
         if not 1 / bound <= value <= bound:
             return False
     return True

@@ -5,9 +5,9 @@ With a kernel (B, K, N) and weights w (B, K, 1), at every step
     c = kernel v        u = (w / c)^tau        r = kernel^T u        v = 1 / r
 
 The derivative is that of the unrolled steps. It is written out because autograd would add an outer product to the
-kernel's gradient twice a step: here the vectors are kept and one matrix product at the end adds them all. On the CPU the
-steps are compiled (`shared.transport.loops`); elsewhere torch multiplies and sums, for its matrix products may be told
-to compute in 10 bits there.
+kernel's gradient twice a step: here the vectors are kept and one matrix product at the end adds them all. On the CPU
+the steps are compiled (`shared.transport.loops`); elsewhere torch multiplies and sums, for its matrix products may be
+told to compute in 10 bits there.
 """
 
 from collections.abc import Iterable

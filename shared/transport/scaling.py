@@ -177,9 +177,9 @@ def _log_sum_exp(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return the logarithm of the sum of e^values along `dim`, and the shares that they have in the sum."""
     top = values.detach().amax(dim, keepdim=True)
     if values.requires_grad:
-        terms = (values - top).clamp_min(_floor(values)).exp()
+        terms = (values - top).clamp_min(_floor(values) - 1).exp()
     else:  # tables are not made anew where they need not be kept
-        terms = (values - top).clamp_min_(_floor(values)).exp_()
+        terms = (values - top).clamp_min_(_floor(values) - 1).exp_()
     total = terms.sum(dim, keepdim=True)
     shares = terms / total if values.requires_grad else terms.div_(total)
     return top + total.log(), shares

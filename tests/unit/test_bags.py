@@ -31,12 +31,12 @@ def test_bags_are_golden():
     assert sha != B.fixed_size(LABELS, 10, 16, seed=8).sha256()
 
 
-def test_a_hundred_thousand_bags_in_under_a_second():
+def test_a_hundred_thousand_bags_take_under_a_second():
     labels = np.random.default_rng(1).integers(0, 10, 800_000)
-    start = time.perf_counter()
+    start = time.process_time()
     bags = B.fixed_size(labels, 10, 8, seed=0)
     assert len(bags) == 100_000
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_variable_sizes_cover_the_range():

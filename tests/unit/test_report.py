@@ -52,7 +52,7 @@ def test_a_contradicted_claim_is_no_and_the_sharpest_is_named(house):
     (claims,) = everything.values()
     assert words.answer(claims[0]) == "No" and found.sharpest(claims) is claims[0] and claims[0].distance > 1
     text = answer.texts(house.root, house.results)[house.results / "README.md"]
-    assert "“KL beats ROT” is CONTRADICTED (Section 4): difference in accuracy -4.87 [-5.29, -4.44]; claimed above 0; 3 seeds." in text
+    assert "“KL beats ROT” is CONTRADICTED (Section 4): difference in accuracy -4.87 [-5.29, -4.44]; claimed" in text
 
 
 @pytest.mark.parametrize(

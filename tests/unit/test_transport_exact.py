@@ -11,8 +11,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment, linprog
 
-from shared.transport import exact
-from shared.transport import machine
+from shared.transport import exact, machine
 
 RAGGED = [0, 7, 8, 20, 24]
 
