@@ -21,6 +21,8 @@ PIECES = {
     "papers.plot.labels": ("LabelHistory", "relabel"),
     "papers.plot.loss": ("mixup", "sce_loss", "symmetric_cross_entropy"),
     "papers.vp_dsd.loss": ("mse_loss", "vp_loss"),
+    "papers.benchmark.estimator": ("BagClassifier",),  # these two need the extra `sklearn`
+    "papers.benchmark.splitters": ("BagKFold",),
     "papers.ece.loss": ("Annealing", "exclusive_binary_cross_entropy", "exclusive_cross_entropy"),
 }
 _WHERE = {name: module for module, names in PIECES.items() for name in names}
