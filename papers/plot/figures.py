@@ -44,13 +44,11 @@ def size(drawn: Drawn) -> Figure:
     tables = {name: drawn[name] for name in ("table1", "table2")}
     table = pandas.concat([part.assign(table=name) for name, part in tables.items()])
     table = table[(table.selection == "last") & (table.n_seeds > 0)]
-    table = table.assign(
-        stage_one=table.method.str.partition("+")[0], added=table.method.str.replace(r"^[^+]*", "", regex=True)
-    )
-    stages = [name for name in _in_order(table.stage_one, STAGES) if name not in (CEILING, EXACT)]
-    names = _in_order(table.dataset, DATASETS)
+    ones = pandas.Series([method.partition("+")[0] for method in table.method], dtype=object)
+    stages = [name for name in _in_order(ones, STAGES) if name not in (CEILING, EXACT)]
     if not stages:
         return plotting.nothing()
+    names = _in_order(table.dataset, DATASETS)
     height = 0.4 + 1.7 * len(names)
     figure, axes = plt.subplots(
         len(names), len(stages), figsize=(plotting.PAGE, height), sharex=True, sharey="row", squeeze=False

@@ -5,8 +5,9 @@ It holds
     tables:   {name: {title, caption, text}}; `name` is the function of tables.py that makes it. Each is written as csv
               and, unless `text: false`, as markdown under its title, its caption below.
     figures:  {name: {title, caption, from}}; `name` is the function of figures.py, `from` lists the tables it draws.
-    metrics:  {table, name, where}: what `dvc metrics` shows, ``name`` being a pattern such as "{dataset}/{method}".
-    plot:     {table, x, y, where}: what `dvc plots` shows.
+    metrics:  {table, name, where}: what `dvc metrics show` has room for, a number or so of each method, last epoch;
+              ``name`` is a pattern such as "{dataset}/{method}".
+    plot:     {table, x, y, where}: what `dvc plots show` draws, a line a method, last epoch.
 """
 
 from __future__ import annotations

@@ -127,6 +127,7 @@ def test_a_note_makes_the_figure_taller_and_leaves_the_panels_their_room():
 
 
 def test_names_of_points_cover_neither_each_other_nor_points():
+    plotting.use_style()
     figure, axis = plt.subplots(figsize=(6.9, 4))
     points, names = [(1, 1), (1.01, 1), (1.02, 1.01), (2, 2)], ["first", "second", "third of all", "far"]
     axis.scatter(*zip(*points, strict=True))
