@@ -55,7 +55,7 @@ def python(code, *arguments, cwd, path=""):
     """What a fresh Python says that finds `path` and nothing else of ours; what it compiles it keeps where users do."""
     env = {"PYTHONPATH": str(path), "CUDA_VISIBLE_DEVICES": "", "HOME": os.environ.get("HOME", str(cwd))}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture(scope="module")
