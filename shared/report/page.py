@@ -123,14 +123,18 @@ def theirs(cell: dict[str, str]) -> str:
 
 
 def evidence(paper: str, runs: list[str], folder: Path) -> dict:
-    """Return what the page knows of the records of `runs`: what they share once, then what sets each apart."""
-    rows = [{"id": run_id} | _known(record_path(folder / "runs", run_id)) for run_id in runs]
-    having = [row for row in rows if len(row) > 1]
-    keys = {key: [row.get(key) for row in having] for key in dict.fromkeys(key for row in having for key in row)}
-    shared = {key: values[0] for key, values in keys.items() if all(value == values[0] for value in values)}
-    shared = {} if len(having) < 2 else shared
-    apart = [{key: value for key, value in row.items() if key not in shared} for row in rows]
-    return {"paper": paper, "shared": shared, "runs": apart}
+    """Return what the page knows of the records of `runs`: for each key the values there are, and for each run which.
+
+    ``{"runs": [id], "values": {key: [value]}, "which": {key: [place in values, or -1, for each run]}}``
+    """
+    known = [_known(record_path(folder / "runs", run_id)) for run_id in runs]
+    values: dict[str, list] = {}
+    which: dict[str, list[int]] = {}
+    for key in dict.fromkeys(key for row in known for key in row):
+        place: dict[str, int] = {}
+        which[key] = [place.setdefault(json.dumps(row[key]), len(place)) if key in row else -1 for row in known]
+        values[key] = [json.loads(text) for text in place]
+    return {"runs": runs, "values": values, "which": which}
 
 
 def _known(path: Path) -> dict[str, object]:

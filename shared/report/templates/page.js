@@ -57,18 +57,19 @@ function element(name, text, ...children) {
 }
 
 function oneRecord(paper, place) {
-  const { shared, runs } = known[paper];
-  const run = { ...shared, ...runs[place] };
-  const item = element("details", "", element("summary", run.id));
+  const { runs, values, which } = known[paper];
+  const id = runs[place];
+  const item = element("details", "", element("summary", id));
   item.addEventListener("toggle", () => {
     if (item.childElementCount > 1) return;
     const list = element("dl");
-    for (const [key, value] of Object.entries(run)) if (key !== "id") list.append(element("dt", key), element("dd", String(value)));
-    if (Object.keys(run).length === 1) list.append(element("dt", "record"), element("dd", "none"));
+    for (const [key, places] of Object.entries(which))
+      if (places[place] >= 0) list.append(element("dt", key), element("dd", String(values[key][places[place]])));
+    if (!list.childElementCount) list.append(element("dt", "record"), element("dd", "none"));
     item.append(
       list,
-      element("p", "The record: ", element("code", `results/${tier}/${paper}/runs/${run.id.slice(paper.length + 1)}.json`)),
-      element("p", "Train it again and compare: ", element("code", `python -m shared.runs.verify ${paper} --tier ${tier} --only ${run.id}`)),
+      element("p", "The record: ", element("code", `results/${tier}/${paper}/runs/${id.slice(paper.length + 1)}.json`)),
+      element("p", "Train it again and compare: ", element("code", `python -m shared.runs.verify ${paper} --tier ${tier} --only ${id}`)),
     );
   });
   return element("li", "", item);
