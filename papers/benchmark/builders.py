@@ -74,31 +74,37 @@ def _warm_up(problem: Problem, network: nn.Module, epochs: int) -> tuple[Stage, 
 
 
 def prior_alone(problem: Problem) -> tuple[Stage, ...]:
+    """Return a stage of one epoch that learns nothing but the prior."""
     return (problem.stage(ClassPrior(problem.bags, problem.device), 1),)
 
 
 def supervised(problem: Problem) -> tuple[Stage, ...]:
+    """Return a stage on the class of every instance, with as many updates as a stage on bags."""
     stage = problem.stage(problem.by_loss(problem.new_network(), kl_loss))
     return (problem.of_instances(stage, np.eye(problem.bags.n_classes)[problem.labels[problem.bags.indices]]),)
 
 
 def easy_llp(problem: Problem, cost: str) -> Callable[..., Tensor]:
+    """Return `easy_llp_loss` with the prior of all bags to learn from."""
     prior = torch.from_numpy(class_prior(problem.bags)).float().to(problem.device)
     return partial(easy_llp_loss, prior=prior, cost=cost)
 
 
 def llpfc(problem: Problem, noise: str, every: int) -> tuple[Stage, ...]:
+    """Return a stage by `forward_loss`, whose groups are drawn anew every so many epochs."""
     method = problem.by_loss(problem.new_network(), forward_loss)
     return (problem.stage(method, renew=regrouping(problem.bags, problem.seed, noise, every)),)
 
 
 def mixbag(problem: Problem, **parameters: Any) -> tuple[Stage, ...]:
+    """Return a stage of `MixBag`."""
     network = problem.new_network()
     optimiser = problem.optimiser(network, problem.learning_rate)
     return (problem.stage(MixBag(network, optimiser, **parameters, autocast=problem.bf16)),)
 
 
 def mle_llp(problem: Problem) -> tuple[Stage, ...]:
+    """Return a stage on single instances, whose targets are the posteriors of papers/mle_llp before each epoch."""
     method = problem.by_loss(problem.new_network(), kl_loss)
     stage = problem.stage(method, renew=expectation(problem.inputs, problem.bags))
     return (problem.of_instances(stage, _any_targets(problem)),)
@@ -110,12 +116,14 @@ def _any_targets(problem: Problem) -> np.ndarray:
 
 
 def pc(problem: Problem, warm_up: float, **parameters: Any) -> tuple[Stage, ...]:
+    """Return the stages of prototypical clustering, on the network that KL has trained before."""
     network, (before, after) = problem.new_network(), problem.parts(warm_up)
     method = PrototypicalClustering(network, problem.optimiser(network, problem.learning_rate), **parameters)
     return (*_warm_up(problem, network, before), problem.stage(method, after))
 
 
 def plot(problem: Problem, first: float, rate_times: float, mixup: float, **parameters: Any) -> tuple[Stage, ...]:
+    """Return stage one, DLLP, and stage two on pseudo-labels, for which `first` of the epochs is stage one's."""
     network, (before, after) = problem.new_network(), problem.parts(first)
     spec = SimpleNamespace(log_zero=-4.0, **parameters)
     optimiser = problem.optimiser(network, problem.learning_rate)
@@ -137,6 +145,7 @@ def _deviation(problem: Problem) -> float:
 
 
 def llp_vat(problem: Problem, weight: float, eps: float, xi: float, ramp: float) -> tuple[Stage, ...]:
+    """Return a stage of `LLPVAT`, its lengths in deviations of a number, `eps` for the root of how many there are."""
     network, unit = problem.new_network(), _deviation(problem)
     optimiser = problem.optimiser(network, problem.learning_rate)
     lengths = {"eps": eps * unit * problem.inputs.batch([0]).numel() ** 0.5, "xi": xi * unit or xi}
@@ -145,6 +154,7 @@ def llp_vat(problem: Problem, weight: float, eps: float, xi: float, ramp: float)
 
 
 def llp_gan(problem: Problem, weight: float, noise: int, width: int) -> tuple[Stage, ...]:
+    """Return a stage of `LLPGAN` beside a new generator, under optimisers whose beta1 is that of the release, .5."""
     network, example = problem.new_network(), problem.inputs.batch([0])
     images = example.ndim == 4
     generator = Generator(example.shape[1], noise, width) if images else FeatureGenerator(noise, width, example.numel())

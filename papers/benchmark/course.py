@@ -115,17 +115,18 @@ def train(
     Returns
     -------
     The method of the last stage; the curves of all, with epochs counted through (what not all stages have is shorter);
-    the seconds of training. None if the deadline came first: the checkpoints, one a stage, hold the rest.
+    the seconds of training. None if the deadline came first: the checkpoints hold the rest, the session's the last
+    stage, others beside it those before, which are removed at the end.
     """
     session, curves, seconds = session or {}, {}, 0.0
     total, done, kept = sum(stage.epochs for stage in course), 0, []
     for number, stage in enumerate(course):
         own = within(session, done / total, (done + stage.epochs) / total)
-        if path := session.get("checkpoint"):
-            path = Path(path)
+        last = number == len(course) - 1
+        if session.get("checkpoint") and not last:
+            path = Path(session["checkpoint"])
             own |= {"checkpoint": path.with_name(f"{path.stem}.{number}.pt"), "key": f"{session.get('key')}-{number}"}
             kept.append(own["checkpoint"])
-        last = number == len(course) - 1
         fitted = fit(
             stage.method,
             problem.inputs,

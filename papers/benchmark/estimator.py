@@ -109,10 +109,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         """
         X = self._inputs(X, reset=True)
         bags, labels = self._bags(y, proportions, len(X))
-        for name, least in (("epochs", 1), ("hidden", 1), ("patience", 1), ("bags_per_batch", 1)):
+        for name in ("epochs", "hidden", "patience", "bags_per_batch"):
             value = getattr(self, name)
-            if not (name == "bags_per_batch" and value is None) and not value >= least:
-                raise ValueError(f"{name} must be {least} or more, got {value}")
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
         device = prepare_device(self.device)
         whole = isinstance(self.random_state, int | np.integer)
         seed = int(self.random_state if whole else check_random_state(self.random_state).randint(2**31 - 1))
@@ -213,9 +213,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         numbers = order[found]
         other = np.flatnonzero(self.classes_[numbers] != labels)
         if len(other):
-            raise ValueError(
-                f"label {labels[other[0]]!r} of instance {other[0]} is none of the classes {self.classes_}"
-            )
+            label, known = labels.tolist()[other[0]], self.classes_.tolist()
+            raise ValueError(f"label {label!r} of instance {other[0]} is none of the classes {known}")
         alone = Bags(np.arange(instances), np.arange(instances + 1), np.eye(len(self.classes_))[numbers])
         return alone, numbers
 

@@ -119,7 +119,7 @@ def test_a_network_of_ones_own_is_copied_or_made():
     fit = model(network=given).fit(X, BAGS)
     assert torch.equal(given.last.weight, weights) and fit.method_.network.last.in_features == 5
     assert clone(fit).network is not given
-    made = model(network=lambda shape, n_classes: nn.Linear(shape[0], n_classes)).fit(X, BAGS)
+    made = model(network=lambda shape, n_classes: nn.Linear(shape[0], n_classes), epochs=40).fit(X, BAGS)
     assert isinstance(made.method_.network, nn.Linear) and made.score(NEW, NEW_LABELS) > 0.9
     with pytest.raises(ValueError, match="method 'pc' cannot be trained here: its network must have features and last"):
         made.set_params(method="pc").fit(X, BAGS)
