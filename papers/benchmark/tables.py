@@ -76,7 +76,7 @@ def ranks(evidence: Evidence) -> Table:
 
 
 def factors(means: pandas.DataFrame) -> dict[str, dict[str, pandas.DataFrame]]:
-    """Return {factor: {level: the rows of it}}: all random bags of 16, bag size, dependence, noise, number of classes."""
+    """Return {factor: {level: its rows}}: all tasks with random bags of 16, size, dependence, noise, classes."""
     kind = means.setting.str.replace(r"[\d.]+.*", "", regex=True)
     size = means.setting.str.extract(r"^[a-z]+(\d+)")[0]
     noisy = means.setting.str.contains("noise")

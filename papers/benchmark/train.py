@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from functools import partial
@@ -105,7 +104,7 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         return None
     method, curves, seconds = done
     metrics = select(curves)
-    metrics["last"]["chosen"] = json.dumps(best, sort_keys=True)
+    metrics["last"] |= {f"chosen_{key}": value for key, value in best.items() if isinstance(value, int | float)}
     steps = spec.epochs * -(-len(bags) // max(1, round(spec.instances_per_batch / bags.sizes.mean())))
     return Result(
         metrics,
