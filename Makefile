@@ -3,6 +3,8 @@
 # Apple's make heeds an exported PATH only in a shell that is not its default one.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Where a container sets it, every process would compile anew all that it imports, for seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Any Python that runs will do for the set-up itself, which finds the right one or says what is wrong.
 ANY_PYTHON = $(or $(shell for python in $(PYTHON) python3.12 python3.11 $$(type -aP python3); do \
@@ -41,11 +43,12 @@ bench: setup  ## speed and memory beside other libraries, with PEERS=1 beside mo
 		--no-deps --require-hashes -r requirements/bench.txt)
 	python -m benchmarks
 
-lint: setup  ## style of the code and of the workflow
+lint: setup  ## style and types of the code, style of the workflow
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflows
 	snakemake --lint
+	mypy
 
 adopt: setup  ## take the committed results as they are, so that only what changes from here is made anew
 	snakemake --touch --forceall all --cores 1
@@ -53,4 +56,10 @@ adopt: setup  ## take the committed results as they are, so that only what chang
 lock:  ## resolve requirements/*.in into the hashed requirements/*.txt
 	@$(ANY_PYTHON) workflows/setup.py --lock
 
-.PHONY: help setup reproduce test verify faults fuzz device slurm bench lint adopt lock
+sbom: setup  ## docs/licences.md, and the packages and data as CycloneDX in .work/sbom.cdx.json
+	python -m workflows.inventory --licences --sbom .work/sbom.cdx.json
+
+audit: setup  ## known vulnerabilities of the locked packages; asks a public service, names no machine
+	.work/uv/bin/uv tool run pip-audit --strict --require-hashes --disable-pip -r requirements/lock.txt
+
+.PHONY: help setup reproduce test verify faults fuzz device slurm bench lint adopt lock sbom audit

@@ -16,12 +16,13 @@ report: OVERVIEW
 rule all:
     default_target: True
     input:
+        f"{RESULTS}/index.html",
         f"{RESULTS}/report.html",
 
 
 onsuccess:
     after = status(TIER)
-    page = f"; all on one page: {RESULTS}/report.html" if Path(RESULTS, "report.html").exists() else ""
+    page = f"; all on one page: {RESULTS}/index.html" if Path(RESULTS, "index.html").exists() else ""
     print(f"Results of tier {TIER.tier}: {RESULTS}{page}.", file=sys.stderr)
     print(f"Trained now: {max(0, after.here - BEFORE.here)} runs. {after.records()}", file=sys.stderr)
     print(f"Reported beside reproduced: python -m shared.comparison --tier {TIER.tier}", file=sys.stderr)

@@ -1,6 +1,11 @@
-"""A training step of each loss against plain cross-entropy, on the same network and batch."""
+"""A training step of each loss against plain cross-entropy, on the same network and batch.
 
+On a GPU the steps of cross-entropy and KL are timed from a CUDA graph, too, as `LLP_GRAPH=1` has them.
+"""
+
+import copy
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,12 +18,13 @@ from shared.bags import segment_mean
 from shared.methods import Batch, LossMethod, kl_loss
 from shared.networks import CNN13, MLP, ResNet18
 from shared.training import prepare_device
+from shared.training.graph import GRAPH, WARM, Steps
 
 ABOUT = About(
     "training",
     "a training step of each loss against one of cross-entropy",
     90,
-    ("papers.rot.loss", "papers.vp_dsd.loss", "shared.methods"),
+    ("papers.rot.loss", "papers.vp_dsd.loss", "shared.methods", "shared.training.graph"),
 )
 LOSSES = {
     "kl": kl_loss,
@@ -41,7 +47,19 @@ def method(network: str, loss, device: torch.device, n_classes: int) -> LossMeth
     else:
         net = MLP(2048, 64, n_classes).to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
-    return LossMethod(net, torch.optim.SGD(weights, 0.01, momentum=0.9), loss, autocast=device.type == "cuda")
+    optimiser = torch.optim.SGD(weights, 0.01, momentum=0.9, fused=True)
+    return LossMethod(net, optimiser, loss, autocast=device.type == "cuda")
+
+
+def replayed(both: tuple[LossMethod, Batch], device: torch.device) -> Callable[[], object]:
+    """A step from a graph, of a copy of a method; it must have been captured."""
+    method, batch = copy.deepcopy(both[0]), both[1]
+    steps = Steps(method, len(batch.proportions), device, GRAPH)
+    for _ in range(WARM + 1):
+        steps.update(batch)
+    if steps.choice != GRAPH:
+        raise RuntimeError(f"no graph of a step of {device}: {steps.choice}")
+    return lambda: steps.update(batch)
 
 
 def compare(network: str, images: int, bag_size: int, repeats: int, device: torch.device) -> list[dict]:
@@ -63,6 +81,8 @@ def compare(network: str, images: int, bag_size: int, repeats: int, device: torc
     methods = {"cross-entropy": (method(network, cross_entropy, device, n_classes), plain)}
     methods |= {name: (method(network, loss, device, n_classes), bags) for name, loss in LOSSES.items()}
     calls = {name: (lambda m=m, batch=batch: m.update(batch)) for name, (m, batch) in methods.items()}
+    if device.type == "cuda":
+        calls |= {f"{name}, graph": replayed(methods[name], device) for name in ("cross-entropy", "kl")}
     rows = timing.against_cross_entropy(calls, repeats, device)
     about = {"network": network, "images": images, "bag_size": bag_size}
     precision = "bf16" if device.type == "cuda" else "fp32"

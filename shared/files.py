@@ -10,6 +10,7 @@ import io
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ _STRAY = re.compile(r"\..*|.*~|#.*#|.*\.(swp|swo|orig|bak|tmp|part)|Thumbs\.db|d
 _STRAY_FOLDER = re.compile(rf"{_STRAY.pattern}|__MACOSX|__pycache__", re.IGNORECASE)
 LONGEST = 1200  # characters of a sentence
 FOREIGN = 86_400.0  # seconds after which a part of a process that cannot be asked counts as left behind
-REMEDIES = {  # what to do about a disk that takes no more (NumPy gives that no number), and one that may not be written
+# What to do about a disk that takes no more (NumPy gives that no number), and one that may not be written.
+REMEDIES: dict[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None), "make room and call again"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable and call again"),
 }
@@ -90,6 +92,8 @@ def sentence_of(error: Exception, place: Path | str = "") -> str:
 def whole(path: Path) -> Iterator[Path]:
     """Give a place beside `path` to write to, and move it there when the block has ended well; else remove it.
 
+    What is written may be a folder; then nothing, or an empty folder, must be at `path` when the block ends.
+
     An OSError of the block that names no file names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +103,7 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except BaseException as error:
         with contextlib.suppress(OSError):  # of a disk that cannot be written, there is none
-            part.unlink(missing_ok=True)
+            _remove(part)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(part)):
             error.filename = str(path)
         raise
@@ -122,7 +126,14 @@ def remove_parts(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # its process has moved it to its place
             idle = time.time() - part.stat().st_mtime
             if owner and (not _is_alive(int(owner[2])) if owner[1] == _machine() else idle > FOREIGN):
-                part.unlink()
+                _remove(part)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads only wait
+# Containers often forbid bytecode: then each of hundreds of processes compiles all that it imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 GENERATED = ("digits", "two_moons", "simulated_images")
 TOY_CONFIG = """\
@@ -63,21 +65,6 @@ LONGEST = (
     "test_specs.py",
     "test_benchmarks.py",
 )  # first, or one core waits
-
-
-COMPILED = Path(__file__).parents[1] / "shared/transport/__pycache__"
-COMPILE = """
-import torch
-from shared.transport import exact
-for dtype in (torch.float32, torch.float64):
-    exact(torch.rand(4, 2, dtype=dtype), torch.tensor([0, 4]), torch.full((1, 2), 0.5))
-"""
-
-
-def pytest_configure(config):
-    """Compile exact transport once in a fresh clone: each worker, and each copy of the checkout, would do it itself."""
-    if not hasattr(config, "workerinput") and not list(COMPILED.glob("successive_paths*.nbi")):
-        subprocess.run([sys.executable, "-c", COMPILE], cwd=COMPILED.parents[2], check=False)
 
 
 def pytest_collection_modifyitems(items):

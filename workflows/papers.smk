@@ -1,5 +1,5 @@
-# The rules of every paper, from its outputs.yaml: NAME, NAME_train, NAME_tables, NAME_figures and NAME_page.
-PRODUCTS = []  # what all of them make; the report shows it, and `all` asks for the report
+# The rules of every paper, from its outputs.yaml: NAME, NAME_train, NAME_tables and NAME_figures.
+PRODUCTS = []  # what all of them make; the page and the report show it
 
 for paper in PAPERS:
     made, where = OUTPUTS[paper], f"{RESULTS}/{paper}"
@@ -119,6 +119,8 @@ for paper in PAPERS:
         input:
             numbers,
             f"{where}/notes.json",
+            f"{where}/comparison.csv",
+            f"{where}/claims.csv",
             outputs=f"papers/{paper}/outputs.yaml",
             code=code(f"papers.{paper}.figures"),
         output:
@@ -143,32 +145,7 @@ for paper in PAPERS:
         shell:
             "python -m {params.module} --tier {params.tier} 2>&1 | tee {log}"
 
-    rule:
-        name:
-            f"{paper}_page"
-        input:
-            tables,
-            code=code("shared.tables.page"),
-        output:
-            report(
-                f"{where}/tables.html",
-                caption=caption(
-                    f"{paper}_tables", f"The tables of {paper}: {'; '.join(t.title for t in made.tables if t.text)}."
-                ),
-                category=paper,
-                labels={"what": "Tables"},
-            ),
-        log:
-            f"{RESULTS}/logs/{paper}_page.log",
-        localrule: True
-        conda:
-            "../environment.yml"
-        params:
-            tables=tables,
-        shell:
-            "python -m shared.tables.page {output} {params.tables} 2>&1 | tee {log}"
-
-    PRODUCTS += [[f"{where}/runs/index.csv", tables, numbers, f"{where}/comparison.csv", f"{where}/tables.html"]]
+    PRODUCTS += [[f"{where}/runs/index.csv", tables, numbers, f"{where}/comparison.csv", f"{where}/notes.json"]]
     PRODUCTS += [expand(f"{where}/{{name}}.{{kind}}", name=figures, kind=["svg", "png"])]
 
 

@@ -1,12 +1,20 @@
-# Reported beside reproduced, for every paper, and the one page that shows everything.
+# Reported beside reproduced, for every paper; the answers, and the one page that shows everything.
+ANSWERED = ""
+if "--report" in sys.argv:  # only then verdicts are there, and only there they are shown
+    from shared.report.answer import questions_in
+
+    ANSWERED = questions_in(Path(RESULTS))
 OVERVIEW = caption(
     "workflow",
     "Every table and figure of this tier, and every number and claim of the papers beside what was reproduced.",
-    "**Reported beside reproduced** holds the verdicts. A folder for each paper holds its figures and tables. What stands "
-    "in for a paper's data or network, and how its protocol differs, is named under each figure and table, as is what "
-    "still moved where training ended; what was not run is shown as NOT RUN.",
+    ANSWERED,
+    "**Everything** is the page of this tier: every verdict with its control and its records, every table and figure. A "
+    "folder for each paper holds its figures. What stands in for a paper's data or network, and how its protocol differs, "
+    "is named under each of them, as is what still moved where training ended; what was not run is shown as NOT RUN.",
     BEFORE.records() if BEFORE else "",
 )
+VERDICTS = [f"{RESULTS}/{paper}/{name}" for paper in PAPERS for name in ("comparison.csv", "claims.csv", "behind.json")]
+ANSWERS = ["results/README.md"] if TIER.tier != "smoke" else []  # smoke checks the workflow and answers nothing
 
 
 rule comparison:
@@ -19,6 +27,7 @@ rule comparison:
         f"{RESULTS}/{{paper}}/comparison.csv",
         f"{RESULTS}/{{paper}}/claims.csv",
         f"{RESULTS}/{{paper}}/comparison.md",
+        f"{RESULTS}/{{paper}}/behind.json",
     log:
         f"{RESULTS}/logs/{{paper}}_comparison.log",
     localrule: True
@@ -31,41 +40,63 @@ rule comparison:
         "(python -m shared.comparison {wildcards.paper} --tier {params.tier} || [ $? -eq 1 ]) 2>&1 | tee {log}"
 
 
-rule comparison_page:
+rule answers:
     input:
-        text=f"{RESULTS}/{{paper}}/comparison.md",
-        code=code("shared.tables.page"),
+        VERDICTS,
+        expand("papers/{paper}/claims.yaml", paper=PAPERS),
+        code=code("shared.report.answer"),
     output:
-        report(
-            f"{RESULTS}/{{paper}}/comparison.html",
-            caption=caption(
-                "comparison",
-                "Every number of the paper beside what was reproduced, with its verdict, and every claim beside the control that "
-                "the paper left out. How many are judged stands first, with the reasons why others are not. A verdict on a "
-                "stand-in, on a simulation or under another protocol says so.",
-            ),
-            category="Reported beside reproduced",
-            labels={"what": "{paper}"},
-        ),
+        "results/README.md",
     log:
-        f"{RESULTS}/logs/{{paper}}_comparison_page.log",
+        f"{RESULTS}/logs/answers.log",
     localrule: True
     conda:
         "../environment.yml"
+    # The parts between marks in the READMEs are made anew, too.
     shell:
-        "python -m shared.tables.page {output} {input.text} 2>&1 | tee {log}"
+        "python -m shared.report.answer 2>&1 | tee {log}; touch {output}"
+
+
+rule page:
+    input:
+        PRODUCTS,
+        VERDICTS,
+        ANSWERS,
+        readme=expand("papers/{paper}/README.md", paper=PAPERS),
+        outputs=expand("papers/{paper}/outputs.yaml", paper=PAPERS),
+        looks=expand("shared/report/templates/{name}", name=["index.html", "page.css", "page.js"]),
+        code=code("shared.report.page"),
+    output:
+        report(
+            f"{RESULTS}/index.html",
+            caption=caption(
+                "page",
+                "Every number of the papers beside what was reproduced, with its verdict, every claim beside the control that "
+                "the paper left out, every table and figure, and from each number the records it rests on. A verdict on a "
+                "stand-in, on a simulation or under another protocol says so.",
+            ),
+            category="Everything",
+            labels={"what": "Page"},
+        ),
+    log:
+        f"{RESULTS}/logs/page.log",
+    localrule: True
+    conda:
+        "../environment.yml"
+    params:
+        tier=TIER.tier,
+    shell:
+        "python -m shared.report.page --tier {params.tier} 2>&1 | tee {log}"
 
 
 rule results:
     input:
-        PRODUCTS,
-        expand(f"{RESULTS}/{{paper}}/comparison.html", paper=PAPERS),
+        f"{RESULTS}/index.html",
 
 
 rule report:
     input:
-        rules.results.input,
-        outputs=expand("papers/{paper}/outputs.yaml", paper=PAPERS),
+        f"{RESULTS}/index.html",
     output:
         f"{RESULTS}/report.html",
     log:

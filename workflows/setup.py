@@ -1,4 +1,4 @@
-"""Set-up: makes `.venv` from requirements/lock.txt, or says in one sentence why not.
+"""Set-up: makes `.venv` from requirements/lock.txt and compiles exact transport, or says in one sentence why not.
 
 Any Python from 3.8 can run this; it looks for the right one. A stamp is removed first and written last, so
 that an environment whose making was interrupted, or whose lock has changed since, never passes as finished.
@@ -140,6 +140,7 @@ def fill(uv, python):
     locked = ["--require-hashes", "--build-constraints", LOCK, LOCK]
     run([uv, "pip", "sync", "--python", inside, *locked], show=True)
     run([inside, "-m", "workflows.launcher", "--install"])
+    run([inside, "-m", "shared.transport.machine"], show=True)  # which says so where it compiles
     mark().write_text(stamp(), encoding="utf-8")
 
 

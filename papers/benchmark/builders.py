@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -97,10 +98,11 @@ def llpfc(problem: Problem, noise: str, every: int) -> tuple[Stage, ...]:
 
 
 def mixbag(problem: Problem, **parameters: Any) -> tuple[Stage, ...]:
-    """Return a stage of `MixBag`."""
+    """Return a stage of `MixBag`, on two bags at once or more: one alone would be mixed with itself."""
     network = problem.new_network()
     optimiser = problem.optimiser(network, problem.learning_rate)
-    return (problem.stage(MixBag(network, optimiser, **parameters, autocast=problem.bf16)),)
+    stage = problem.stage(MixBag(network, optimiser, **parameters, autocast=problem.bf16))
+    return (replace(stage, bags_per_batch=max(2, stage.bags_per_batch)),)
 
 
 def mle_llp(problem: Problem) -> tuple[Stage, ...]:

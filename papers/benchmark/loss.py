@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from papers.vp_dsd.loss import vertex_costs
-from shared.bags import BagError, Bags, check_bags, permutation, segment_logmeanexp, segment_mean
+from shared.bags import BagError, Bags, check_bags, permutation, segment_mean
 from shared.bags.check import check_offsets, check_table
 from shared.methods import Batch, LossMethod, kl_loss
 from shared.training import axis_seed
@@ -189,9 +189,9 @@ def interval_loss(
     margin : (B, K), or a number: half the width of the interval around each proportion.
     """
     check_bags(log_p, offsets, proportions, values=check)
-    log_mean = segment_logmeanexp(log_p, offsets)
-    outside = ((log_mean.detach().exp() - proportions).abs() > margin).any(1)
-    return -((proportions * log_mean).sum(1) * outside).mean()
+    mean = segment_mean(log_p.detach().exp(), offsets)
+    outside = ((mean - proportions).abs() > margin).any(1, keepdim=True)
+    return kl_loss(log_p, offsets, proportions * outside, check=False)  # which no bag within its intervals enters
 
 
 def half_width(proportions: Tensor, drawn: Tensor, confidence: float = 0.99) -> Tensor:

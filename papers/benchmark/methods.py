@@ -195,7 +195,7 @@ METHODS: dict[str, Entry] = {
         "Zhang, Wang & Scott 2022, forward correction",
         builders.llpfc,
         {
-            "noise": Parameter("approx", NOISE, "the paper's two ways to choose the prior of the noisy labels"),
+            "noise": Parameter("uniform", NOISE, "as we remember the paper, its two priors of the noisy labels"),
             "every": Parameter(20, (20, 1), "the paper: groups are drawn anew every 20 epochs; 1 is ours"),
         },
         needs=("groups",),

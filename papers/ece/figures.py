@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
@@ -9,6 +11,7 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
+from papers.ece.names import SIMULATED
 from shared import plotting
 from shared.tables.draw import Drawn
 
@@ -19,56 +22,61 @@ METHODS = {  # in words, and first in this order; others go by their name
     "huber": "Huber",
     "ece-code": "ECE, official code",
     "ece-code-no_sampling": "ECE, official code, no sampling",
-    "ece-sigmoid": "ECE, Table 2",
+    "ece-sigmoid": "ECE, sigmoid schedule",
     "constant": "constant weight",
-    "ece-sigmoid-logit": "ECE, Table 2, plain logits",
+    "ece-sigmoid-logit": "ECE, sigmoid schedule, plain logits",
     "elr": "early-learning reg.",
     "elr-logit": "early-learning reg., plain logits",
-    "weak0.5-logit": "weak supervision, plain logits",
+    "weak0.75": "weak supervision, from .75",
+    "weak0.5": "weak supervision, from .5",
+    "weak0.75-logit": "weak supervision, from .75, plain logits",
+    "weak0.5-logit": "weak supervision, from .5, plain logits",
 }
 SCHEDULES = ("code", "sigmoid")  # the official code's, and the best of Table 2
 TRIVIAL = {"everything positive": ":", "nothing positive": "--"}
-DASHES, MARKS = ("-", "--", ":"), ("o", "s", "^")  # after each turn of the palette the next
+READ_AS = ("tnbc", SIMULATED)  # the data of what the paper reports, and what stands in for them
+ACROSS = 5  # panels of Figure 3 in a row
 
 
 def fig3(drawn: Drawn) -> Figure:
-    """Draw Figure 3: truth and predictions, a row for each data set and task, a column for each method."""
+    """Draw Figure 3: truth and predictions, some rows of panels for each data set and task."""
     table = _without_variants(drawn["fig3"].fillna({"method": "", "values": ""}), drawn)
-    rows = list(table[["dataset", "task"]].drop_duplicates().itertuples(index=False)) or [("", "")]
-    methods = _ordered(method for method in table.method if method)
-    columns = 1 + max(len(methods), 2)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(1.9 * columns, 0.3 + 2 * len(rows)), squeeze=False)
-    for line, (dataset, task) in zip(axes, rows, strict=True):
-        own = table[(table.dataset == dataset) & (table.task == task)]
-        for axis in line:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-        line[0].set_ylabel(f"{dataset}\n{task}", fontsize=7)
-        if not len(own):
-            plotting.not_run(line[0])
-            continue
+    blocks = [(*names, own) for names, own in table.groupby(["dataset", "task"], sort=False)]
+    if not blocks:
+        return plotting.nothing()
+    lines = [math.ceil((1 + len(_found(own))) / ACROSS) for *_, own in blocks]
+    figure = plt.figure(figsize=(plotting.PAGE, 0.2 * len(blocks) + 1.6 * sum(lines)))
+    parts = np.atleast_1d(figure.subfigures(len(blocks), 1, height_ratios=[0.13 + n for n in lines]))
+    for part, rows, (dataset, task, own) in zip(parts, lines, blocks, strict=True):
+        part.suptitle(f"{dataset}, {task}", fontsize=plotting.TEXT + 1)
         image = _array(own, "image").reshape(own.panel.eq("image").sum(), -1, 3).astype(np.uint8)
-        shown = ["", *(method for method in methods if method in set(own.method))]
-        for axis in line[len(shown) :]:
+        axes = part.subplots(rows, ACROSS, squeeze=False)
+        for axis in axes.flat:
             axis.axis("off")
-        for axis, method in zip(line, shown, strict=False):
+        for axis, method in zip(axes.flat, ["", *_found(own)], strict=False):
             axis.imshow(image, interpolation="none")  # else a vector graphic would hold it magnified
             panel, colour = ("found", "cyan") if method else ("true", "yellow")
             _outline(axis, _array(own[own.method == method], panel), task, colour)
-            axis.set_title(METHODS.get(method, method) or "truth", fontsize=7)
+            title = textwrap.fill(METHODS.get(method, method) or "truth", 22)
+            axis.set_title(title, fontsize=plotting.TEXT)
     return figure
+
+
+def _found(own: pandas.DataFrame) -> list[str]:
+    """The methods that have a panel."""
+    return _ordered(method for method in own.method if method)
 
 
 def fig4(drawn: Drawn) -> Figure:
     """Draw Figure 4: DICE by the fraction of objects annotated, at argmax and at the chosen threshold."""
-    table = _without_variants(drawn["segmentation"], drawn)
-    return _by_fraction(table, {"dice": "DICE", "dice_tuned": "DICE, threshold from validation"})
+    metrics = {"dice": "DICE", "dice_tuned": "DICE, threshold\nfrom validation"}
+    return _by_fraction(drawn, "segmentation", metrics, "dice", drawn.reported("readme", "dice_batches"))
 
 
 def fig5(drawn: Drawn) -> Figure:
     """Draw Figure 5: F1 by the fraction of objects annotated, at the chosen threshold and at one half."""
-    table = _without_variants(drawn["detection"], drawn)
-    return _by_fraction(table, {"f1_tuned": "F1, threshold from validation", "f1": "F1 at one half"})
+    metrics = {"f1_tuned": "F1, threshold\nfrom validation", "f1": "F1 at one half"}
+    return _by_fraction(drawn, "detection", metrics, "f1_tuned", drawn.reported("table1", "f1_tuned"))
 
 
 def _without_variants(table: pandas.DataFrame, drawn: Drawn) -> pandas.DataFrame:
@@ -78,51 +86,47 @@ def _without_variants(table: pandas.DataFrame, drawn: Drawn) -> pandas.DataFrame
     return table[~table.method.isin(variants)]
 
 
-def _by_fraction(table: pandas.DataFrame, metrics: dict[str, str]) -> Figure:
-    """Draw a column of panels for each data set, a row for each metric; bars are one standard deviation."""
-    table = table[(table.selection == "last") & table.metric.isin(metrics)]
-    datasets = list(table.dataset.unique()) or [""]
-    styles = _styles(_ordered(table.method[~table.method.isin(TRIVIAL)]))
-    size = (2.2 + 2.6 * len(datasets), 0.6 + 2.4 * len(metrics))
-    figure, axes = plt.subplots(len(metrics), len(datasets), figsize=size, sharey="row", sharex=True, squeeze=False)
-    for row, (metric, said) in zip(axes, metrics.items(), strict=True):
-        row[0].set_ylabel(said)
-        for axis, dataset in zip(row, datasets, strict=True):
-            _panel(axis, table[(table.metric == metric) & (table.dataset == dataset) & (table.n_seeds > 0)], styles)
-    for axis, dataset in zip(axes[0], datasets, strict=True):
-        axis.set_title(dataset)
+def _by_fraction(drawn: Drawn, name: str, metrics: dict[str, str], of: str, paper: pandas.DataFrame) -> Figure:
+    """Draw a row of panels for each data set, a column for each metric; bars are one standard deviation.
+
+    What the paper reports, hollow, is of the metric `of`, and of the first of `READ_AS` that is there.
+    """
+    table = _without_variants(drawn[name], drawn)
+    planned = list(table.dataset.unique())
+    table = table[(table.selection == "last") & table.metric.isin(metrics) & (table.n_seeds > 0)]
+    datasets = list(table.dataset.unique())
+    if not datasets:
+        return plotting.nothing()
+    reported = next((d for known in READ_AS for d in datasets if d.partition(":")[0] == known), None)
+    methods = _ordered(table.method[~table.method.isin(TRIVIAL)])
+    size = (plotting.PAGE, 0.3 + 2 * len(datasets))
+    figure, axes = plt.subplots(len(datasets), len(metrics), figsize=size, sharex=True, squeeze=False)
+    for row, dataset in zip(axes, datasets, strict=True):
+        for axis, (metric, said) in zip(row, metrics.items(), strict=True):
+            own = table[(table.metric == metric) & (table.dataset == dataset)].sort_values("fraction")
+            axis.set(title=dataset, ylabel=said)
+            _panel(axis, own, methods)
+            for method in methods if (dataset, metric) == (reported, of) else ():
+                some = paper[paper.row == method]
+                at = some.column.str.removeprefix("f").astype(float)
+                plotting.reported(axis, at, some.reported, some.says, plotting.method_style(method))
     for axis in axes[-1]:
         axis.set_xlabel("annotated objects (%)")
-    pairs = [axis.get_legend_handles_labels() for axis in axes.flat]
-    handles = {label: handle for pair in pairs for handle, label in zip(*pair, strict=True)}
-    if handles:
-        labels = [style["label"] for style in styles.values() if style["label"] in handles]
-        labels += [label for label in TRIVIAL if label in handles]
-        figure.legend([handles[label] for label in labels], labels, loc="outside right upper", fontsize=6)
+    plotting.legend(figure, [METHODS.get(method, method) for method in methods])
+    plotting.left_out(figure, [dataset for dataset in planned if dataset not in datasets])
     return figure
 
 
-def _styles(methods: list[str]) -> dict[str, dict]:
-    """Return colour, dashes and mark of each method: those in words first, then round the palette with other dashes."""
-    styles, places = {}, {method: place for place, method in enumerate(dict.fromkeys([*METHODS, *methods]))}
+def _panel(axis, own: pandas.DataFrame, methods: list[str]) -> None:
     for method in methods:
-        turn, colour = divmod(places[method], len(plotting.PALETTE))
-        style = {"color": plotting.PALETTE[colour], "ls": DASHES[turn % 3], "marker": MARKS[turn % 3]}
-        styles[method] = style | {"label": METHODS.get(method, method), "ms": 3, "capsize": 2, "lw": 1}
-    return styles
-
-
-def _panel(axis, own: pandas.DataFrame, styles: dict[str, dict]) -> None:
-    for method, style in styles.items():
-        line = own[own.method == method].sort_values("fraction")
+        line = own[own.method == method]
         if len(line):
-            axis.errorbar(100 * line.fraction, line["mean"], line["std"].fillna(0), **style)
+            style = plotting.method_style(method) | {"label": METHODS.get(method, method), "ms": 3.5}
+            plotting.error_bars(axis, 100 * line.fraction, line["mean"], line["std"], (0, 1), **style)
     for method, dashes in TRIVIAL.items():
-        line = own[own.method == method].sort_values("fraction")
+        line = own[own.method == method]
         if len(line):
             axis.plot(100 * line.fraction, line["mean"], color="0.5", lw=0.8, ls=dashes, label=method)
-    if not len(own):
-        plotting.not_run(axis)
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:

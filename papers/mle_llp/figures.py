@@ -22,9 +22,9 @@ METHODS = {  # in words, and first in this order; others go by their name
 }
 DATASETS = {  # in words, photos to the left as in the paper; others go by their name
     "images_of_groups": "group photos",
-    "cifar10": "CIFAR",
-    "images_of_groups-features": "group photos, frozen features",
-    "cifar10-features": "CIFAR, frozen features",
+    "cifar10": "CIFAR-10, bird against cat",
+    "images_of_groups-features": "group photos,\nfrozen features",
+    "cifar10-features": "CIFAR-10, bird against cat,\nfrozen features",
     "digits": "digits 3, 8",
 }
 
@@ -33,16 +33,15 @@ def fig1(drawn: Drawn) -> Figure:
     """Draw Figure 1: test accuracy by epoch; bands are one standard deviation over repetitions."""
     table = drawn["fig1"]
     runs = [run.spec for run in drawn.runs if run.spec.task == "learning" and _split(run.spec)]
-    planned = {inputs(spec.dataset, spec.network) for spec in runs}
-    figure, axes = _panels(planned)
+    figure, axes = _panels({inputs(spec.dataset, spec.network) for spec in runs}, table)
     for dataset, axis in axes.items():
         own = table[table.dataset == dataset]
-        for method, style in _styles(table).items():
-            if len(line := own[own.method == method]):
-                plotting.band(axis, line.epoch, line["mean"], line["std"], **style)
+        for method in _in_order(own.method, METHODS):
+            line, style = own[own.method == method], plotting.method_style(method)
+            label = METHODS.get(method, method)
+            plotting.band(axis, line.epoch, line["mean"], line["std"], markersize=3, label=label, **style)
         axis.set_xlabel("epoch")
-        _empty(axis, own)
-    return _finished(figure, axes)
+    return figure if not axes else _finished(figure, axes)
 
 
 def fig3(drawn: Drawn) -> Figure:
@@ -56,38 +55,38 @@ def size(drawn: Drawn) -> Figure:
 
 
 def _accuracy_by(table: pandas.DataFrame, column: str, label: str, log: bool = False) -> Figure:
-    figure, axes = _panels(set(table.dataset))
     last = table[(table.selection == "last") & (table.n_seeds > 0)]
+    figure, axes = _panels(table.dataset, last)
     for dataset, axis in axes.items():
         own = last[last.dataset == dataset]
-        for method, style in _styles(table).items():
-            if len(line := own[own.method == method]):
-                bars = {"marker": "o", "ms": 3, "capsize": 2}
-                axis.errorbar(line[column], line["mean"], line["std"].fillna(0), **bars, **style)
-        if log and len(own):
+        for method in _in_order(own.method, METHODS):
+            line, style = own[own.method == method], plotting.method_style(method)
+            plotting.error_bars(
+                axis, line[column], line["mean"], line["std"], label=METHODS.get(method, method), **style
+            )
+        if log:
             axis.set_xscale("log", base=2)
         ticks = sorted(own[column].unique())
         axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
         axis.set_xlabel(label)
-        _empty(axis, own)
-    return _finished(figure, axes)
+    return figure if not axes else _finished(figure, axes)
 
 
 def e_step(drawn: Drawn) -> Figure:
     """Draw the time of one E-step over the same number of instances, by bag size (beyond the paper)."""
     table = drawn["e_step"]
-    figure, axis = plt.subplots(figsize=(4.4, 3))
-    ours = plotting.PALETTE[list(METHODS).index("mle_llp")]
-    axis.plot(table.bag_size, table.e_step_ms, color=ours, marker="o", ms=3, label="programme, O(n y)")
-    axis.plot(table.bag_size, table.enumerate_ms, color="0.4", marker="s", ms=3, label="enumeration, C(n, y)")
-    axis.set(xlabel="bag size n", ylabel="milliseconds")
-    if len(table):
-        axis.set_yscale("log")
-        axis.set_xscale("log", base=2)
-    doubled = [n for n in table.bag_size if n & (n - 1) == 0]
-    axis.set_xticks(doubled, [f"{n:g}" for n in doubled])
-    _empty(axis, table)
-    axis.legend()
+    if not len(table):
+        return plotting.nothing()
+    figure, axis = plt.subplots(figsize=(plotting.COLUMN, 2.7))
+    style = plotting.method_style("mle_llp")
+    axis.plot(table.bag_size, table.e_step_ms, **style, label="programme, O(n y)")
+    axis.plot(table.bag_size, table.enumerate_ms, color="0.4", marker="^", ls="--", label="enumeration, C(n, y)")
+    axis.set(xlabel="bag size n", ylabel="time of one E-step (ms)", xscale="log", yscale="log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    ticks = [n for n in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if n in set(table.bag_size)][::2]
+    axis.set_xticks(ticks, [f"{n:g}" for n in ticks])
+    plotting.legend(figure)
     return figure
 
 
@@ -101,35 +100,23 @@ def _in_order(names: Iterable[str], known: dict[str, str]) -> list[str]:
     return [*(name for name in known if name in names), *sorted(names - set(known))]
 
 
-def _styles(table: pandas.DataFrame) -> dict[str, dict]:
-    """{method of a table: its colour and its words}; a method's colour is the same in every figure."""
-    colours = dict(zip([*METHODS, *_in_order(set(table.method) - set(METHODS), {})], plotting.PALETTE, strict=False))
-    methods = _in_order(table.method, METHODS)
-    return {name: {"color": colours.get(name, "0.3"), "label": METHODS.get(name, name)} for name in methods}
-
-
-def _panels(datasets: Iterable[str]):
-    """A figure and {dataset: its panel}; one panel without a name where there is no dataset."""
-    datasets = _in_order(datasets, DATASETS) or [""]
-    figure, axes = plt.subplots(1, len(datasets), figsize=(1.2 + 3.2 * len(datasets), 3), squeeze=False)
+def _panels(planned: Iterable[str], rows: pandas.DataFrame) -> tuple[Figure, dict]:
+    """A figure and {dataset: its panel} of those that have rows, a line of text where none has; it names the others."""
+    planned = _in_order(planned, DATASETS)
+    datasets = [name for name in planned if name in set(rows.dataset)]
+    if not datasets:
+        return plotting.nothing(), {}
+    size = (plotting.COLUMN if len(datasets) == 1 else plotting.PAGE, 2.8)
+    figure, axes = plt.subplots(1, len(datasets), figsize=size, squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         axis.set_title(DATASETS.get(dataset, dataset))
+    plotting.left_out(figure, [" ".join(DATASETS.get(name, name).split()) for name in planned if name not in datasets])
     return figure, dict(zip(datasets, axes[0], strict=True))
 
 
-def _empty(axis, rows: pandas.DataFrame) -> None:
-    if not len(rows):
-        axis.set(xticks=[], yticks=[])
-        plotting.not_run(axis)
-
-
 def _finished(figure: Figure, axes: dict) -> Figure:
-    panels = list(axes.values())
-    panels[0].set_ylabel("test accuracy (%)")
-    handles = {text: handle for axis in panels for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
-    order = {name: place for place, name in enumerate(METHODS.values())}
-    handles = dict(sorted(handles.items(), key=lambda item: order.get(item[0], len(order))))
-    panels[-1].legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
+    next(iter(axes.values())).set_ylabel("test accuracy (%)")
+    plotting.legend(figure, list(METHODS.values()))
     return figure
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,16 +46,35 @@ def lattice_posterior(
     _check(log_p, offsets, counts, max_states)
     # float64 whatever the input: float32 knows a logarithm of 1e4 to 1e-3, and phi would be known no better.
     work = log_p.double()
-    phi, log_likelihood = torch.empty_like(work), work.new_empty(len(counts))
-    order = counts.argsort(dim=1, descending=True, stable=True)
-    ordered = counts.gather(1, order)
-    for bags in _chunks(offsets.diff(), ordered):
-        log_likelihood[bags.to(work.device)] = _solve(work, phi, offsets, bags, order[bags], ordered[bags])
+    phi = torch.empty_like(work, memory_format=torch.contiguous_format)
+    log_likelihood = work.new_empty(len(counts))
+    left = torch.arange(len(counts))
+    if work.device.type == "cpu":
+        left = plain(work, offsets, counts, phi, log_likelihood)
+    if len(left):
+        order = counts.argsort(dim=1, descending=True, stable=True)
+        ordered = counts.gather(1, order)
+        for some in _chunks(offsets.diff()[left], ordered[left]):
+            bags = left[some]
+            log_likelihood[bags.to(work.device)] = _solve(work, phi, offsets, bags, order[bags], ordered[bags])
     impossible = log_likelihood == -torch.inf
     if impossible.any():
         b = int(impossible.nonzero()[0])
         raise BagError(f"bag {b}: counts {counts[b].tolist()} have probability 0")
     return phi.to(log_p.dtype), log_likelihood.to(log_p.dtype)
+
+
+def plain(log_p: Tensor, offsets: Tensor, counts: Tensor, phi: Tensor, log_likelihood: Tensor) -> Tensor:
+    """Fill in `phi` (M, K) and `log_likelihood` (B,) by plain numbers; return the bags, (b,), that these do not serve.
+
+    All are float64 on the CPU, and what `lattice_posterior` checks is so.
+    """
+    from papers.mle_llp.loops import solve  # takes a second to import, and another if it was never compiled
+
+    known = np.empty(len(counts), np.bool_)
+    given = (log_p, offsets, counts, phi, log_likelihood)
+    solve(*(tensor.detach().contiguous().numpy() for tensor in given), known)
+    return torch.from_numpy(np.flatnonzero(~known))
 
 
 def _check(log_p: Tensor, offsets: Tensor, counts: Tensor, max_states: int) -> None:

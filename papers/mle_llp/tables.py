@@ -92,9 +92,9 @@ def _recorded(evidence: Evidence, table: str, task: str | list[str]) -> pandas.D
 
 
 def _runs(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
-    """The runs that train on what the networks in some rows read."""
-    read = set(rows.dataset)
-    return [run for run in evidence.where(task="learning") if _read(run) in read]
+    """The runs that some rows are of."""
+    ids = set(rows["id"])
+    return [run for run in evidence.where(task="learning") if run.id in ids]
 
 
 def _read(run: Run) -> str:
@@ -148,7 +148,7 @@ def controls(evidence: Evidence) -> Table:
     plain = plain[plain.method.isin(BESIDE)].merge(odd[["dataset", "pool", "bags"]].drop_duplicates())
     rows, by = pandas.concat([plain, odd]), ["dataset", "bags", "method"]
     numbers = over_seeds(rows[rows.selection == "last"], by).sort_values(by, kind="stable")
-    return Table(numbers, with_text(_with_all(numbers)), used=_runs(evidence, odd))
+    return Table(numbers, with_text(_with_all(numbers)), used=_runs(evidence, rows))
 
 
 def convergence(evidence: Evidence) -> Table:

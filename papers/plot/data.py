@@ -19,7 +19,8 @@ def data_of(spec: Spec, device: torch.device) -> shared_data.Data:
     augment = AUGMENTATION if "augment" in spec and spec.augment else None
     # From -1 to 1, the range of LLP-GAN's generator of images.
     scale = shared_data.SYMMETRIC if spec.network == "cnn13" else "standard"
-    return shared_data.data_of(spec.dataset, device, spec.network == "patch_features", augment, scale)
+    features, filters = spec.network == "patch_features", spec.filters if "filters" in spec else 0
+    return shared_data.data_of(spec.dataset, device, features, augment, scale, filters)
 
 
 def deviation(spec: Spec, inputs: Inputs) -> float:

@@ -1,6 +1,8 @@
-"""Draw Figures 2 to 4 of the paper from tables; outputs.yaml names them."""
+"""Draw Figures 2 to 4 of the paper, and its Tables 1 and 2, from tables; outputs.yaml names them."""
 
 from __future__ import annotations
+
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,18 +10,23 @@ import pandas
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from papers.plot.tables import CURVES, PLOT, TOY
+from papers.plot.tables import ADDED, CEILING, CONTINUED, CURVES, PLOT, TOY
 from shared import datasets, plotting
 from shared.tables.draw import Drawn
 
 # In words and in this order; what these do not name comes after, under its own name.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits (8x8)"}
+STAGES = {"dllp": "DLLP", "llp_vat": "LLP-VAT", "llp_gan": "LLP-GAN"}
+SECOND = {"": "stage one alone", CONTINUED: "stage one goes on", PLOT: "stage one + PLOT"}
 PANELS = {
-    "dllp": "DLLP",
-    f"dllp{PLOT}": "DLLP + PLOT",
-    "llp_gan": "LLP-GAN",
-    f"llp_gan{PLOT}": "LLP-GAN + PLOT",
+    **{
+        f"{loss}{added}": f"{STAGES[loss]}{word}"
+        for loss in ("dllp", "llp_gan")
+        for added, word in (("", ""), (PLOT, " + PLOT"))
+    },
+    **{f"{loss}{CONTINUED}": f"{STAGES[loss]} that goes on" for loss in ("dllp", "llp_gan")},
 }
+EXACT = "llp_vat_exact"  # ours, beside LLP-VAT
 LABELS = dict(zip(CURVES, ("TD", "TD_OT", "TD_OT_5"), strict=True))
 KINDS = {
     f"dllp{PLOT}": ("hard", "-"),
@@ -28,6 +35,56 @@ KINDS = {
     "dllp+sce+soft": ("soft", "--"),
 }
 OTHER_LINES = (":", "-.")
+OF_PAPER = ("cifar10", "cifar100")  # whose numbers the paper reports
+ACROSS = 3  # panels of Figure 2 in a row
+
+
+def size(drawn: Drawn) -> Figure:
+    """Draw accuracy by bag size, Tables 1 and 2: a row a dataset, a column a stage one; hollow is the paper."""
+    tables = {name: drawn[name] for name in ("table1", "table2")}
+    table = pandas.concat([part.assign(table=name) for name, part in tables.items()])
+    table = table[(table.selection == "last") & (table.n_seeds > 0)]
+    ones = pandas.Series([method.partition("+")[0] for method in table.method], dtype=object)
+    stages = [name for name in _in_order(ones, STAGES) if name not in (CEILING, EXACT)]
+    if not stages:
+        return plotting.nothing()
+    names = _in_order(table.dataset, DATASETS)
+    height = 0.4 + 1.7 * len(names)
+    figure, axes = plt.subplots(
+        len(names), len(stages), figsize=(plotting.PAGE, height), sharex=True, sharey="row", squeeze=False
+    )
+    for row, name in zip(axes, names, strict=True):
+        own = table[table.dataset == name]
+        ceiling = own["mean"][own.method == CEILING]
+        paper = drawn.reported(own.table.iloc[0])
+        row[0].set_ylabel(f"{DATASETS.get(name, name)}\ntest accuracy (%)")
+        for axis, stage in zip(row, stages, strict=True):
+            for added, label in SECOND.items():
+                style = plotting.method_style(stage + added)
+                said = paper[paper.row == stage + ADDED[added]] if name in OF_PAPER else paper[:0]
+                at = said.column.str.extract(r"n=(\d+)", expand=False).astype(float)
+                _line(axis, own[own.method == stage + added], label if added else STAGES.get(stage, stage), style)
+                plotting.reported(axis, at, said.reported, said.says, style)
+            if stage == "llp_vat":
+                _line(axis, own[own.method == EXACT], "LLP-VAT, steps of exact length", plotting.method_style(EXACT))
+            if len(ceiling):
+                axis.axhline(ceiling.iloc[0], color="black", ls=":", label="supervised")
+            axis.set_xscale("log", base=2)
+            sizes = sorted(own.bag_size[own.method != CEILING].unique())
+            axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    for axis, stage in zip(axes[0], stages, strict=True):
+        axis.set_title(STAGES.get(stage, stage))
+    for axis in axes[-1]:
+        axis.set_xlabel("bag size n")
+    stage_one = [STAGES.get(stage, stage) for stage in stages]
+    plotting.legend(figure, [*stage_one, *SECOND.values(), "LLP-VAT, steps of exact length", "supervised"])
+    return figure
+
+
+def _line(axis, line: pandas.DataFrame, label: str, style: dict) -> None:
+    if len(line):
+        line = line.sort_values("bag_size")
+        plotting.error_bars(axis, line.bag_size, line["mean"], line["std"], label=label, **style)
 
 
 def fig2(drawn: Drawn) -> Figure:
@@ -36,17 +93,20 @@ def fig2(drawn: Drawn) -> Figure:
     A panel shows the seed of median accuracy.
     """
     table = drawn["fig2"]
-    panels = PANELS | {name: name for name in sorted(set(table.method) - set(PANELS))}
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.4 * len(panels), 2.4))
-    colours = ListedColormap(plotting.PALETTE[:2])
-    points = _points()
-    for axis, (method, title) in zip(axes, panels.items(), strict=True):
-        axis.set(title=title, xticks=[], yticks=[])
-        made = table[(table.method == method) & table.shown & table.grid.notna()]
-        record = drawn.record(made["id"].iloc[0]) if len(made) else None
-        if record is None:
-            plotting.not_run(axis)
-            continue
+    titles = PANELS | {name: name for name in sorted(set(table.method) - set(PANELS))}
+    made = table[table.shown & table.grid.notna()].drop_duplicates("method").set_index("method")
+    records = {method: drawn.record(made["id"][method]) for method in titles if method in made.index}
+    records = {method: record for method, record in records.items() if record is not None}
+    if not records:
+        return plotting.nothing()
+    rows = math.ceil(len(records) / ACROSS)
+    size = (plotting.PAGE, 1.9 * rows)
+    figure, axes = plt.subplots(rows, min(ACROSS, len(records)), figsize=size, squeeze=False)
+    colours, points = ListedColormap([plotting.COLOURS["blue"], plotting.COLOURS["amber"]]), _points()
+    for axis in axes.flat[len(records) :]:
+        axis.axis("off")
+    for axis, (method, record) in zip(axes.flat, records.items(), strict=False):
+        axis.set(title=titles[method], xticks=[], yticks=[])
         found = np.array(record["curves"]["grid"])
         side = round(len(found) ** 0.5)
         low, high = (0, 0), (1, 1)
@@ -58,7 +118,8 @@ def fig2(drawn: Drawn) -> Figure:
         style = {"cmap": colours, "vmin": 0, "vmax": 1, "alpha": 0.3, "interpolation": "nearest", "zorder": 0}
         axis.imshow(found.reshape(side, side), origin="lower", extent=box, aspect="auto", **style)
         axis.grid(False)
-        axis.set_xlabel(f"test accuracy {made.accuracy.iloc[0]:.1f} %")
+        axis.set_xlabel(f"test accuracy {made.accuracy[method]:.1f} %")
+    plotting.left_out(figure, [title for method, title in titles.items() if method not in records])
     return figure
 
 
@@ -66,16 +127,15 @@ def fig3(drawn: Drawn) -> Figure:
     """Draw Figure 3: accuracy of predictions, transported labels and their mean on training instances, by epoch."""
     table = drawn["fig3"]
     figure, panels = _panels(drawn, table)
-    colours = dict(zip(_in_order(table.curve, LABELS), plotting.PALETTE, strict=False))
+    styles = dict(zip(_in_order(table.curve, LABELS), plotting.CYCLE, strict=False))
     for name, axis in panels.items():
         own = table[table.dataset == name]
-        for curve, colour in colours.items():
+        for curve, style in styles.items():
             line = own[own.curve == curve]
             if len(line):
                 label = LABELS.get(curve, curve)
-                plotting.band(axis, line.epoch, line["mean"], line["std"], color=colour, label=label)
-        if len(own):
-            axis.set_title(f"{axis.get_title()}, n={own.bag_size.iloc[0]}")
+                plotting.band(axis, line.epoch, line["mean"], line["std"], markersize=3, label=label, **style)
+        axis.set_title(f"{axis.get_title()}, n={own.bag_size.iloc[0]}")
     return _finish(figure, panels, "accuracy of labels (%)")
 
 
@@ -108,24 +168,24 @@ def _in_order(found: pandas.Series, words: dict) -> list[str]:
 
 
 def _panels(drawn: Drawn, table: pandas.DataFrame) -> tuple[Figure, dict[str, plt.Axes]]:
-    """Return a figure and {dataset: its axes}: of those planned with PLOT, the paper's own where there are none."""
+    """Return a figure and {dataset: its axes} of those that have rows; others that are planned with PLOT are named."""
     planned = [run.spec.dataset for run in drawn.runs if run.method in KINDS and run.spec.dataset != TOY]
-    names = _in_order([*planned, *table.dataset], DATASETS) or ["cifar10"]
-    figure, axes = plt.subplots(1, len(names), figsize=(1.4 + 3.2 * len(names), 3), squeeze=False)
+    names = _in_order(table.dataset, DATASETS)
+    if not names:
+        return plotting.nothing(), {}
+    figure, axes = plt.subplots(1, len(names), figsize=(plotting.PAGE, 2.8), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.set(title=DATASETS.get(name, name), xlabel="epoch of stage two")
-        if not (table.dataset == name).any():
-            axis.set(xticks=[], yticks=[])
-            plotting.not_run(axis)
+    plotting.left_out(figure, [DATASETS.get(name, name) for name in _in_order(planned, DATASETS) if name not in names])
     return figure, dict(zip(names, axes[0], strict=True))
 
 
 def _finish(figure: Figure, panels: dict[str, plt.Axes], label: str) -> Figure:
     """Name the ordinate and put one legend beside the last panel."""
     axes = list(panels.values())
-    axes[0].set_ylabel(label)
     handles = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:
+        axes[0].set_ylabel(label)
         axes[-1].legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

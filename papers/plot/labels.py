@@ -65,10 +65,11 @@ def relabel(
     except ValueError as error:
         raise BagError(str(error)) from None
     # exp(-1000) is 0 in either precision.
-    cost = _finite_cost(log_p, offsets, 1.0 if kind == "hard" else 1000 * epsilon)
     if kind == "soft":
+        cost = _finite_cost(log_p, offsets, 1000 * epsilon)
         return _soft(cost.to(log_p), offsets, proportions, epsilon, iterations)
-    labels = round_to_labels(-cost.cpu(), offsets, largest_remainder(proportions.cpu(), offsets.diff()))
+    scores = log_p if log_p.sum().isfinite() else -_finite_cost(log_p, offsets, 1.0)
+    labels = round_to_labels(scores.cpu(), offsets, largest_remainder(proportions.cpu(), offsets.diff()))
     return torch.zeros_like(log_p).scatter_(1, labels.to(log_p.device)[:, None], 1)
 
 

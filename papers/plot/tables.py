@@ -79,20 +79,23 @@ def accuracy(evidence: Evidence) -> pandas.DataFrame:
 
 def table1(evidence: Evidence) -> Table:
     """Return Table 1: accuracy by method and bag size, the ceiling, which knows no bags, at each of them."""
-    return _by_bag_size(_cells(evidence, "table1"))
+    return _by_bag_size(evidence, "table1")
 
 
 def table2(evidence: Evidence) -> Table:
     """Return Table 2: the same on CIFAR-100."""
-    return _by_bag_size(_cells(evidence, "table2"))
+    return _by_bag_size(evidence, "table2")
 
 
-def _by_bag_size(rows: pandas.DataFrame) -> Table:
+def _by_bag_size(evidence: Evidence, name: str) -> Table:
+    rows = _cells(evidence, name)
+    used = [run for run in evidence.runs if run.id in set(rows["id"])]
     table = over_seeds(rows, ["dataset", "method", "bag_size", "selection"])
     table = _sorted(table, method=_methods(rows))
     words = dict(zip(rows.method, rows.row, strict=True))
     last = _everywhere(table[table.selection == "last"])
-    return Table(table, wide(last.assign(method=last.method.map(words)), ["dataset", "method"], "bag_size", "n"))
+    text = wide(last.assign(method=last.method.map(words)), ["dataset", "method"], "bag_size", "n")
+    return Table(table, text, used)
 
 
 def gains(evidence: Evidence) -> Table:
@@ -161,19 +164,19 @@ def fig2(evidence: Evidence) -> Table:
     )
 
 
-def fig3(evidence: Evidence) -> pandas.DataFrame:
+def fig3(evidence: Evidence) -> Table:
     """Return Figure 3: the accuracy of the labels each epoch of stage two learns from, DLLP + PLOT at one bag size."""
     sizes = shown(evidence)
     runs = [run for run in _labelled(evidence, "hard") if sizes[run.spec.dataset] == run.spec.bag_size]
-    return _by_epoch(evidence, runs, CURVES)
+    return Table(_by_epoch(evidence, runs, CURVES), used=runs)
 
 
-def fig4(evidence: Evidence) -> pandas.DataFrame:
+def fig4(evidence: Evidence) -> Table:
     """Return Figure 4: test accuracy after each epoch of stage two, by kind of labels, where several are planned."""
     others = [run for kind in _kinds(evidence) if kind != "hard" for run in _labelled(evidence, kind)]
     both = set(shown(evidence).items()) | {(run.spec.dataset, run.spec.bag_size) for run in others}
     runs = [run for run in [*_labelled(evidence, "hard"), *others] if (run.spec.dataset, run.spec.bag_size) in both]
-    return _by_epoch(evidence, runs, ["test_accuracy"]).drop(columns="curve")
+    return Table(_by_epoch(evidence, runs, ["test_accuracy"]).drop(columns="curve"), used=runs)
 
 
 def shown(evidence: Evidence) -> dict[str, int]:

@@ -15,9 +15,8 @@ AUGMENTATION = Augmentation(shift=1, flip=True)  # Section 4.1
 
 def data_of(spec: Spec, device: torch.device) -> shared_data.Data:
     """Return the dataset that a spec names, on a device."""
-    return shared_data.data_of(
-        spec.dataset, device, spec.network == "patch_features", AUGMENTATION if spec.augment else None
-    )
+    augment, filters = AUGMENTATION if spec.augment else None, spec.filters if "filters" in spec else 0
+    return shared_data.data_of(spec.dataset, device, spec.network == "patch_features", augment, filters=filters)
 
 
 def bags_of(spec: Spec, labels: np.ndarray, n_classes: int) -> tuple[Bags, Bags]:

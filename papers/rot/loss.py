@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from shared.bags import check_bags, segment_mean, segment_sum
-from shared.transport import exact, fused, unbalanced_sinkhorn
+from shared.bags.segments import sizes_like
+from shared.methods import least_cost
+from shared.transport import fused, unbalanced_sinkhorn
 
 
 def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
@@ -30,9 +32,7 @@ def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check:
     tight; under ties, or with fractional counts, other solutions are not ("any solution" in Section 3.3 is too much).
     """
     check_bags(log_p, offsets, proportions, values=check, finite=True)
-    transport = exact(-log_p, offsets, proportions, check=False)
-    sizes = offsets.diff().to(log_p, non_blocking=True)
-    return (transport.value / sizes).mean()
+    return least_cost(-log_p, offsets, proportions)
 
 
 def rot_tau(alpha: float, epsilon: float) -> float:
@@ -88,7 +88,7 @@ def rot_loss(
     check_bags(log_p, offsets, proportions, values=check, finite=True)
     unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
     tolerance, gradient = (None, "unrolled") if unrolled else (1e-5, "none")
-    sizes, tiny = offsets.diff().to(log_p, non_blocking=True), torch.finfo(log_p.dtype).tiny
+    sizes, tiny = sizes_like(log_p, offsets), torch.finfo(log_p.dtype).tiny
     if fused.serves(log_p, len(proportions) * iterations * unrolled):
         how = fused.How(epsilon, tau, iterations, tolerance, gradient)
         _, value, entropy, columns, *_ = fused.scale(-log_p, offsets, proportions, how, plan=False)
@@ -106,8 +106,9 @@ def rot_loss(
             check=False,
         )
         plan = transport.plan
-        # Clamped inside the logarithms only: 0 log 0 is 0, and so is its gradient.
-        instance = segment_sum(-plan * log_p + epsilon * plan * plan.clamp_min(tiny).log(), offsets).sum(1)
+        # Clamped inside the logarithms only: 0 log 0 is 0, and so is its gradient. Where the plan is constant, autograd
+        # sees the product with log p alone.
+        instance = segment_sum(epsilon * plan * plan.clamp_min(tiny).log() - plan * log_p, offsets).sum(1)
         share = segment_mean(plan, offsets)
     bag = share * (share.clamp_min(tiny).log() - proportions.clamp_min(tiny).log())
     # Rows of U sum to one, so the two linear terms of the generalised KL cancel.

@@ -31,18 +31,23 @@ def _cells(evidence: Evidence, table: str) -> pandas.DataFrame:
     return every[every.table == table]
 
 
-def curves(evidence: Evidence) -> pandas.DataFrame:
+def curves(evidence: Evidence) -> Table:
     """Return Figure 1: test accuracy after each epoch, over seeds."""
-    shown = set(_cells(evidence, "fig1")["id"])
-    runs = [run for run in evidence.runs if run.id in shown]
-    return curves_of(evidence, runs, ["dataset", "method", "bag_size"], {"test_accuracy": "accuracy"})
+    runs = _shown(evidence, "fig1")
+    table = curves_of(evidence, runs, ["dataset", "method", "bag_size"], {"test_accuracy": "accuracy"})
+    return Table(table, used=runs)
+
+
+def _shown(evidence: Evidence, table: str) -> list[Run]:
+    ids = set(_cells(evidence, table)["id"])
+    return [run for run in evidence.runs if run.id in ids]
 
 
 def fig2(evidence: Evidence) -> Table:
     """Return Figure 2: final accuracy by dataset, method and bag size, under each selection rule."""
     table = over_seeds(_cells(evidence, "fig2"), ["dataset", "method", "bag_size", "selection"])
     table = table.sort_values(["dataset", "method", "selection", "bag_size"], kind="stable")
-    return Table(table, wide(table, ["dataset", "method"], "bag_size", "n"))
+    return Table(table, wide(table, ["dataset", "method"], "bag_size", "n"), used=_shown(evidence, "fig2"))
 
 
 def alpha(evidence: Evidence) -> Table:

@@ -79,6 +79,7 @@ def fitted(
         lr=rate,
         momentum=spec.momentum,
         weight_decay=spec.weight_decay,
+        fused=True,
     )
     loss = loss_of(spec, values["alpha"]) if "alpha" in values else loss_of(spec)
     method = LossMethod(network, optimiser, loss, autocast=spec.precision == "bf16")

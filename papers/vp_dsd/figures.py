@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,16 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from papers.vp_dsd.names import CLASSES, is_varied
-from papers.vp_dsd.tables import OURS
+from papers.vp_dsd.tables import BUDGET, OURS
 from shared import plotting
 from shared.config import Run
 from shared.tables.draw import Drawn
 
 # Losses in words, and first in this order; others go by their name.
 WORDS = {"kl": "KL", "vp_l2": "VP-L2", "vp_ce": "VP-CE", "plot": "LLP-PLOT", "mse": "MSE", "flm": "FLM", "pc": "PC"}
-BUDGET = "kl-epochs"  # what KL with another number of epochs is called
 PANELS = {"phase": "cells (phase)", "hologram": "hologram", "amplitude": "propagated (amplitude)"}
-COLOURS = dict(zip(CLASSES, plotting.PALETTE, strict=False))
+MARKS = {  # of cells
+    "true": {"marker": "x", "color": "tab:orange", "label": "true cells"},
+    "found": {"marker": "o", "color": "c", "mfc": "none", "label": "cells found"},
+}
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])  # lymphocyte, monocyte, granulocyte
 ACROSS = 5  # panels of Figure 2 in a row
 
@@ -42,43 +45,50 @@ def fig2(drawn: Drawn) -> Figure:
     early = dict.fromkeys(run.method for run in runs if run.method.startswith(BUDGET))
     titles = {method: f"KL, {method.removeprefix(BUDGET)} epochs" for method in early}
     titles |= {loss: WORDS.get(loss, loss) for loss in _in_order(r.method for r in runs if r.method == r.spec.loss)}
-    columns = max(1, min(ACROSS, len(titles)))
-    rows = max(1, math.ceil(len(titles) / columns))
-    figure, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.4 * rows), squeeze=False)
+    there = [method for method in titles if method in set(table.method)]
+    if not there:
+        return plotting.nothing()
+    rows = math.ceil(len(there) / ACROSS)
+    size = (plotting.PAGE, 1.5 * rows)
+    figure, axes = plt.subplots(rows, min(ACROSS, len(there)), figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (method, title) in zip(axes.flat, titles.items(), strict=False):
+    for axis, method in zip(axes.flat, there, strict=False):
         own = table[table.method == method]
         axis.plot(*CORNERS[[0, 1, 2, 0]].T, color="0.6", lw=0.8)
         at = own[list(CLASSES)].to_numpy(float) @ CORNERS
-        for k, name in enumerate(CLASSES):
-            mine = at[own.label.to_numpy() == k]
-            axis.scatter(*mine.T, s=5, color=COLOURS[name], alpha=0.5, lw=0, label=name)
-            axis.annotate(name[:4], CORNERS[k], ha="center", va="bottom" if k == 2 else "top", fontsize=7)
-        axis.set(title=title, aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.12, 1.0))
-        if not len(own):
-            plotting.not_run(axis)
-    axes.flat[0].legend(loc="upper right", fontsize=6, markerscale=2)
+        for k, (name, style) in enumerate(zip(CLASSES, plotting.CYCLE, strict=False)):
+            mine, look = at[own.label.to_numpy() == k], {"color": style["color"], "marker": style["marker"]}
+            axis.scatter(*mine.T, s=6, alpha=0.5, lw=0, rasterized=True, **look)
+            axis.plot([], [], ls="none", ms=4, label=name, **look)
+            place = {"ha": ("right", "left", "center")[k], "va": "bottom" if k == 2 else "center"}
+            axis.annotate(
+                name[0].upper(), CORNERS[k], ((-3, 3, 0)[k], 2 * (k == 2)), textcoords="offset points", **place
+            )
+        axis.set(title=titles[method], aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.05, 1.0))
+    plotting.legend(figure, list(CLASSES))
+    plotting.left_out(figure, [title for method, title in titles.items() if method not in there])
     return figure
 
 
 def fig3(drawn: Drawn) -> Figure:
     """Draw Figure 3: cells, their hologram, and the hologram propagated to their plane; crosses true, rings found."""
     table = drawn["fig3"]
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(8, 2.9))
-    for axis, (panel, title) in zip(axes, PANELS.items(), strict=True):
-        own = table[table.panel == panel]
-        if len(own):
-            axis.imshow(own.pivot(index="row", columns="column", values="value"), cmap="gray")
-        else:
-            plotting.not_run(axis)
-        axis.set(title=title, xticks=[], yticks=[])
+    there = [panel for panel in PANELS if (table.panel == panel).any()]
+    if not there:
+        return plotting.nothing()
+    figure, axes = plt.subplots(1, len(there), figsize=(plotting.PAGE, 2.5), squeeze=False)
+    for axis, panel in zip(axes[0], there, strict=True):
+        image = table[table.panel == panel].pivot(index="row", columns="column", values="value")
+        axis.imshow(image, cmap="gray", interpolation="none")
+        axis.set(title=PANELS[panel], xticks=[], yticks=[])
         axis.grid(False)
-    for panel, style in (("true", {"marker": "x", "c": "tab:orange"}), ("found", {"marker": "o", "edgecolors": "c"})):
+    for panel, style in MARKS.items():
         points = table[table.panel == panel].pivot(index="row", columns="column", values="value")
         if len(points):
-            more = {"facecolors": "none"} if panel == "found" else {}
-            axes[2].scatter(points[1], points[0], s=30, lw=0.8, **style, **more)
+            axes[0][-1].plot(points[1], points[0], ls="none", ms=6, mew=1.2, **style)
+    plotting.legend(figure)
+    plotting.left_out(figure, [title for panel, title in PANELS.items() if panel not in there])
     return figure
 
 
@@ -86,52 +96,62 @@ def fig4(drawn: Drawn) -> Figure:
     """Draw Figure 4: accuracy, mean over classes, against seconds of training; bars are one standard deviation."""
     table, loss_of = drawn["fig4"], {run.method: run.spec.loss for run in _learned(drawn)}
     table = table[table.method.isin(loss_of)]
-    figure, axis = plt.subplots(figsize=(6, 3.4))
-    families = _in_order(loss_of[method] for method in table.method)
-    for n, loss in enumerate(families):
+    if not len(table):
+        return plotting.nothing()
+    figure, axis = plt.subplots(figsize=(plotting.PAGE, 4))
+    paper = drawn.reported("table1", "class_accuracy").set_index("column")
+    for loss in _in_order(loss_of[method] for method in table.method):
         own = table[[loss_of[method] == loss for method in table.method]]
-        style = {"fmt": "o", "ms": 4, "capsize": 2, "lw": 0.8, "label": WORDS.get(loss, loss)}
-        style["color"] = plotting.PALETTE[n % len(plotting.PALETTE)]
-        axis.errorbar(own["train_s_mean"], own["class_accuracy_mean"], own["class_accuracy_std"].fillna(0), **style)
-        for _, row in own.iterrows():
-            place = (row["train_s_mean"], row["class_accuracy_mean"])
-            axis.annotate(row["method"], place, (4, 2), textcoords="offset points", fontsize=5, color="0.3")
-    axis.set(xlabel="seconds of training", ylabel="accuracy, mean over classes (%)")
-    if len(table):
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.minorticks_off()
-        axis.legend(fontsize=6)
-    else:
-        plotting.not_run(axis)
+        style = plotting.method_style(loss) | {"linestyle": "none"}
+        at, accuracy = own["train_s_mean"], own["class_accuracy_mean"]
+        plotting.error_bars(axis, at, accuracy, own["class_accuracy_std"], label=WORDS.get(loss, loss), **style)
+        said = own[own.method.isin(paper.index)]
+        plotting.reported(
+            axis, said["train_s_mean"], *[paper[name][said.method] for name in ("reported", "says")], style
+        )
+    axis.axhline(100 / len(CLASSES), color="0.6", lw=0.8, ls=":", label="one constant answer")
+    axis.set(xlabel="seconds of training", ylabel="accuracy, mean over classes (%)", xscale="log")
+    axis.margins(0.12, 0.08)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    plotting.legend(figure)
+    places = table[["train_s_mean", "class_accuracy_mean"]].to_numpy()
+    names = [_named(method, loss_of[method]) for method in table.method]
+    plotting.name_points(
+        axis, [tuple(place) for place in places], names, table["class_accuracy_std"].fillna(0).tolist()
+    )
     return figure
+
+
+def _named(method: str, loss: str) -> str:
+    """A method in words: its loss, and what it varies."""
+    varied = re.sub(r"([a-z])(\d)", r"\1 \2", method.removeprefix(loss))
+    return WORDS.get(loss, loss) + varied.replace("-", ", ").replace("_", " ")
 
 
 def diversity(drawn: Drawn) -> Figure:
     """Draw accuracy by bag size, one panel for each concentration of the bags' proportions (beyond the paper)."""
     table = drawn["diversity"]
     own = table[(table.selection == "last") & (table.metric == "class_accuracy") & (table.n_seeds > 0)]
-    levels = sorted(table.bag_concentration.unique()) or [float("nan")]
-    colours = {method: plotting.PALETTE[n % len(plotting.PALETTE)] for n, method in enumerate(_in_order(own.method))}
-    figure, axes = plt.subplots(1, len(levels), figsize=(1 + 1.9 * len(levels), 2.8), sharey=True, squeeze=False)
+    levels = sorted(own.bag_concentration.unique())
+    if not levels:
+        return plotting.nothing()
+    figure, axes = plt.subplots(1, len(levels), figsize=(plotting.PAGE, 2.4), sharey=True, squeeze=False)
     for axis, level in zip(axes[0], levels, strict=True):
         panel = own[own.bag_concentration == level]
-        for method, colour in colours.items():
+        for method in _in_order(panel.method):
             line = panel[panel.method == method].sort_values("bag_size")
-            style = {"marker": "o", "ms": 3, "capsize": 2, "color": colour, "label": WORDS.get(method, method)}
-            axis.errorbar(line.bag_size, line["mean"], line["std"].fillna(0), **style)
-        axis.axhline(100 / 3, color="0.6", lw=0.8, ls=":")
-        axis.set(title=f"concentration {level:g}", xlabel="bag size")
-        if len(panel):
-            axis.set_xscale("log")
-            axis.set_xticks(sorted(panel.bag_size.unique()), [f"{n:g}" for n in sorted(panel.bag_size.unique())])
-            axis.minorticks_off()
-        else:
-            plotting.not_run(axis)
-    axes[0, 0].set_ylabel("accuracy, mean over classes (%)")
-    if len(own):
-        axes[0, 0].legend(fontsize=6)
+            style = plotting.method_style(method) | {"label": WORDS.get(method, method)}
+            plotting.error_bars(axis, line.bag_size, line["mean"], line["std"], **style)
+        axis.axhline(100 / len(CLASSES), color="0.6", lw=0.8, ls=":", label="one constant answer")
+        axis.set(title=f"concentration {level:g}", xlabel="bag size", xscale="log")
+        axis.set_xticks(sorted(panel.bag_size.unique()), [f"{n:g}" for n in sorted(panel.bag_size.unique())])
+        axis.minorticks_off()
+    axes[0, 0].set_ylabel("accuracy,\nmean over classes (%)")
+    plotting.legend(figure)
+    planned = set(table.bag_concentration) - set(levels)
+    plotting.left_out(figure, [f"concentration {level:g}" for level in sorted(planned)])
     return figure
 
 

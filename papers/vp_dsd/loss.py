@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from shared.bags import check_bags, segment_mean
-from shared.methods import kl_loss
-from shared.transport import exact
+from shared.methods import kl_loss, least_cost
 
 COSTS = ("ce", "l2")
 
@@ -60,8 +59,7 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
         logit that is not finite; for an unknown cost.
     """
     check_bags(logits, offsets, proportions, values=check, what="logits")
-    value = exact(vertex_costs(logits, cost), offsets, proportions, check=False).value
-    return (value / offsets.diff().to(value, non_blocking=True)).mean()
+    return least_cost(vertex_costs(logits, cost), offsets, proportions)
 
 
 def mse_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:

@@ -7,7 +7,7 @@ A bag is ragged: one flat array of instance indices, offsets into it, one row of
 from shared.bags.bags import BagError, Bags
 from shared.bags.check import check_bags
 from shared.bags.makers import fixed_size, natural, noisy, permutation, permuted, split, variable_size
-from shared.bags.segments import segment_logmeanexp, segment_mean, segment_sum
+from shared.bags.segments import segment_mean, segment_softmax, segment_sum
 
 __all__ = [
     "BagError",
@@ -18,8 +18,8 @@ __all__ = [
     "noisy",
     "permutation",
     "permuted",
-    "segment_logmeanexp",
     "segment_mean",
+    "segment_softmax",
     "segment_sum",
     "split",
     "variable_size",

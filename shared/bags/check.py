@@ -95,16 +95,17 @@ def check_offsets(offsets: Tensor, instances: int) -> None:
         raise TypeError(f"offsets are on {offsets.device} and must be on the host; pass offsets.cpu(), once")
     if offsets.dim() != 1 or len(offsets) < 2:
         raise BagError(f"offsets must be (B + 1,), got {tuple(offsets.shape)}: where bags start, and the last ends")
-    sizes = offsets.diff()
-    if (sizes < 1).any():
-        bag = int((sizes < 1).nonzero()[0])
-        start, end = offsets[bag : bag + 2].tolist()
+    cuts = offsets.numpy()  # for a few bags, NumPy answers in a quarter of the time
+    sizes = cuts[1:] - cuts[:-1]
+    if sizes.min() < 1:
+        bag = int((sizes < 1).argmax())
+        start, end = cuts[bag : bag + 2].tolist()
         wrong = f"empty, offsets {start} twice; leave it out" if start == end else f"offsets decrease, {start} to {end}"
         raise BagError(f"bag {bag}: {wrong}")
-    if offsets[0] != 0:
-        raise BagError(f"bag 0: offsets start at {offsets[0].item()}, not 0")
-    if offsets[-1] != instances:
-        raise BagError(f"bag {len(sizes) - 1}: offsets end at {offsets[-1].item()}, not at M = {instances}")
+    if cuts[0] != 0:
+        raise BagError(f"bag 0: offsets start at {cuts[0]}, not 0")
+    if cuts[-1] != instances:
+        raise BagError(f"bag {len(sizes) - 1}: offsets end at {cuts[-1]}, not at M = {instances}")
 
 
 def check_proportions(proportions: Tensor, shape: tuple[int, int], values: bool = True) -> None:

@@ -22,6 +22,8 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
     control      id of the claim that is the control the paper left out
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
+    question     what a reader asks that this claim answers; claims that share one stand in for each other, in order
+    answers      {holds:, contradicted:} in words, where these are not yes and no; only with a question
     note         anything else a reader should know; of a claim that gpu, or of a control that paper, has no runs for:
                  "not in gpu: ..." with the reason (tests/contract/test_tiers.py asks for it)
 
@@ -64,7 +66,7 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("share", "still", "converged", "requires", "because", "control", "role", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "role", "question", "answers", "note"),
 }
 CHOICES = {
     "aggregate": ("every", "any", "mean", "share"),
@@ -110,6 +112,8 @@ class Claim:
     because: str = ""
     control: str = ""
     role: str = "paper"
+    question: str = ""
+    answers: dict = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -195,6 +199,11 @@ def _claim(entry, where):
     course = entry.get("converged", False)
     named = isinstance(course, Mapping) and course.keys() == {"metric"} and isinstance(course["metric"], str)
     check(course is False or named, "converged", "must be false, or {metric:} with the name of a measure")
+    answers = entry.get("answers", {})
+    texts = isinstance(answers, Mapping) and all(isinstance(text, str) and text for text in answers.values())
+    check(texts and answers.keys() <= {"holds", "contradicted"}, "answers", "must be {holds:, contradicted:}, in words")
+    check(bool(entry.get("question")) or not answers, "answers", "goes with a question")
+    check(isinstance(entry.get("question", ""), str), "question", "must be a sentence")
     check(("share" in entry) == (entry.get("aggregate") == "share"), "share", "goes with aggregate: share")
     check(0 < entry.get("share", 1) <= 1, "share", "must be a share of the cells, above 0 and at most 1")
     if entry["kind"] == "ratio":

@@ -13,6 +13,8 @@ from shared.comparison import stats
 from shared.comparison.claims import RESERVED
 from shared.tables.evidence import NOT_RUN
 
+TAKEN = ("seed", "value", "id", "cluster")  # of the rows of a side
+
 
 class AmbiguousError(Exception):
     """Say that a selector matches several records of one cell and seed, and the claim does not reduce them."""
@@ -172,7 +174,7 @@ def _used(rows, claim):
 def _of(rows, claim, side, cell):
     """The mask of the rows of a side in one cell."""
     metric, selection = side.get("metric", claim.metric), side.get("selection", claim.selection)
-    measured = np.asarray((rows["metric"] == metric) & (rows["selection"] == selection))
+    measured = (rows["metric"].to_numpy() == metric) & (rows["selection"].to_numpy() == selection)
     return measured & matches(rows, _selector(claim, side, cell))
 
 
@@ -220,8 +222,9 @@ class _Side(NamedTuple):
 
 def _side(rows, claim, side, cell, role):
     worst = {"at_most": "max", "at_least": "min"}.get(claim.kind, "") if claim.deterministic else ""
-    part = rows[_of(rows, claim, side, cell) & rows["value"].notna().to_numpy()]
-    values, part = _per_seed(part, claim.reduce or worst)
+    mask = _of(rows, claim, side, cell) & rows["value"].notna().to_numpy()
+    part = rows.loc[mask, [column for column in TAKEN if column in rows]]  # all of them would take long
+    values, part = _per_seed(part, claim.reduce or worst, rows)
     clusters = part.groupby("seed")["cluster"].first() if "cluster" in part else pd.Series(dtype=object)
     plain = "minus" not in side and "over" not in side
     sign = 0 if not plain else -1 if role.startswith("right") else 1
@@ -249,18 +252,20 @@ def _log_spreads(x):
         return pd.Series(n * np.log(x.std()) - (n - 1) * without, x.index)
 
 
-def _per_seed(rows, reduce):
-    """One value per seed, and the rows these come from."""
+def _per_seed(rows, reduce, whole):
+    """One value per seed, and the rows these come from; `whole` has all their columns."""
     counts = rows["seed"].value_counts(sort=False)
     if len(counts) and counts.max() > 1 and not reduce:
-        one = rows[rows["seed"] == counts.idxmax()].drop(columns=["id", "value", "finished"], errors="ignore")
+        one = whole.loc[rows.index[rows["seed"] == counts.idxmax()]]
+        one = one.drop(columns=["id", "value", "finished"], errors="ignore")
         keys = [c for c in one if one[c].nunique(dropna=False) > 1 and c not in ("commit", "code_hash")]
         raise AmbiguousError(
             f"{counts.max()} records share a cell and a seed and differ in {', '.join(keys) or 'nothing'}; "
             "select one value, add the key to cells, or reduce"
         )
     # A seed that lacks some of the records the others reduce over would not measure the same thing.
-    rows = rows[rows["seed"].isin(counts.index[counts == counts.max()])]
+    if len(counts) and counts.min() < counts.max():
+        rows = rows[rows["seed"].isin(counts.index[counts == counts.max()])]
     if reduce in ("max", "min") and len(rows):
         rows = rows.loc[rows.groupby("seed")["value"].agg(f"idx{reduce}")]
     return rows.groupby("seed")["value"].mean(), rows

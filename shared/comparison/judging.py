@@ -58,6 +58,7 @@ class ClaimVerdict:
     unplanned : how many more cells the paper's own tier plans.
     caveats : what keeps the records from being comparable with the paper's.
     setting : the same in few words, "on a stand-in"; empty where the records are comparable.
+    behind : pairs of a cell's name and the runs of each of its sides.
     """
 
     verdict: str
@@ -75,6 +76,7 @@ class ClaimVerdict:
     unplanned: int = 0
     caveats: tuple = ()
     setting: str = ""
+    behind: tuple = ()
 
     @property
     def comparable(self):
@@ -114,6 +116,7 @@ def judge_claim(rows, claim, setting=lambda rows: Setting(), elsewhere=lambda cl
         return ClaimVerdict("INCONCLUSIVE", str(error))
     here = {sample.name for sample in found.cells} | {name.split(" (")[0] for name in found.missing}
     beside = {"missing": tuple(found.missing), "unplanned": len(set(elsewhere(claim)) - here)}
+    beside["behind"] = tuple((sample.name, sample.sides) for sample in found.cells)
     if not found.cells:
         return replace(_nothing(rows, claim, found.used), **beside)
     # An identity is of no protocol.

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 ALPHA = 0.05
 POWER = 0.80
@@ -187,13 +187,19 @@ def improvement(left, right):
 
 def kendall(a, b):
     """Return Kendall's tau-b of two sequences; nan when either is constant or shorter than two."""
-    return float(stats.kendalltau(a, b).statistic) if len(a) > 1 else float("nan")
+    return float(_kendalltau(a, b).statistic) if len(a) > 1 else float("nan")
 
 
 def concordance_p(a, b):
     """Return the p-value that two curves agree in order no better than chance (Kendall, one-sided)."""
-    p = float(stats.kendalltau(a, b, alternative="greater").pvalue) if len(a) > 1 else 1.0
+    p = float(_kendalltau(a, b, alternative="greater").pvalue) if len(a) > 1 else 1.0
     return 1.0 if np.isnan(p) else p
+
+
+def _kendalltau(a, b, **options):
+    from scipy import stats  # a second, which comparisons without curves need not take
+
+    return stats.kendalltau(a, b, **options)
 
 
 def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):

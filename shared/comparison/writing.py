@@ -1,7 +1,8 @@
-"""Write a comparison to disk: comparison.csv, claims.csv, comparison.md; atomic, the same bytes every time."""
+"""Write a comparison to disk: comparison.csv, claims.csv, comparison.md and behind.json, the same bytes every time."""
 
 import csv
 import io
+import json
 import math
 
 from shared.comparison import texts
@@ -15,13 +16,13 @@ CELLS = (
 )
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "setting", "estimate", "low90", "high90"),
-    *("improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells", "missing", "unplanned", "control"),
-    *("control_verdict", "why", "caveats", "because", "note"),
+    *("region_low", "region_high", "improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells"),
+    *("missing", "unplanned", "control", "control_verdict", "why", "caveats", "because", "note"),
 )
 
 
 def write_comparison(comparison):
-    """Write the three files into the paper's results folder.
+    """Write the four files into the paper's results folder.
 
     Returns
     -------
@@ -31,6 +32,7 @@ def write_comparison(comparison):
         "comparison.csv": csv_text(CELLS, cell_rows(comparison)),
         "claims.csv": csv_text(CLAIMS, claim_rows(comparison)),
         "comparison.md": markdown(comparison),
+        "behind.json": behind(comparison),
     }
     for name, text in files.items():
         write_text(comparison.folder / name, text)
@@ -56,9 +58,13 @@ def cell_rows(comparison):
 
 
 def claim_rows(comparison):
-    """Return claims with their verdicts, one dict per line of claims.csv; `bh` is yes or no of what was tested."""
+    """Return claims with their verdicts, one dict per line of claims.csv; `bh` is yes or no of what was tested.
+
+    `region_low` and `region_high` are where the estimate must lie, of a ratio as ratios.
+    """
     for (claim, v), kept in zip(comparison.claims, comparison.kept, strict=True):
         control = comparison.controls.get(claim.id)
+        back = math.exp if claim.kind == "ratio" else float
         yield {
             **{key: getattr(claim, key) for key in CLAIMS[:5]},
             **{key: getattr(claim, key) for key in ("control", "because", "note")},
@@ -67,6 +73,8 @@ def claim_rows(comparison):
             "verdict": v.word,
             "low90": v.low,
             "high90": v.high,
+            "region_low": back(claim.region[0]),
+            "region_high": back(claim.region[1]),
             "improvement": v.better,
             "bh": {None: "", True: "yes", False: "no"}[kept],
             "seeds": texts.span(v.seeds),
@@ -76,6 +84,27 @@ def claim_rows(comparison):
             "control_verdict": control.word if control else "",
             "caveats": "; ".join(v.caveats),
         }
+
+
+def behind(comparison):
+    """Return JSON text of the runs behind each number and claim, as places in a list of run ids.
+
+    ``{"runs": [id], "cells": [places, a list per line of comparison.csv], "claims": {id: {cell: {side: places}}}}``
+    """
+    place = {}
+
+    def places(ids):
+        return [place.setdefault(run_id, len(place)) for run_id in dict.fromkeys(ids)]
+
+    cells = [places(behind.ids) for behind in comparison.behind]
+    claims = {
+        claim.id: {
+            cell: {f"{side.role}, {side.metric}, {side.selection}": places(side.ids) for side in sides}
+            for cell, sides in v.behind
+        }
+        for claim, v in comparison.claims
+    }
+    return json.dumps({"runs": list(place), "cells": cells, "claims": claims}, separators=(",", ":")) + "\n"
 
 
 def csv_text(columns, rows):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.config.files import ConfigError, nearest, read_yaml, repository
-from shared.config.outputs import read_outputs
+from shared.config.outputs import JUDGED, read_outputs
 from shared.config.plan import Config, plan, read_config
 from shared.config.tiers import papers
 from shared.files import listed
@@ -46,7 +46,7 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
         for tier in config.tiers:
             plan(paper, tier, root)
         found += _misspelt(config, root)
-        wanted = DEFINED | {"figures.py": tuple(figure.name for figure in outputs.figures)}
+        wanted = DEFINED | {"figures.py": tuple(figure.name for figure in outputs.figures if figure not in JUDGED)}
         wanted["tables.py"] = ("cells", *outputs.csv())
         for name, functions in wanted.items():
             missing = [f for f in functions if f not in _functions(folder / name)]

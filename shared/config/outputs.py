@@ -5,8 +5,9 @@ It holds
     tables:   {name: {title, caption, text}}; `name` is the function of tables.py that makes it. Each is written as csv
               and, unless `text: false`, as markdown under its title, its caption below.
     figures:  {name: {title, caption, from}}; `name` is the function of figures.py, `from` lists the tables it draws.
-    metrics:  {table, name, where}: what `dvc metrics` shows, ``name`` being a pattern such as "{dataset}/{method}".
-    plot:     {table, x, y, where}: what `dvc plots` shows.
+    metrics:  {table, name, where}: what `dvc metrics show` has room for, a number or so of each method, last epoch;
+              ``name`` is a pattern such as "{dataset}/{method}".
+    plot:     {table, x, y, where}: what `dvc plots show` draws, a line a method, last epoch.
 """
 
 from __future__ import annotations
@@ -43,9 +44,30 @@ class Output:
     drawn_from: tuple[str, ...] = ()
 
 
+JUDGED = (  # figures that every paper has, drawn by shared/tables/judged.py from what its comparison wrote
+    Output(
+        "reported",
+        "Reported against reproduced",
+        "Each number that the paper reports against ours, in its own unit: on the line they are equal. Hollow: not "
+        "comparable, for the reasons below. Bars are one standard deviation, where one is known; a bound stands at its "
+        "value. Colours tell the paper's tables.",
+        drawn_from=("comparison",),
+    ),
+    Output(
+        "claims",
+        "The paper's claims and their bounds",
+        "The estimate and 90 % interval of each claim, below it in grey those of the control that the paper left out, "
+        "each on a scale of its own: its bound is the line, the end of the interval that is farthest from it the edge; "
+        "to the right it is as claimed. The estimate is the mean over cells, where the verdict may ask for every cell. "
+        "Hollow: the runs are not comparable with the paper's.",
+        drawn_from=("claims",),
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Outputs:
-    """All a paper makes from its records."""
+    """All a paper makes from its records; `figures` ends with those that every paper has."""
 
     paper: str
     tables: tuple[Output, ...]
@@ -78,6 +100,8 @@ def read_outputs(paper: str, root: Path | None = None) -> Outputs:
     )
     names = [table.name for table in tables]
     for figure in figures:
+        if figure.name in {judged.name for judged in JUDGED}:
+            raise ConfigError(f"{at}: figures.{figure.name}: every paper has a figure of this name; choose another")
         check_keys(figure.drawn_from, names, f"{at}: figures.{figure.name}.from")
     for key, known in (("metrics", ("table", "name", "where")), ("plot", ("table", "x", "y", "where"))):
         if entry := content.get(key):
@@ -87,7 +111,7 @@ def read_outputs(paper: str, root: Path | None = None) -> Outputs:
             mapping(entry.get("where", {}), f"{at}: {key}.where")
             if wrong := next((name for name in known[1:-1] if not isinstance(entry.get(name, ""), str)), None):
                 raise ConfigError(f"{at}: {key}.{wrong} must be a text, not {kind_of(entry[wrong])}")
-    return Outputs(paper, tables, figures, content["metrics"] or {}, content.get("plot") or {})
+    return Outputs(paper, tables, (*figures, *JUDGED), content["metrics"] or {}, content.get("plot") or {})
 
 
 def _output(name: str, entry: Any, at: str, more: tuple[str, ...]) -> Output:

@@ -274,8 +274,8 @@ def _run(layout: Sections, values: dict, base: Mapping, axes: Iterable[str], nam
             text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
             method += f"-{text}" if isinstance(value, str) else f"-{key}{text}"
     run_id = f"{spec.paper}/{names.path(said, method)}/seed{seed}"
-    said = about.get("stand_in", ""), about.get("differs", "")
-    return Run(run_id, method, spec, float(about.get("seconds", 60)), *said, about["name"])
+    stand_in, differs = about.get("stand_in", ""), about.get("differs", "")
+    return Run(run_id, method, spec, float(about.get("seconds", 60)), stand_in, differs, about["name"])
 
 
 def sources_of(run: Run, tier: str, root: Path | None = None) -> dict[str, str]:

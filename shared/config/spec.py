@@ -304,7 +304,7 @@ def _worded(wanted: Any) -> str:
 
 def parse_changes(pairs: Iterable[str], spec: Spec) -> dict[str, Any]:
     """Return {key: value} of ``key=value`` texts as typed in a shell, each of the type that the key has."""
-    found = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         key, sign, text = pair.partition("=")
         if not sign:

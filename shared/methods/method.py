@@ -66,6 +66,15 @@ def untracked(network: nn.Module):
             module.track_running_stats = True
 
 
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate; where it is a tensor, as a CUDA graph reads it, in its place."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 class LossMethod:
     """Train a network by an optimiser and a loss over bags.
 
@@ -84,6 +93,7 @@ class LossMethod:
         autocast: bool = False,
     ):
         self.network, self.optimiser, self.loss, self.autocast = network, optimiser, unchecked(loss), autocast
+        self.learns = False  # whether all modules were told to
 
     def _log_p(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext():
@@ -91,7 +101,9 @@ class LossMethod:
         return logits.float().log_softmax(1)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        self.network.train()
+        if not (self.learns and self.network.training):  # to tell every module so costs a twentieth of a small step
+            self.network.train()
+            self.learns = True
         loss = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
         self.optimiser.zero_grad()
         loss.backward()
@@ -101,11 +113,15 @@ class LossMethod:
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         self.network.eval()
+        self.learns = False
         return self._log_p(x).exp()
 
     def set_learning_rate(self, rate: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, rate)
+
+    def capturable(self) -> bool:
+        """Return whether a step does the same on every batch of one shape, so that a CUDA graph can replay it."""
+        return type(self).update is LossMethod.update
 
     def state_dict(self) -> dict:
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}

@@ -81,9 +81,9 @@ def load_record(path: Path) -> dict:
     try:
         if path.exists() and path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB")
-        read = {"parse_float": _finite(float), "parse_int": _finite(int), "parse_constant": _finite(float)}
+        whole, real = _finite(int), _finite(float)
         text = read_text(path, lambda said: ConfigError(f"{said}; delete it and train again"))
-        record = json.loads(text, **read)
+        record = json.loads(text, parse_float=real, parse_int=whole, parse_constant=real)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not a record ({error}); delete it and train again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def record_of(run: Run, code: str, wall: float, result: Result) -> dict:
     """Return the record of a run that took `wall` seconds, `code` being the hash of the code it ran."""
+    steps = {"steps": result.steps} if result.steps else {}
     return {
         "id": run.id,
         "method": run.method,
@@ -29,6 +30,6 @@ def record_of(run: Run, code: str, wall: float, result: Result) -> dict:
         "convergence": result.convergence,
         "curves": result.curves,
         "cost": {"wall_s": round(wall, 3), **result.cost},
-        "environment": {**environment(), **numerics(), "device": result.device},
+        "environment": {**environment(), **numerics(), "device": result.device, **steps},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

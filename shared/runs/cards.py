@@ -12,7 +12,7 @@ from shared.config.plan import module_of
 LAUNCH = 5e-6  # seconds of the host for each launch, see docs/gpu.md
 STARTUP = 3.0  # seconds of a run before its first step: its data to the device; assumed
 PASSES = 16  # over what a layer gives, there and back: convolution, normalisation, rectifier, each read and written
-EVALUATED = 500  # images a step of evaluation, see shared/training/evaluate.py
+EVALUATED = 2_000  # images a step of evaluation, see shared/training/evaluate.py
 
 
 @dataclass(frozen=True)

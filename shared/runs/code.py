@@ -119,8 +119,15 @@ def _imports(path: Path) -> list[tuple[str, str | None]]:
             found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found += [(node.module, alias.name) for alias in node.names]
-        todo += (child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr))
+        todo += _within_statement(node)
     return found
+
+
+def _within_statement(node: ast.AST) -> list[ast.AST]:
+    """The statements, handlers and cases in the blocks of a node; no expression holds any."""
+    return [
+        child for block in ("body", "orelse", "handlers", "finalbody", "cases") for child in getattr(node, block, ())
+    ]
 
 
 def code_hash(module: str, root: Path | None = None) -> str:
@@ -147,7 +154,10 @@ def _bare(path: Path) -> str:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(tree):
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        todo += _within_statement(node)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (

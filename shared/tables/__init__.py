@@ -1,1 +1,1 @@
-"""From records to tables: rows, means over seeds, csv, markdown, pages."""
+"""From records to tables: rows, means over seeds, csv, markdown."""

@@ -63,7 +63,7 @@ class Evidence:
             "method": run.method,
             "stand_in": run.stand_in,
             "differs": run.differs,
-            "simulated": is_simulated(spec.get("dataset", "")),
+            "simulated": is_simulated(str(spec.get("dataset", ""))),
             **spec,
             "status": status,
             "why": why,

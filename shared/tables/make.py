@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from shared.files import sentence_of, write_text
 from shared.tables.evidence import Evidence, gather
 from shared.tables.numbers import empty_cells, moved, reasons, stand_ins, write_csv, write_markdown
 
+NUMBERS = ("n_seeds", "mean", "std", "selection")  # columns that tell no rows apart
 NOTES = "notes.json"  # what stands under each table, which figures repeat
 
 
@@ -52,7 +54,8 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
         used = _used(table, evidence)
         course = f"{moved(evidence, used)}.".lstrip(".")
         below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), reasons(used, evidence), course]
-        notes[output.name] = " ".join(filter(None, [*below, empty_cells(table.numbers, said=bool(below[1]))]))
+        figures = [*below[:2], re.sub("; the most .*", ".", course), empty_cells(_begun(table.numbers, below[1]))]
+        notes[output.name] = " ".join(filter(None, figures))
         write_csv(table.numbers, evidence.folder / f"{output.name}.csv")
         if output.text:
             text = table.numbers if table.text is None else table.text
@@ -61,6 +64,13 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
     write_text(evidence.folder / NOTES, json.dumps(notes, indent=1) + "\n")
     _for_dvc(outputs, made, evidence.folder.parent)
     return evidence.folder
+
+
+def _begun(table: pandas.DataFrame, why: str) -> pandas.DataFrame:
+    """The rows of datasets that have some number, where `why` says of others that they were not run."""
+    if not why or "n_seeds" not in table or "dataset" not in table:
+        return table
+    return table[table.dataset.isin(table.dataset[table.n_seeds > 0])]
 
 
 def _used(table: Table, evidence: Evidence) -> list[Run]:
@@ -73,7 +83,10 @@ def _used(table: Table, evidence: Evidence) -> list[Run]:
 
 
 def _for_dvc(outputs: Outputs, made: dict[str, pandas.DataFrame], folder: Path) -> None:
-    """Write ``metrics/<paper>.json`` and ``plots/<paper>.csv`` beside the papers' folders; dvc.yaml names the two."""
+    """Write ``metrics/<paper>.json`` and ``plots/<paper>.csv`` beside the papers' folders; dvc.yaml names the two.
+
+    A plot has a line for each method, and for each value of what else tells its rows apart.
+    """
     at, wanted = f"papers/{outputs.paper}/outputs.yaml", outputs.metrics
     numbers = {}
     if wanted:
@@ -87,9 +100,13 @@ def _for_dvc(outputs: Outputs, made: dict[str, pandas.DataFrame], folder: Path) 
     wanted = outputs.plot
     if wanted:
         rows = _where(made[wanted["table"]], wanted.get("where", {}))
-        check_keys([wanted["x"], wanted.get("y", "mean")], rows.columns, f"{at}: plot, of {wanted['table']}")
-        points = rows.rename(columns={wanted["x"]: "x", wanted.get("y", "mean"): "y"})[["x", "y"]]
-        write_csv(points.assign(x=points.x.astype(float)), folder / "plots" / f"{outputs.paper}.csv")
+        x, y = wanted["x"], wanted.get("y", "mean")
+        check_keys([x, y], rows.columns, f"{at}: plot, of {wanted['table']}")
+        rows = rows[rows.n_seeds > 0] if "n_seeds" in rows else rows
+        others = [name for name in rows if name not in (x, y, *NUMBERS, "method") and rows[name].nunique() > 1]
+        lines = [", ".join(map(str, row)) for row in rows[["method", *others]].itertuples(index=False)]
+        points = pandas.DataFrame({"method": lines, "x": rows[x].astype(float), "y": rows[y]})
+        write_csv(points.sort_values(["method", "x"], kind="stable"), folder / "plots" / f"{outputs.paper}.csv")
 
 
 def _where(table: pandas.DataFrame, wanted: dict) -> pandas.DataFrame:

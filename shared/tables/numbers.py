@@ -94,11 +94,8 @@ def reasons(runs: Iterable[Run], evidence: Evidence) -> str:
     return f"NOT RUN: {'; '.join(text.rstrip('.') for text in said)}." if said else ""
 
 
-def empty_cells(table: pandas.DataFrame, said: bool = False, most: int = 6) -> str:
-    """Return one sentence that names the cells of a table of `over_seeds` without a seed; empty if there are none.
-
-    said : whether NOT RUN stands in the sentence before.
-    """
+def empty_cells(table: pandas.DataFrame, most: int = 6) -> str:
+    """Return one sentence that names the cells of a table of `over_seeds` without a seed; empty if there are none."""
     if "n_seeds" not in table:
         return ""
     empty = table[table.n_seeds == 0]
@@ -106,7 +103,7 @@ def empty_cells(table: pandas.DataFrame, said: bool = False, most: int = 6) -> s
     names = [name for name in table if name not in ("n_seeds", "mean", "std", "selection")]
     cells = list(dict.fromkeys(" ".join(map(str, row)) for row in empty[names].itertuples(index=False)))
     more = f"; and {len(cells) - most} more" if len(cells) > most else ""
-    return f"{'That is' if said else 'NOT RUN'}: {'; '.join(cells[:most])}{more}." if cells else ""
+    return f"NOT RUN: {'; '.join(cells[:most])}{more}." if cells else ""
 
 
 def checks(evidence: Evidence) -> pandas.DataFrame:

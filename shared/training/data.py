@@ -35,14 +35,32 @@ class Data:
     checksums: dict[str, str]
 
 
-def arrays_of(name: str, features: bool = False) -> tuple[datasets.Dataset, np.ndarray, np.ndarray, dict[str, str]]:
-    """Return (dataset, training inputs, test inputs, checksums); the inputs are its cached features if asked for."""
+def arrays_of(
+    name: str, features: bool = False, filters: int = 0
+) -> tuple[datasets.Dataset, np.ndarray, np.ndarray, dict[str, str]]:
+    """Return (dataset, training inputs, test inputs, checksums); the inputs are its cached features if asked for.
+
+    Parameters
+    ----------
+    filters : keep the features of that many filters alone, 8 each, from the first on; 0 keeps all.
+    """
     dataset = datasets.load(name)
     checksums = {name: dataset.sha256}
     if not features:
         return dataset, dataset.x_train, dataset.x_test, checksums
     cached = datasets.load_features(name)
-    return dataset, cached.train, cached.test, checksums | {f"features/{name}": cached.sha256}
+    checksums |= {f"features/{name}": cached.sha256}
+    return dataset, _of_filters(cached.train, filters), _of_filters(cached.test, filters), checksums
+
+
+def _of_filters(features: np.ndarray, filters: int) -> np.ndarray:
+    """The features (N, 8 D) of the first `filters` of D, (N, 8 `filters`): see `shared.networks.PatchFeatures`."""
+    if not filters:
+        return features
+    by_filter = features.reshape(len(features), 8, -1)
+    if filters > by_filter.shape[2]:
+        raise datasets.DatasetError(f"filters {filters}: the cached features have {by_filter.shape[2]}, ask for fewer")
+    return np.ascontiguousarray(by_filter[:, :, :filters]).reshape(len(features), -1)
 
 
 @functools.lru_cache(maxsize=2)
@@ -52,6 +70,7 @@ def data_of(
     features: bool = False,
     augment: Augmentation | None = None,
     scale: str = "standard",
+    filters: int = 0,
 ) -> Data:
     """Return a dataset on a device, kept for the next run of the same process.
 
@@ -59,8 +78,9 @@ def data_of(
     ----------
     features : read its cached features in place of its images.
     scale : of images, "standard" (mean 0 and deviation 1 of each channel, over the training set) or "symmetric".
+    filters : of cached features, see `arrays_of`.
     """
-    dataset, x_train, x_test, checksums = arrays_of(name, features)
+    dataset, x_train, x_test, checksums = arrays_of(name, features, filters)
     images = x_train.ndim == 4
     statistics = scaling(x_train, scale) if images else None
     train = Inputs(x_train, device, statistics, augment if images else None)

@@ -16,7 +16,7 @@ import torch
 
 from shared import datasets
 from shared.datasets.features import features_folder, features_sha256, verify_features
-from shared.files import sentence_of, write_text
+from shared.files import remove_parts, sentence_of, whole, write_text
 from shared.networks import PatchFeatures
 
 RECIPE = {
@@ -64,20 +64,18 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
     out.sub_(mean).div_(torch.where(std > 0, std, 1.0))
     arrays = {"train": out[:n_train].half().numpy(), "test": out[n_train:].half().numpy()}
 
-    part = where.with_name(f"{where.name}.{os.getpid()}.part")
-    part.mkdir(parents=True, exist_ok=True)
     try:
-        for split, array in arrays.items():
-            np.save(part / f"{split}.npy", array)
-        manifest = {**wanted, "sha256": features_sha256(**arrays), "seconds": round(time.time() - started, 1)}
-        for name_of_copy in (MADE, "manifest.json"):
-            (part / name_of_copy).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(where, ignore_errors=True)
-        os.replace(part, where)
+        remove_parts(where.parent)
+        with whole(where) as part:
+            part.mkdir()
+            for split, array in arrays.items():
+                np.save(part / f"{split}.npy", array)
+            manifest = {**wanted, "sha256": features_sha256(**arrays), "seconds": round(time.time() - started, 1)}
+            for name_of_copy in (MADE, "manifest.json"):
+                (part / name_of_copy).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            shutil.rmtree(where, ignore_errors=True)
     except OSError as error:
-        raise datasets.DatasetError(f"features of {name}: {sentence_of(error, part)}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise datasets.DatasetError(f"features of {name}: {sentence_of(error, where)}") from error
     return True
 
 

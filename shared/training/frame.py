@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from shared.config import Spec, read_config
+from shared.training import graph
 from shared.training.convergence import quarter_gains
 from shared.training.device import peak_memory_mb, prepare_device
 
@@ -28,6 +29,7 @@ class Result:
     convergence : what each measure still gained in the last quarter (`convergence.quarter_gains`); the frame sets it.
     cost : {name: value} of durations and whatever else depends on the machine.
     device : the name of what it ran on; the frame sets it.
+    steps : whether its steps came from a CUDA graph, or why not; empty where nobody asked; the frame sets it.
     says : what the line of its end tells people.
     method : the trained method, whose `state_dict` can be saved; None where nothing is trained.
     """
@@ -40,6 +42,7 @@ class Result:
     convergence: dict[str, dict] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     device: str = ""
+    steps: str = ""
     says: str = ""
     method: Any = None
 
@@ -58,11 +61,13 @@ def framed(paper: str) -> Callable:
         def run(spec: Spec | Mapping[str, Any], *, device: str = "auto", **session: Any) -> Result | None:
             spec = Spec.of(spec, read_config(paper).layout)
             ready = prepare_device(device)
+            graph.told.clear()
             result = train(spec, ready, session)
             if result is not None:
                 result.convergence = quarter_gains(result.curves)
                 result.cost["peak_memory_mb"] = round(peak_memory_mb(ready), 1)
                 result.device = torch.cuda.get_device_name(ready) if ready.type == "cuda" else ready.type
+                result.steps = "; ".join(dict.fromkeys(graph.told))
             return result
 
         return run

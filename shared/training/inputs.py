@@ -8,6 +8,8 @@ from torch import Tensor
 
 from shared.training.augmentation import Augmentation
 
+WIDENED = 2**25  # numbers in half precision, at most, that are held in single precision: 128 MiB
+
 
 class Inputs:
     """Hold N inputs on one device.
@@ -28,6 +30,8 @@ class Inputs:
         self.images = array.dtype == torch.uint8 and array.ndim == 4
         self.augment = (augment or Augmentation()) if self.images else Augmentation()
         self.device = device
+        if array.dtype == torch.float16 and array.numel() <= WIDENED:
+            array = array.float()  # once, not in every batch
         self.array = array.to(device)
         if self.images:
             mean, std = standardise or channel_statistics(self.array)

@@ -18,6 +18,7 @@ from torch import Tensor
 from shared.bags import Bags, permutation
 from shared.methods import Batch, Method
 from shared.training import checkpoint as checkpoints
+from shared.training.graph import Steps, asked
 from shared.training.inputs import Inputs
 from shared.training.seeds import axis_seed, seed_torch
 
@@ -93,16 +94,18 @@ def fit(
     steps = math.ceil(len(bags) / bags_per_batch)
     proportions = torch.from_numpy(bags.proportions).float().to(inputs.device)
     state = {"key": key, "epoch": 0, "step": 0, "sums": {}, "curves": {"epoch": []}, "train_s": 0.0, "renewed": None}
+    state["graph"] = asked()
     resumed = checkpoints.resume(checkpoint, key) if checkpoint else None
     if resumed:
         method.load_state_dict(resumed.pop("method"))
         state = resumed
+    taking = Steps(method, bags_per_batch, inputs.device, state["graph"])
     started = saved = time.time()
 
     def save() -> None:
         nonlocal started, saved
         now = time.time()
-        state["train_s"] += now - started
+        state.update(train_s=state["train_s"] + now - started, graph=taking.choice)
         checkpoints.keep(checkpoint, {**state, "method": method.state_dict()})
         started = saved = time.time()
 
@@ -115,21 +118,22 @@ def fit(
                 break
         if renew:
             proportions = state["renewed"][0].to(inputs.device)
+        # All bags in the order of the epoch: a step takes a slice.
+        dealt, targets = bags.take(order), proportions[torch.from_numpy(order).to(inputs.device, non_blocking=True)]
         while state["step"] < steps:
             if deadline is not None and time.time() >= deadline:
                 if checkpoint:
                     save()
                 return None
             step = state["step"]
-            which = order[step * bags_per_batch : (step + 1) * bags_per_batch]
-            batch = bags.take(which)
+            cuts = dealt.offsets[step * bags_per_batch : (step + 1) * bags_per_batch + 1]
             seed_torch(axis_seed(seed, "noise", epoch, step), inputs.device)
             method.set_learning_rate(schedule((epoch + step / steps) / epochs))
-            scalars = method.update(
+            scalars = taking.update(
                 Batch(
-                    inputs.batch(batch.indices, axis_seed(seed, "augmentation", epoch, step)),
-                    torch.from_numpy(batch.offsets),
-                    proportions[torch.from_numpy(which).to(inputs.device, non_blocking=True)],
+                    inputs.batch(dealt.indices[cuts[0] : cuts[-1]], axis_seed(seed, "augmentation", epoch, step)),
+                    torch.from_numpy(cuts - cuts[0]),
+                    targets[step * bags_per_batch : (step + 1) * bags_per_batch],
                 )
             )
             for name, value in scalars.items():
@@ -150,4 +154,5 @@ def fit(
             state["curves"].setdefault(name, []).append(value)
         state.update(epoch=epoch + 1, step=0, sums={}, renewed=None)
         report((epoch + 1) / epochs, {"epoch": epoch + 1, "epochs": epochs, **means, **scores})
+    taking.end()
     return {"curves": state["curves"], "train_s": state["train_s"] + time.time() - started}

@@ -1,21 +1,32 @@
 """Transport exactly: the linear program of Dulac-Arnold et al. 2019, Equation 5, for all bags at once."""
 
+import math
 import os
+import struct
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
-from zlib import crc32
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from shared.transport import machine
 from shared.transport.ragged import check_problem
 from shared.transport.result import Transport
 
 WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie to counts: float32 does not hold 0.1
 AHEAD = 4000  # costs that are solved before another thread has woken up
+ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
+MISFIT, ODD = -1, -2  # as of `successive_paths`, where they are explained
+_own = threading.local()
+PROBLEM = struct.Struct("=5qd10q")
+FLOAT, DOUBLE, FLAG = map(np.dtype, ("float32", "float64", "bool"))
+NUMBERS = {torch.float32: FLOAT, torch.float64: DOUBLE}
+TENSORS = {FLOAT: torch.float32, DOUBLE: torch.float64, FLAG: torch.bool}
 
 
 def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Transport:
@@ -55,28 +66,19 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     RuntimeError
         Naming the bag whose solution is not certified, as with costs that are not numbers and ``check=False``.
     """
-    if check:
+    if check and not _fits(cost, offsets, proportions):
         check_problem(cost, offsets, proportions)
-    whole = WHOLE.get(proportions.dtype, WHOLE[torch.float64])
-    shares = proportions.detach().double()
-    solved = solve(cost.detach().cpu().numpy(), offsets.cpu().numpy(), shares.cpu().numpy(), whole)
-    plan, value, u, v, gap, violation = (torch.from_numpy(array).to(cost.device, non_blocking=True) for array in solved)
-    return Transport(
-        plan=plan,
-        value=_Value.apply(cost, proportions, value, plan, v, offsets),
-        instance_potential=u,
-        class_potential=v,
-        violation=violation,
-        converged=torch.ones_like(value, dtype=torch.bool),
-        iterations=0,
-        gap=gap,
-    )
+    answer = _solve(cost, offsets.cpu(), proportions, WHOLE.get(proportions.dtype, 1e-12), check)
+    gap, violation, certified, plan, value, u, v = answer
+    if torch.is_grad_enabled() and (cost.requires_grad or proportions.requires_grad):
+        value = _Value.apply(cost, proportions, value, plan, v, offsets)
+    return Transport(plan, value, u, v, violation, certified, 0, gap)
 
 
 def solve(
     cost: np.ndarray, offsets: np.ndarray, proportions: np.ndarray, whole: float = 1e-12
 ) -> tuple[np.ndarray, ...]:
-    """Solve all bags and check every one.
+    """Solve all bags of arrays and check every answer.
 
     Parameters
     ----------
@@ -99,31 +101,117 @@ def solve(
     RuntimeError
         Naming the bag whose solution is not certified.
     """
-    sizes = np.diff(offsets)
-    fits = cost.ndim == 2 and proportions.shape == (len(sizes), cost.shape[1]) and offsets[0] == 0
-    if not (fits and offsets[-1] == len(cost) and (sizes > 0).all()):  # compiled code would read other memory
-        shapes = f"cost {cost.shape}, offsets {offsets.tolist()[:9]}, proportions {proportions.shape}"
-        raise ValueError(f"these do not fit, or a bag is empty: {shapes}")
-    kernel = _kernel()
-    cost, offsets, proportions = map(np.ascontiguousarray, (cost, offsets, proportions))
-    bags, instances = len(proportions), len(cost)
-    plan, value, u, v = (np.empty(shape, cost.dtype) for shape in (cost.shape, bags, instances, proportions.shape))
-    gap, violation, certified = np.empty(bags), np.empty(bags), np.empty(bags, bool)
-    arrays = (cost, offsets, proportions, plan, value, u, v, gap, violation, certified)
-    threads, ahead = min(_threads(), bags, 1 + cost.size // AHEAD), min(AHEAD / cost.shape[1], instances)
-    shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
-    cuts = [0, *np.interp(shares, offsets, np.arange(bags + 1)).round().astype(int).tolist(), bags]
-    others = [_pool().submit(kernel, *part, whole, *arrays) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
-    kernel(cuts[0], cuts[1], whole, *arrays)
-    for other in others:
-        other.result()
-    if not certified.all():
-        bag = int(certified.argmin())
+    problem = [torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions)]
+    gap, violation, _, *answer = _solve(*problem, whole, False)
+    return tuple(part.numpy() for part in (*answer, gap, violation))
+
+
+def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
+    """Whether these are tensors of the kinds and shapes of a problem."""
+    return (
+        isinstance(cost, Tensor)
+        and isinstance(offsets, Tensor)
+        and isinstance(proportions, Tensor)
+        and cost.dtype in WHOLE
+        and proportions.dtype in WHOLE
+        and offsets.dtype == torch.int64
+        and cost.layout == proportions.layout == torch.strided
+        and cost.dim() == 2
+        and offsets.dim() == 1
+        and proportions.shape == (len(offsets) - 1, cost.shape[1])
+    )
+
+
+def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, check: bool) -> list[Tensor]:
+    """Gap, violation and whether it is certified, plan, value, u and v, where the cost is; offsets are on the host."""
+    if not _fits(cost, offsets, proportions):
+        raise _misfit(cost, offsets, proportions)
+    (instances, classes), bags, kind = cost.shape, len(offsets) - 1, NUMBERS[cost.dtype]
+    shapes = (bags,), (bags,), (bags,), (instances, classes), (bags,), (instances,), (bags, classes)
+    kinds = DOUBLE, DOUBLE, FLAG, kind, kind, kind, kind
+    if cost.is_cpu:
+        answer = [torch.from_numpy(np.empty(shape, kind)) for shape, kind in zip(shapes, kinds, strict=True)]
+    else:
+        packed = torch.empty(sum(map(_bytes, shapes, kinds)), dtype=torch.uint8)
+        answer = _parts(packed, shapes, kinds)
+    held = _on_host(cost, proportions)
+    offsets = offsets.contiguous()
+    sizes = bags, instances, classes, kind is DOUBLE
+    places = [part.data_ptr() for part in (offsets, held[1], *answer[:3], held[0], *answer[3:])]
+    wrong = _in_turns(offsets, cost.numel(), PROBLEM.pack(*sizes, check, whole, *places))
+    if wrong and check:
+        check_problem(cost, offsets, proportions)  # which names what is wrong
+        if wrong == ODD:  # by less than it minds
+            wrong = _in_turns(offsets, cost.numel(), PROBLEM.pack(*sizes, False, whole, *places))
+    if wrong == MISFIT:
+        raise _misfit(cost, offsets, proportions)
+    gap, violation, certified = answer[:3]
+    if wrong and not certified.all():
+        bag = int(certified.int().argmin())
         raise RuntimeError(
             f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
             "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
         )
-    return plan, value, u, v, gap, violation
+    return answer if cost.is_cpu else _parts(packed.to(cost.device, non_blocking=True), shapes, kinds)
+
+
+def _in_turns(offsets: Tensor, costs: int, problem: bytes) -> int:
+    """Solve all bags, on several threads where that pays, and return what `solve_bags` does, or the sum of it."""
+    solve_bags, bags = machine.solve_bags(), len(offsets) - 1
+    threads = 1 if bags == 1 or costs < 2 * AHEAD else min(_threads(), bags, costs // AHEAD)
+    cuts = [0, bags]
+    if threads > 1:
+        ahead = min(AHEAD * (offsets[-1].item() / costs), offsets[-1].item())
+        shares = ahead + np.arange(1, threads) / threads * (offsets[-1].item() - ahead)
+        cuts[1:1] = np.interp(shares, offsets.numpy(), np.arange(bags + 1)).round().astype(int).tolist()
+    rest = [_pool().submit(_turn, solve_bags, *part, problem) for part in pairwise(cuts[1:])]
+    answers = [_turn(solve_bags, *cuts[:2], problem), *(turn.result() for turn in rest)]
+    return min(answers) if min(answers) < 0 else sum(answers)
+
+
+def _turn(solve_bags: Callable[..., int], first: int, last: int, problem: bytes) -> int:
+    """Solve some bags; what a few hundred costs need of room is kept from call to call, more is not."""
+    try:
+        room = _own.room[0]
+    except AttributeError:
+        own = np.empty(ROOM, np.uint8)
+        room = own.ctypes.data
+        _own.room = room, own
+    answer = solve_bags(first, last, problem, room, ROOM)
+    if answer < ODD:
+        more = np.empty(-answer, np.uint8)
+        answer = solve_bags(first, last, problem, more.ctypes.data, -answer)
+    return answer
+
+
+def _on_host(cost: Tensor, proportions: Tensor) -> tuple[Tensor, Tensor]:
+    """Costs and, in float64, proportions on the host, contiguous: from another device in one copy."""
+    cost, proportions = cost.detach(), proportions.detach()
+    if not cost.is_cpu and proportions.device == cost.device:
+        both = torch.cat([cost.reshape(-1), proportions.reshape(-1)]).cpu()  # in the wider kind
+        costs = cost.numel()
+        cost, proportions = both[:costs].view(cost.shape).to(cost.dtype), both[costs:].view(proportions.shape)
+    return cost.cpu().contiguous(), proportions.cpu().double().contiguous()
+
+
+def _bytes(shape: tuple[int, ...], kind: np.dtype) -> int:
+    """Bytes, in eights."""
+    return -(-math.prod(shape) * kind.itemsize // 8) * 8
+
+
+def _parts(packed: Tensor, shapes: Sequence[tuple[int, ...]], kinds: Sequence[np.dtype]) -> list[Tensor]:
+    """Views of these shapes and kinds of a line of bytes, one after the other."""
+    parts = packed.split([_bytes(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)])
+    tables = []
+    for part, shape, kind in zip(parts, shapes, kinds, strict=True):
+        whole = part.view(TENSORS[kind])
+        tables.append(whole[: math.prod(shape)].view(shape))
+    return tables
+
+
+def _misfit(cost: Tensor, offsets: Tensor, proportions: Tensor) -> ValueError:
+    shapes = f"cost {tuple(cost.shape)}, offsets {offsets.tolist()[:9]}, proportions {tuple(proportions.shape)}"
+    return ValueError(f"these do not fit, or a bag is empty: {shapes}")
 
 
 class _Value(torch.autograd.Function):
@@ -149,17 +237,6 @@ class _Value(torch.autograd.Function):
             slope = (gradient * sizes).to(proportions)[:, None]
             for_proportions = slope * (v.to(proportions) - mean) / total
         return for_cost, for_proportions, None, None, None, None
-
-
-@cache
-def _kernel():
-    # Takes a second; most users of this package never solve exactly.
-    try:
-        from shared.transport.successive_paths import cached
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("exact transport is compiled by numba: pip install numba") from error
-    sources = (Path(__file__).with_name(name).read_bytes() for name in ("successive_paths.py", "warm_start.py"))
-    return cached(crc32(b"".join(sources)))
 
 
 def _threads() -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from shared.bags.segments import offsets_on
 from shared.transport.result import Transport
 from shared.transport.scaling import track
 
@@ -176,8 +177,7 @@ def scale(cost: Tensor, offsets: Tensor, proportions: Tensor, how: How, plan: bo
     """
     with track(how.gradient, cost, proportions):
         unrolled = torch.is_grad_enabled()
-    # Not to wait is safe: memory that is not pinned has been read when the call returns, and nobody alters offsets.
-    there = offsets.to(cost.device, non_blocking=True)
+    there = offsets_on(offsets, cost.device)
     longest = int(offsets.diff().max())
     return _Scaling.apply(cost.contiguous(), proportions.to(cost).contiguous(), there, longest, how, unrolled, plan)
 

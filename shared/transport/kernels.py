@@ -50,6 +50,19 @@ def _logs(cost, place, seen, scale):
 
 
 @triton.jit
+def _begin(
+    cost, offsets, proportions, classes, scale_high, scale_low, tau_high, tau_low, first,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """What every program begins with: its bag, the numbers that two float32 carry, and its rows from `first` on."""
+    bag, start, n, columns, present, mass = _bag(cost, offsets, proportions, classes, BLOCK_K)
+    scale, tau = _parts(scale_high, scale_low, cost), _parts(tau_high, tau_low, cost)
+    place, real, seen = _places(start, first, n, classes, columns, present, BLOCK_N)
+    logs = _logs(cost, place, seen, scale)
+    return bag, start, n, columns, columns < classes, present, mass, tl.log(mass), scale, tau, place, real, seen, logs
+
+
+@triton.jit
 def _rows(logs, log_a):
     """The rows of the plan, exact to rounding, and log b."""
     terms = logs + log_a[None, :]
@@ -109,11 +122,9 @@ def forward(
     WHOLE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """All iterations of a bag, and what follows from the last; `history` (B, T, K) gets the s_t if KEEP."""
-    bag, start, n, columns, present, mass = _bag(cost, offsets, proportions, classes, BLOCK_K)
-    scale, tau = _parts(scale_high, scale_low, cost), _parts(tau_high, tau_low, cost)
-    log_mass, inside = tl.log(mass), columns < classes
-    place, real, seen = _places(start, 0, n, classes, columns, present, BLOCK_N)
-    logs = _logs(cost, place, seen, scale)
+    bag, start, n, columns, inside, present, mass, log_mass, scale, tau, place, real, seen, logs = _begin(
+        cost, offsets, proportions, classes, scale_high, scale_low, tau_high, tau_low, 0, BLOCK_N, BLOCK_K
+    )
     kept = history + bag * iterations * classes + columns
 
     sums = _column_logs(
@@ -205,11 +216,9 @@ def backward(
     HAS_PLAN: tl.constexpr, WHOLE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """The derivative of all iterations of a bag: `gammas` (B, T, K), d / d log m, and d / dC if the bag is WHOLE."""
-    bag, start, n, columns, present, mass = _bag(cost, offsets, proportions, classes, BLOCK_K)
-    scale, tau = _parts(scale_high, scale_low, cost), _parts(tau_high, tau_low, cost)
-    log_mass, inside = tl.log(mass), columns < classes
-    place, real, seen = _places(start, 0, n, classes, columns, present, BLOCK_N)
-    logs = _logs(cost, place, seen, scale)
+    bag, start, n, columns, inside, present, mass, log_mass, scale, tau, place, real, seen, logs = _begin(
+        cost, offsets, proportions, classes, scale_high, scale_low, tau_high, tau_low, 0, BLOCK_N, BLOCK_K
+    )
     line = bag * iterations * classes + columns
     done = tl.load(done_in + bag)
 
@@ -265,13 +274,11 @@ def backward_blocks(
     HAS_PLAN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """d / dC of one block of rows of a bag, from the gammas that `backward` left."""
-    bag, start, n, columns, present, mass = _bag(cost, offsets, proportions, classes, BLOCK_K)
     first = tl.program_id(1) * BLOCK_N
+    bag, start, n, columns, inside, present, _, log_mass, scale, tau, place, real, seen, logs = _begin(
+        cost, offsets, proportions, classes, scale_high, scale_low, tau_high, tau_low, first, BLOCK_N, BLOCK_K
+    )
     if first < n:
-        scale, tau = _parts(scale_high, scale_low, cost), _parts(tau_high, tau_low, cost)
-        log_mass, inside = tl.log(mass), columns < classes
-        place, real, seen = _places(start, first, n, classes, columns, present, BLOCK_N)
-        logs = _logs(cost, place, seen, scale)
         line = bag * iterations * classes + columns
         done = tl.load(done_in + bag)
         weight, weight_entropy = tl.load(of_value + bag), tl.load(of_entropy + bag)

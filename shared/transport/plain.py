@@ -5,14 +5,20 @@ With a kernel (B, K, N) and weights w (B, K, 1), at every step
     c = kernel v        u = (w / c)^tau        r = kernel^T u        v = 1 / r
 
 The derivative is that of the unrolled steps. It is written out because autograd would add an outer product to the
-kernel's gradient twice a step: here the vectors are kept and one matrix product at the end adds them all.
+kernel's gradient twice a step: here the vectors are kept and one matrix product at the end adds them all. On the CPU
+the steps are compiled (`shared.transport.loops`); elsewhere torch multiplies and sums, for its matrix products may be
+told to compute in 10 bits there.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-SMALL_TABLE = 400  # numbers; below it torch multiplies matrices by a loop slower than multiply and sum
+EVERY = 10  # steps between looks at whether numbers are safe and bags have converged
 
 
 class PlainSteps(torch.autograd.Function):
@@ -36,7 +42,7 @@ class PlainSteps(torch.autograd.Function):
         kept = steps if any(ctx.needs_input_grad[:3]) else 1
         us, columns = (kernel.new_empty(kept, *weight.shape) for _ in range(2))
         vs = kernel.new_empty(kept + 1, *v.shape)
-        vs[0], table = v, _table(kernel)
+        vs[0], table = v, torch.empty_like(kernel)
         places = list(zip(us, columns, vs[1:], strict=True)) * (steps // kept)
         for u, column, v_next in places:
             _over_instances(kernel, v, table, column)
@@ -58,7 +64,7 @@ class PlainSteps(torch.autograd.Function):
     def backward(ctx: FunctionCtx, for_u: Tensor, for_v: Tensor) -> tuple[Tensor | None, ...]:
         kernel, weight, us, columns, vs = ctx.saved_tensors
         for_columns, for_rows = torch.empty_like(columns), torch.empty_like(vs[1:])
-        table, through_row, through_v = _table(kernel), torch.empty_like(for_u), torch.empty_like(for_v)
+        table, through_row, through_v = torch.empty_like(kernel), torch.empty_like(for_u), torch.empty_like(for_v)
         u_slope, v_slope = us / columns * -ctx.tau, -vs[1:].square()  # du / dc and dv / dr of all steps
         for step in reversed(range(len(us))):
             torch.mul(for_v, v_slope[step], out=for_rows[step])
@@ -72,21 +78,81 @@ class PlainSteps(torch.autograd.Function):
         return torch.bmm(left, right), for_weight, for_v, None, None, None, None
 
 
-def _table(kernel: Tensor) -> Tensor | None:
-    """Room for products with the kernel; None where matrix products serve.
-
-    Off the CPU they do not: there torch may be told to compute them in 10 bits.
-    """
-    return None if kernel.device.type == "cpu" and kernel[0].numel() >= SMALL_TABLE else torch.empty_like(kernel)
-
-
-def _over_instances(kernel: Tensor, v: Tensor, table: Tensor | None, out: Tensor) -> Tensor:
-    if table is None:
-        return torch.bmm(kernel, v.mT, out=out)
+def _over_instances(kernel: Tensor, v: Tensor, table: Tensor, out: Tensor) -> Tensor:
     return torch.sum(torch.mul(kernel, v, out=table), 2, keepdim=True, out=out)
 
 
-def _over_classes(kernel: Tensor, u: Tensor, table: Tensor | None, out: Tensor) -> Tensor:
-    if table is None:
-        return torch.bmm(u.mT, kernel, out=out)
+def _over_classes(kernel: Tensor, u: Tensor, table: Tensor, out: Tensor) -> Tensor:
     return torch.sum(torch.mul(kernel, u, out=table), 1, keepdim=True, out=out)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Say when the steps of a bag end: at the numbers that are left, at unsafe ones, or once it has converged."""
+
+    left: Tensor  # (B,) int64 steps
+    bound: float  # of u and v from above and, inverted, from below
+    limits: Tensor  # (B,) on what is left to converge; negative where all steps are made
+    mass: Tensor  # (B, K, 1) to measure that by masses of columns; (B, 0, 1) by logarithms of their scalings
+
+
+class CompiledSteps(torch.autograd.Function):
+    """Make ``CompiledSteps.apply(kernel, weight, u, v, absent, missing, tau, stop) -> u, v, done (B,), safe (B,)``.
+
+    It is `PlainSteps` on the CPU, where every bag stops by itself. A bag that ends at unsafe numbers gives back those
+    of its last look, and `done` steps led to them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        kernel: Tensor,
+        weight: Tensor,
+        u: Tensor,
+        v: Tensor,
+        absent: Tensor | None,
+        missing: Tensor | None,
+        tau: float,
+        stop: Stop,
+    ) -> tuple[Tensor, ...]:
+        from shared.transport.loops import STOPPED, run
+
+        bags, classes, longest = kernel.shape
+        kept = int(stop.left.max()) if any(ctx.needs_input_grad[:4]) else 0
+        us, columns = (kernel.new_empty(bags, kept, classes) for _ in range(2))
+        vs = kernel.new_empty(bags, kept + 1 if kept else 0, longest)
+        u_end, v_end = u.clone(memory_format=torch.contiguous_format), v.clone(memory_format=torch.contiguous_format)
+        done, ends = torch.empty_like(stop.left), torch.empty_like(stop.left)
+        absent = torch.zeros_like(u) if absent is None else absent
+        missing = torch.zeros_like(v) if missing is None else missing
+        given = (kernel, weight.squeeze(2), stop.mass.squeeze(2), absent.squeeze(2), missing.squeeze(1))
+        places = (stop.left, u_end.squeeze(2), v_end.squeeze(1), us, columns, vs, done, ends)
+        given, places = _arrays(given), _arrays(places)
+        run(*given, given[0].dtype.type(tau), stop.bound, stop.limits.numpy(), EVERY, *places)
+        if kept:
+            most = int(done.max())
+            ctx.save_for_backward(kernel, weight, us[:, :most], columns[:, :most], vs[:, : most + 1], done)
+            ctx.tau = tau
+        ctx.mark_non_differentiable(done, ends)
+        return u_end, v_end, done, ends != STOPPED
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, for_u: Tensor, for_v: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        from shared.transport.loops import run_back
+
+        kernel, weight, us, columns, vs, done = ctx.saved_tensors
+        for_u, for_v = (slope.clone(memory_format=torch.contiguous_format) for slope in (for_u, for_v))
+        for_columns, for_rows = torch.zeros_like(columns), torch.zeros_like(vs[:, 1:])
+        slopes = (for_u.squeeze(2), for_v.squeeze(1), for_columns, for_rows)
+        given = _arrays((kernel, us, columns, vs))
+        run_back(*given, given[0].dtype.type(ctx.tau), *_arrays((done, *slopes)))
+        made = torch.arange(us.shape[1]) < done[:, None]  # what lies beyond a bag's last step was never written
+        us, columns, before = (t.masked_fill(~made[:, :, None], 0) for t in (us, columns, vs[:, :-1]))
+        for_weight = -(for_columns * columns).sum(1)[:, :, None] / weight.where(done[:, None, None] > 0, 1)
+        left, right = torch.cat([for_columns, us], 1), torch.cat([before, for_rows], 1)
+        return torch.bmm(left.mT, right), for_weight, for_u, for_v, None, None, None, None
+
+
+def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]

@@ -14,16 +14,17 @@ again in the log domain.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from shared.transport.plain import PlainSteps
+from shared.transport.plain import EVERY, CompiledSteps, PlainSteps, Stop
 from shared.transport.ragged import Layout
 
 # log K of what must carry no mass. Finite, so that neither 0 * -inf nor inf - inf can arise in a gradient.
 NOTHING = -1e30
+SAFE = 0.2  # of the exponents of floating point, for plain scalings
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Problem:
     real: Tensor | None  # (B, 1, longest) bool; None when every place holds an instance
     absent: Tensor | None  # (B, K, 1), 1 for absent classes and 0 for others; None when there are none
     missing: Tensor | None  # (B, 1, longest), 1 where there is no instance; None like `real`
+
+    def of(self, bags: Tensor) -> "Problem":
+        """Return the tables of some bags; the layout stays that of all."""
+        tables = ("log_kernel", "mass", "present", "real", "absent", "missing")
+        found = {name: getattr(self, name) for name in tables}
+        return replace(self, **{name: None if part is None else part[bags] for name, part in found.items()})
 
 
 @dataclass(frozen=True)
@@ -73,54 +80,109 @@ def state_problem(cost: Tensor, layout: Layout, proportions: Tensor, epsilon: fl
     return Problem(layout, epsilon, log_kernel, mass.masked_fill(~present, 1), present, real, absent, missing)
 
 
-def iterate(
-    problem: Problem,
-    tau: float,
-    iterations: int,
-    error: Callable[[Scaling], Tensor],
-    tolerance: float | None = None,
-    every: int = 10,
-) -> tuple[Scaling, int]:
+@dataclass(frozen=True)
+class Goal:
+    """Say what is left to converge and when that is little enough; `tolerance` None is never."""
+
+    error: Callable[[Problem, Scaling], Tensor]  # (B,)
+    tolerance: float | None
+    columns: bool  # the error is that of columns over n, else the move of a class potential in units of cost
+
+
+def iterate(problem: Problem, tau: float, iterations: int, goal: Goal) -> tuple[Scaling, Tensor]:
     """Run Algorithm 1 from b = 1; gradients flow through the iterations where autograd is on.
 
-    Parameters
-    ----------
-    error : what is left to converge, (B,), read every `every` iterations
-    tolerance : stop when the error of all bags is within it; None makes all the iterations
+    The error is read every 10 iterations. On the CPU a bag stops by itself; elsewhere all stop when all may. Returned
+    are the scalings and the iterations that each bag made, (B,) or ().
     """
-    scaling = _log_steps(problem, tau, problem.log_kernel.new_zeros(()), 1)
+    scaling = _log_steps(problem, tau, None, 1)
+    bags = _bag_by_bag if scaling.kernel.device.type == "cpu" else _together
+    return bags(problem, tau, iterations, goal, scaling)
+
+
+def _bag_by_bag(problem: Problem, tau: float, iterations: int, goal: Goal, scaling: Scaling) -> tuple[Scaling, Tensor]:
+    total = torch.ones(len(scaling.u), dtype=torch.int64)
+    going = torch.full_like(total, iterations > 1, dtype=torch.bool)
+    mass = problem.mass if goal.columns else problem.mass[:, :0]
+    unit = problem.layout.sizes if goal.columns else torch.full_like(problem.layout.sizes, 1) / problem.epsilon
+    limits = torch.full_like(total, -1) if goal.tolerance is None else goal.tolerance * unit
+    # No error is below 0 and all are looked at: a limit of 0 stops where nothing moves any more.
+    limits = limits.double().where(limits != 0, -1.0)
+    while bool(going.any()):
+        stop = Stop((iterations - total) * going, _bound(scaling.u.dtype), limits, mass.detach())
+        u, v, done, safe = CompiledSteps.apply(
+            scaling.kernel, scaling.weight, scaling.u, scaling.v, problem.absent, problem.missing, tau, stop
+        )
+        scaling, total = replace(scaling, u=u, v=v), total + done
+        going &= ~safe & (total < iterations)
+        if bool(going.any()):
+            scaling, total, going = _in_logs(problem, tau, iterations, goal, scaling, total, going)
+    return scaling, total
+
+
+def _in_logs(
+    problem: Problem, tau: float, iterations: int, goal: Goal, scaling: Scaling, total: Tensor, going: Tensor
+) -> tuple[Scaling, Tensor, Tensor]:
+    """Make up to `EVERY` steps in the log domain for the bags whose plain numbers were not safe."""
+    for steps in (iterations - total)[going].clamp_max(EVERY).unique().tolist():
+        bags = (going & ((iterations - total).clamp_max(EVERY) == steps)).nonzero()[:, 0]
+        log_b = (scaling.log_b0 + scaling.v.log())[bags]
+        moved = _log_steps(problem.of(bags), tau, log_b, steps)
+        merged = {field.name: getattr(scaling, field.name) for field in fields(scaling)}
+        scaling = Scaling(**{name: part.index_copy(0, bags, getattr(moved, name)) for name, part in merged.items()})
+        total = total.index_add(0, bags, torch.full_like(bags, steps))
+    going = going & (total < iterations)
+    if goal.tolerance is not None:
+        going = going & ~(goal.error(problem, scaling) <= goal.tolerance)
+    return scaling, total, going
+
+
+def _together(problem: Problem, tau: float, iterations: int, goal: Goal, scaling: Scaling) -> tuple[Scaling, Tensor]:
     done = 1
     while done < iterations:
-        steps = iterations - done if tolerance is None else min(every, iterations - done)
+        steps = iterations - done if goal.tolerance is None else min(EVERY, iterations - done)
         u, v = PlainSteps.apply(scaling.kernel, scaling.weight, scaling.v, problem.absent, problem.missing, tau, steps)
         moved = replace(scaling, u=u, v=v)
         if not _is_safe(moved):
             moved = _log_steps(problem, tau, scaling.log_b0 + scaling.v.log(), steps)
         scaling = moved
         done += steps
-        if tolerance is not None and bool((error(scaling) <= tolerance).all()):
+        if goal.tolerance is not None and bool((goal.error(problem, scaling) <= goal.tolerance).all()):
             break
-    return scaling, done
+    return scaling, torch.tensor(done)
 
 
-def _log_steps(problem: Problem, tau: float, log_b: Tensor, steps: int) -> Scaling:
+def _log_steps(problem: Problem, tau: float, log_b: Tensor | None, steps: int) -> Scaling:
+    """Make some steps in the log domain from b, or from b = 1 if None, and absorb a and b in the kernel."""
     log_kernel, present, real = problem.log_kernel, problem.present, problem.real
     log_mass = problem.mass.log()
     for _ in range(steps):
-        ratio = (log_mass - _log_sum_exp(log_kernel + log_b, 2)).where(present, 0)
+        sums, _ = _log_sum_exp(log_kernel if log_b is None else log_kernel + log_b, 2)
+        ratio = (log_mass - sums).where(present, 0)
         log_a = tau * ratio
-        log_b = -_log_sum_exp(log_kernel + log_a, 1)
-        log_b = log_b if real is None else log_b.where(real, 0)
-    floor = _floor(log_kernel)
-    kernel = (log_kernel + log_a + log_b).clamp_min(floor - 1).exp()
-    kernel = torch.nn.functional.threshold(kernel, math.exp(floor), 0)
-    weight = problem.mass if tau == 1 else problem.mass * ((tau - 1) * ratio).exp()
+        sums, shares = _log_sum_exp(log_kernel + log_a, 1)
+        log_b = -sums if real is None else (-sums).where(real, 0)
+    least = math.exp(_floor(log_kernel))
+    kernel = torch.nn.functional.threshold(shares, least, 0, inplace=not shares.requires_grad)
+    kernel = kernel if real is None else kernel.where(real, 0)
+    if tau == 1:
+        weight = problem.mass
+    else:  # beyond this it is not safe, and infinite it would spoil the gradient
+        most = 0.8 * math.log(torch.finfo(log_kernel.dtype).max)
+        weight = (log_mass + (tau - 1) * ratio).clamp(-most, most).exp()
     return Scaling(log_a, log_b, kernel, weight, torch.ones_like(log_a), torch.ones_like(log_b))
 
 
-def _log_sum_exp(values: Tensor, dim: int) -> Tensor:
+def _log_sum_exp(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Return the logarithm of the sum of e^values along `dim`, and the shares that they have in the sum."""
     top = values.detach().amax(dim, keepdim=True)
-    return top + (values - top).clamp_min(_floor(values)).exp().sum(dim, keepdim=True).log()
+    if values.requires_grad:
+        terms = (values - top).clamp_min(_floor(values) - 1).exp()
+    else:  # tables are not made anew where they need not be kept
+        terms = (values - top).clamp_min_(_floor(values) - 1).exp_()
+    total = terms.sum(dim, keepdim=True)
+    shares = terms / total if values.requires_grad else terms.div_(total)
+    return top + total.log(), shares
 
 
 def _floor(values: Tensor) -> float:
@@ -129,10 +191,15 @@ def _floor(values: Tensor) -> float:
     return 0.8 * math.log(torch.finfo(values.dtype).tiny)
 
 
+def _bound(dtype: torch.dtype) -> float:
+    # Within this (the weights are about the column sums) an entry of the kernel that was flushed to 0 is below rounding
+    # in every sum, whatever u and v multiply it by.
+    return torch.finfo(dtype).max ** SAFE
+
+
 def _is_safe(scaling: Scaling) -> bool:
-    # Within these bounds (the weights are about the column sums) an entry of the kernel that was flushed to 0 is below
-    # rounding in every sum, whatever u and v multiply it by. Comparisons with NaN are false.
-    bound = torch.finfo(scaling.u.dtype).max ** 0.2
+    # Comparisons with NaN are false.
+    bound = _bound(scaling.u.dtype)
     extremes = [*scaling.u.aminmax(), *scaling.v.aminmax(), *scaling.weight.sqrt().aminmax()]
     low, high = torch.stack(torch.stack(extremes).aminmax()).tolist()
     return 1 / bound <= low and high <= bound

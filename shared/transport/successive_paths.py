@@ -10,131 +10,280 @@ Masses are multiples of a power of two, so that all sums of them are exact.
 """
 
 import numpy as np
-from numba import njit
 
-from shared.transport.warm_start import CAP, cheapest, compiled, small_step, vectorised, warm_start
+from shared.transport.bare import compiled, doubles, flags, floats, ints, longs, vectorised
+from shared.transport.warm_start import BLOCK, CAP, EXPONENTS, small_step, warm_start
 
 NEAR = 1e-3  # of proportions that are counts / n: how close to whole numbers their masses are
 CERTIFIED = 1e-9  # gap relative to the cost that the plan carries or to `CAP` small steps; and violation
+SUMS = 1e-4  # how close to 1 proportions sum that nothing else need look at
 MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
-BLOCK = 64  # instances whose costs are turned at once
 TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
 ROUNDING = 2.0**-53
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
+MANY = 8  # arcs of a class are found in the time of one, where all are
+TURNED = 64  # instances whose costs are turned at once
+MISFIT, ODD = -1, -2  # answers in place of a solution
+LINES, ROWS, LONG_ROWS = 2, 7, 7  # of one number an instance, and of one a class, that a bag is solved in
 
 
 @compiled
-def solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v, gap, violation, certified):
-    """Solve the bags from `first` to `last`, writing their parts of what follows the proportions.
+def solve_bags(first, last, problem, room, available):
+    """Solve the bags from `first` to `last`, writing their parts of the answer.
 
     Parameters
     ----------
-    whole : proportions this close to counts / n are counts
-    cost, plan : (M, K) arrays, float32 or float64
-    offsets : (B + 1,) int64 array
-    proportions : (B, K) float64 array
-    value, u, v : (B,) <C, P>, duals (M,) and (B, K), all like the cost
-    gap, violation : (B,) float64 arrays: primal minus dual, worst error of the marginals
-    certified : (B,) bool array: whether both are as good as 0, beside what the plan carries and beyond all rounding
+    first, last : int
+    problem : address of five integers, a float and ten addresses, one after the other:
+
+        bags, instances, n_classes : int, B, M and K
+        wide : whether the cost is in float64, or in float32
+        checked : whether proportions must sum to 1
+        whole : float, proportions this close to counts / n are counts
+        offsets, proportions : of (B + 1,) int64 and (B, K) float64
+        gap, violation : of (B,) float64: primal minus dual, worst error of the marginals
+        certified : of (B,) bytes: whether both are as good as 0, beside what the plan carries and beyond all rounding
+        cost, plan : of (M, K) numbers
+        value, u, v : of (B,) <C, P>, duals (M,) and (B, K), all like the cost
+
+    room, available : address of memory to work in, and how many bytes it has
+
+    Returns
+    -------
+    int
+        0 if all is well, or how many bags are not certified or have a cost that is not finite; or, with nothing solved,
+        `MISFIT` where offsets do not cut the instances into bags, `ODD` where proportions do not sum to 1, and a lower
+        number -n where n bytes of room are needed.
     """
-    n_classes, longest = cost.shape[1], 0
+    numbers = longs(problem, 1, 16)[0]
+    bags, instances, n_classes, wide, checked = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    whole = doubles(problem, 1, 16)[0, 5]
+    offsets, shares, gap, violation, certified = numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]
+    cost, plan, value, u, v = numbers[11], numbers[12], numbers[13], numbers[14], numbers[15]
+    bounds, proportions, longest = longs(offsets, 1, bags + 1)[0], doubles(shares, bags, n_classes), 1
+    if bounds[0] != 0 or bounds[bags] != instances:
+        return MISFIT
+    for bag in range(bags):
+        size = bounds[bag + 1] - bounds[bag]
+        if size < 1 or size > instances:
+            return MISFIT
+        if checked and not adds_up(proportions[bag]):
+            return ODD
+        longest = max(longest, size)
+    # The parts of the room, the longest last: of short bags all of it stays in the cache.
+    lanes_at = up(room)
+    steps_at = lanes_at + 3 * 4 * BLOCK
+    rows_at = steps_at + 8 * 2 * EXPONENTS
+    long_rows_at = up(rows_at + 8 * ROWS * n_classes)
+    arc_at = up(long_rows_at + 8 * LONG_ROWS * n_classes)
+    by_at = up(arc_at + 8 * n_classes * n_classes)
+    pairs_at = up(by_at + 8 * n_classes * n_classes)
+    lines_at = up(pairs_at + 32 * n_classes)
+    label_at = up(lines_at + 8 * LINES * longest)
+    costs_at = up(label_at + 8 * longest)
+    weights_at = up(costs_at + 8 * n_classes * longest)
+    members_at = up(weights_at + 8 * n_classes * longest)
+    turned_at = up(members_at + 4 * n_classes * longest)
+    x_at = up(turned_at + 8 * n_classes * longest)
+    needed = x_at + 4 * n_classes * (longest + 2 * BLOCK) - lanes_at + 64  # wherever the room begins
+    if needed > available:
+        return -needed
+
+    gaps, violations, proofs = doubles(gap, 1, bags)[0], doubles(violation, 1, bags)[0], flags(certified, 1, bags)[0]
+    wrong = 0
+    lanes, steps = floats(lanes_at, 3, BLOCK), longs(steps_at, 1, 2 * EXPONENTS)[0]
     for bag in range(first, last):
-        longest = max(longest, offsets[bag + 1] - offsets[bag])
-    costs, weights, dual = np.empty(n_classes * longest), np.empty(n_classes * longest), np.empty(longest)
-    members = np.empty((n_classes, longest), np.int32)
-    for bag in range(first, last):
-        start, stop = offsets[bag], offsets[bag + 1]
-        classes = np.flatnonzero(proportions[bag])
-        k, n = len(classes), stop - start
-        c, w, size = costs[: k * n].reshape(k, n), weights[: k * n].reshape(k, n), np.empty(k, np.int64)
-        for block in range(0, n, BLOCK):
-            for j in range(k):
-                for i in range(block, min(block + BLOCK, n)):
-                    c[j, i] = cost[start + i, classes[j]]
-        value[bag], gap[bag], violation[bag], certified[bag] = np.nan, np.nan, np.nan, False
-        if not 0 < proportions[bag].sum() < np.inf:
-            continue
-        (wanted, mass), scale = to_masses(proportions[bag][classes], n, whole), largest(c.reshape(-1))
-        for attempt in range(3):
+        start, n, k = bounds[bag], bounds[bag + 1] - bounds[bag], 0
+        classes = longs(long_rows_at, LONG_ROWS, n_classes)[LONG_ROWS - 1]
+        for j in range(n_classes):
+            if proportions[bag, j] != 0:
+                classes[k] = j
+                k += 1
+        c, w, members = doubles(costs_at, k, n), doubles(weights_at, k, n), ints(members_at, k, n)
+        r = doubles(turned_at, n, k)
+        if wide:
+            take(doubles(cost, instances, n_classes), start, classes, c, r)
+        else:
+            take(floats(cost, instances, n_classes), start, classes, c, r)
+        lines, label = doubles(lines_at, LINES, n), longs(label_at, 1, n)[0]
+        rows, long_rows = doubles(rows_at, ROWS, k), longs(long_rows_at, LONG_ROWS, k)
+        phi, wanted, mass, size = rows[0], rows[1], rows[2], long_rows[0]
+        arc, by, x = doubles(arc_at, k, k), longs(by_at, k, k), floats(x_at, k * ((n + BLOCK - 1) // BLOCK + 1), BLOCK)
+        distances, bits, parents = doubles(pairs_at, 2, k), longs(pairs_at, 2, k), longs(pairs_at + 16 * k, 2, k)
+        # As integers moduli have the same order, and a maximum without branches.
+        steps[0] = largest(longs(costs_at, 1, k * n)[0])
+        scale = doubles(steps_at, 1, 1)[0, 0]
+        total, gaps[bag], violations[bag], proofs[bag] = np.nan, np.nan, np.nan, 0
+        for attempt in range(
+            3 if to_masses(proportions[bag], classes, n, whole, wanted, mass) and scale < np.inf else 0
+        ):
             # Rounding spoils the first where some costs, those of "never", outweigh the others.
-            phi = warm_start(c, mass, attempt)
-            by_paths(c, mass, phi, 0.0 if attempt else TIED * scale, w, members, size)
-            value[bag], gap[bag], violation[bag], carried, lost = certify(c, wanted, phi, w, members, size, dual)
-            open_gap = abs(gap[bag]) + lost
-            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c), scale)
-            certified[bag] = scale < np.inf and proven and violation[bag] <= CERTIFIED
-            if certified[bag]:
+            warm_start(c, mass, attempt, phi, lines, label, w, rows[3:7], x, lanes, steps)
+            place(r, mass, phi, 0.0 if attempt else TIED * scale, lines, label, w, members, size, rows[3])
+            by_paths(r, phi, w, members, size, rows[3], arc, by, distances, bits, parents, long_rows[1:6])
+            total, gaps[bag], violations[bag], carried, lost = certify(c, wanted, phi, w, members, size, lines)
+            open_gap = abs(gaps[bag]) + lost
+            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c, steps), scale)
+            if proven and violations[bag] <= CERTIFIED:
+                proofs[bag] = 1
                 break
-        plan[start:stop] = 0
+        if proofs[bag] and wide:
+            matrix, duals = doubles(cost, instances, n_classes), doubles(v, bags, n_classes)[bag]
+            answer = doubles(plan, instances, n_classes), doubles(value, 1, bags)[0], doubles(u, 1, instances)[0]
+            wrong += put(matrix, bag, start, classes, total, phi, lines[0], w, members, size, *answer, duals)
+        elif proofs[bag]:
+            matrix, duals = floats(cost, instances, n_classes), floats(v, bags, n_classes)[bag]
+            answer = floats(plan, instances, n_classes), floats(value, 1, bags)[0], floats(u, 1, instances)[0]
+            wrong += put(matrix, bag, start, classes, total, phi, lines[0], w, members, size, *answer, duals)
+        else:
+            wrong += 1
+    return wrong
+
+
+@compiled
+def up(address):
+    """Return the next multiple of 64."""
+    return (address + 63) // 64 * 64
+
+
+@compiled
+def adds_up(proportions):
+    """Return whether these proportions are none below 0 and of sum 1."""
+    total, least = 0.0, 0.0
+    for share in proportions:
+        total += share
+        least = min(least, share)
+    return least == 0 and abs(total - 1) <= SUMS
+
+
+@compiled
+def take(cost, start, classes, c, r):
+    """Write the costs (M, K) of a bag's classes in float64: r (n, k), and turned, c (k, n)."""
+    k, n = c.shape
+    for block in range(0, n, TURNED):
+        end = min(block + TURNED, n)
         for j in range(k):
-            for i in members[j, : size[j]]:
-                plan[start + i, classes[j]] = w[j, i]
-        u[start:stop] = dual[:n]
-        v[bag][classes] = phi
-        for j in np.flatnonzero(proportions[bag] == 0):
-            v[bag, j] = (cost[start:stop, j] - dual[:n]).min()
+            row, column = c[j], classes[j]
+            for i in range(block, end):
+                row[i] = cost[start + i, column]
+                r[i, j] = row[i]
 
 
 @compiled
-def largest(values):
-    """Return the largest modulus. As integers they have the same order and a maximum without branches."""
-    top = 0
-    for bits in values.view(np.int64):
-        top = max(top, bits & FAR)
-    return np.array([top]).view(np.float64)[0]
+def put(cost, bag, start, classes, total, phi, dual, w, members, size, plan, value, u, v):
+    """Write plan, value and duals of a bag into those of all, and duals of classes without mass that are feasible.
 
-
-@compiled
-def to_masses(proportions, n, whole):
-    """Return masses that sum to n, whole numbers where all are within ``whole`` n and `NEAR` of them, and these masses
-    as multiples of a power of two that sum to n exactly: the largest takes what rounding leaves.
+    Returns whether a cost of these is not finite.
     """
-    masses = n * proportions / proportions.sum()
-    counts = np.rint(masses)
-    if counts.sum() == n and np.abs(masses - counts).max() <= min(whole * n, NEAR):
-        masses = counts
-    quantum = 2.0 ** (np.ceil(np.log2(n + 1)) - MASS_BITS)
-    rounded = np.rint(masses / quantum) * quantum
-    rounded[rounded.argmax()] += n - rounded.sum()
-    return masses, rounded
+    k, n = w.shape
+    value[bag] = total
+    for i in range(start, start + n):
+        for j in range(len(v)):
+            plan[i, j] = 0
+    for j in range(k):
+        column = classes[j]
+        for place in range(size[j]):
+            i = members[j, place]
+            plan[start + i, column] = w[j, i]
+    for i in range(n):
+        u[start + i] = dual[i]
+    at, wrong = 0, False
+    for j in range(len(v)):
+        if at < k and classes[at] == j:
+            v[j] = phi[at]
+            at += 1
+        else:
+            least = np.inf
+            for i in range(n):
+                least = min(least, cost[start + i, j] - dual[i])
+                wrong |= not abs(cost[start + i, j]) < np.inf
+            v[j] = least
+    return wrong
 
 
 @compiled
-def by_paths(c, mass, phi, near, w, members, size):
-    """Return optimal weights w of costs c, both (K, n); the potentials change in place.
+def largest(bits):
+    """Return the bits of the largest modulus of numbers, from theirs."""
+    top = 0
+    for one in bits:
+        top = max(top, one & FAR)
+    return top
+
+
+@compiled
+def to_masses(proportions, classes, n, whole, wanted, rounded):
+    """Write masses that sum to n, whole numbers where all are within ``whole`` n and `NEAR` of them, and these masses
+    as multiples of a power of two that sum to n exactly: the largest takes what rounding leaves.
+
+    Returns False where the proportions are none.
+    """
+    total, counted, off, k = 0.0, 0.0, 0.0, len(wanted)
+    for j in range(k):
+        total += proportions[classes[j]]
+    if not 0 < total < np.inf:
+        return False
+    for j in range(k):
+        wanted[j] = n * proportions[classes[j]] / total
+        counted += np.rint(wanted[j])
+        off = max(off, abs(wanted[j] - np.rint(wanted[j])))
+    quantum, most, left = 2.0 ** (np.ceil(np.log2(n + 1)) - MASS_BITS), 0, float(n)
+    for j in range(k):
+        if counted == n and off <= min(whole * n, NEAR):
+            wanted[j] = np.rint(wanted[j])
+        rounded[j] = np.rint(wanted[j] / quantum) * quantum
+        left -= rounded[j]
+        most = j if rounded[j] > rounded[most] else most
+    rounded[most] += left
+    return True
+
+
+@compiled
+def place(r, mass, phi, near, lines, label, w, members, size, surplus):
+    """Put every instance of costs r (n, K) into its cheapest class; `lines` and `label` are what `cheapest` found.
 
     Reduced costs within `near` of the least are taken for ties. The first ``size[k]`` of ``members[k]`` become the
-    instances of class k.
+    instances of class k, weights w are 1 there, and `surplus` what a class has too much.
     """
-    n_classes, n = c.shape
-    w[:], size[:] = 0, 0
-    surplus = -mass
-    arc = np.full((n_classes, n_classes), np.inf)  # min c_ib - c_ia over the instances i of a
-    by = np.full((n_classes, n_classes), STALE)  # that instance
-    stale = np.full(n_classes, True)  # whether such a row has a stale arc
-    least, second, label = np.empty(n), np.empty(n), np.empty(n, np.int64)
-    cheapest(c, phi, least, second, label)
+    n, n_classes = r.shape
+    least, second = lines[0], lines[1]
+    for k in range(n_classes):
+        row = w[k]
+        for i in range(n):
+            row[i] = 0
+        size[k], surplus[k] = 0, -mass[k]
     for i in range(n):
         a = label[i]
         if second[i] - least[i] <= near:
+            own = r[i]
             for k in range(n_classes):
-                if c[k, i] - phi[k] <= least[i] + near and surplus[k] < surplus[a]:
+                if own[k] - phi[k] <= least[i] + near and surplus[k] < surplus[a]:
                     a = k
         w[a, i] = 1
         surplus[a] += 1
         members[a, size[a]] = i
         size[a] += 1
 
-    distances, parents = np.empty((2, n_classes)), np.empty((2, n_classes), np.int64)  # before and after a step
-    parent, settled, reached = np.empty_like(size), np.empty_like(size), np.empty_like(size)
-    carrier = np.empty_like(size)  # the instance that the arc from the parent moves
+
+@compiled
+def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
+    """Send what classes have too much to those that have too little; weights w, members and potentials change in place.
+
+    Costs are r (n, K). The arcs ``arc[a, b]``, min c_ib - c_ia over the instances i of a, and that instance,
+    ``by[a, b]``, and what follows are room to work in, of float64 and of integers.
+    """
+    stale, parent, carrier, reached, settled = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
+    for a in range(len(phi)):
+        stale[a] = 1
+        for k in range(len(phi)):
+            arc[a, k], by[a, k] = np.inf, STALE
     while True:
-        renew(c, members, size, arc, by, stale)
-        n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, parents, settled)
+        renew(r, members, size, arc, by, stale)
+        n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, bits, parents, settled)
         if n_reached == 0:
             return
-        for t in reached[:n_reached]:
+        for at in range(n_reached):
+            t = reached[at]
             amount, k = -surplus[t], t
             while parent[k] >= 0:
                 amount = min(amount, w[parent[k], carrier[k]])
@@ -146,23 +295,24 @@ def by_paths(c, mass, phi, near, w, members, size):
             while amount > 0 and parent[k] >= 0:  # unless an earlier path has used this one up
                 i, a = carrier[k], parent[k]
                 if w[k, i] == 0:
-                    enter(c, i, k, members, size, arc, by)
+                    enter(r[i], i, k, members, size, arc, by)
                 w[k, i] += amount
                 w[a, i] -= amount
                 if w[a, i] == 0:
                     leave(i, a, members, size, by)
-                    stale[a] = True
+                    stale[a] = 1
                 k = a
 
 
 @compiled
-def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, parents, settled):
+def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, bits, parents, settled):
     """Run Dijkstra from all classes with too many to all with too few; move the potentials, return how many too few.
+
+    `bits` are those of `distances`: in the same order, as none is negative, and their minimum is faster.
 
     It returns 0 also where there is no way, as with costs that are not numbers; the certificate then tells.
     """
     n_classes = len(phi)
-    bits = distances.view(np.int64)  # in the same order, as none is negative; their minimum is faster
     wanted, n_reached, at, now = 0, 0, 0.0, 0
     for k in range(n_classes):
         distances[0, k] = 0 if surplus[k] > 0 else np.inf
@@ -201,14 +351,20 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, p
 
 
 @compiled
-def enter(c, i, a, members, size, arc, by):
-    """Put instance i into class a."""
+def enter(costs, i, a, members, size, arc, by):
+    """Put instance i, of these costs, into class a."""
     members[a, size[a]] = i
     size[a] += 1
-    for k in range(len(size)):
-        difference = c[k, i] - c[a, i]
-        if difference < arc[a, k]:
-            arc[a, k], by[a, k] = difference, i
+    shorten(costs, costs[a], i, arc[a], by[a])
+
+
+@compiled
+def shorten(costs, own, i, arc, by):
+    """Let instance i make the arcs that it makes shorter."""
+    for k in range(len(arc)):
+        difference = costs[k] - own
+        by[k] = i if difference < arc[k] else by[k]
+        arc[k] = min(arc[k], difference)
 
 
 @compiled
@@ -225,38 +381,52 @@ def leave(i, a, members, size, by):
 
 
 @compiled
-def renew(c, members, size, arc, by, stale):
-    """Find the arcs anew whose instances have left."""
-    for a in range(len(size)):
+def renew(r, members, size, arc, by, stale):
+    """Find the arcs anew whose instances have left, at costs r (n, K); all of a class if they are many."""
+    n_classes = len(size)
+    for a in range(n_classes):
         if not stale[a]:
             continue
-        stale[a] = False
-        own = c[a]
-        for k in range(len(size)):
-            if by[a, k] == STALE:
-                least, at, other = np.inf, EMPTY, c[k]
+        stale[a] = 0
+        count, lengths, makers, own = 0, arc[a], by[a], members[a]
+        for k in range(n_classes):
+            count += makers[k] == STALE
+        if MANY * count > n_classes:
+            for k in range(n_classes):
+                lengths[k], makers[k] = np.inf, EMPTY
+            for place in range(size[a]):
+                i = own[place]
+                shorten(r[i], r[i, a], i, lengths, makers)
+            continue
+        for k in range(n_classes):
+            if makers[k] == STALE:
+                least, at = np.inf, EMPTY
                 for place in range(size[a]):
-                    i = members[a, place]
-                    difference = other[i] - own[i]
+                    i = own[place]
+                    difference = r[i, k] - r[i, a]
                     if difference < least:
                         least, at = difference, i
-                arc[a, k], by[a, k] = least, at
+                lengths[k], makers[k] = least, at
 
 
 @compiled
-def certify(c, wanted, phi, w, members, size, u):
-    """Return value, gap, violation, <|C|, w> and what rounding may hide of the gap, of weights w (K, n); write duals u.
+def certify(c, wanted, phi, w, members, size, lines):
+    """Return value, gap, violation, <|C|, w> and what rounding may hide of the gap, of weights w (K, n); write duals u
+    into the first of `lines`.
 
     The duals are feasible by construction. The gap is primal minus dual, summed as slack and errors of the marginals,
     which are all about 0, and not as the difference of two large numbers.
     """
     n_classes, n = c.shape
-    lowest(c, phi, u[:n])
-    row = np.zeros(n)
+    u, row = lines[0], lines[1]
+    lowest(c, phi, u)
+    for i in range(n):
+        row[i] = 0
     value, gap, violation, carried, lost = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(n_classes):
         column = 0.0
-        for i in members[k, : size[k]]:
+        for place in range(size[k]):
+            i = members[k, place]
             value += w[k, i] * c[k, i]
             carried += w[k, i] * abs(c[k, i])
             gap += w[k, i] * (c[k, i] - phi[k] - u[i])
@@ -275,21 +445,9 @@ def certify(c, wanted, phi, w, members, size, u):
 @vectorised
 def lowest(c, phi, u):
     """Write the least reduced cost of every instance into u (n,)."""
-    u[:] = c[0] - phi[0]
+    for i in range(len(u)):
+        u[i] = c[0, i] - phi[0]
     for k in range(1, len(phi)):
+        row, shift = c[k], phi[k]
         for i in range(len(u)):
-            u[i] = min(c[k, i] - phi[k], u[i])
-
-
-def cached(sources):
-    """Return `solve_bags`, compiled once for all processes while `sources`, a number, stays the same.
-
-    Numba looks for changes in this file alone, and at what a function closes over.
-    """
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def solve(first, last, whole, cost, offsets, proportions, plan, value, u, v, gap, violation, certified):
-        if sources >= 0:
-            solve_bags(first, last, whole, cost, offsets, proportions, plan, value, u, v, gap, violation, certified)
-
-    return solve
+            u[i] = min(row[i] - shift, u[i])

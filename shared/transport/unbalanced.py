@@ -1,5 +1,7 @@
 """Transport with an entropic term and a soft class marginal: Dulac-Arnold et al. 2019, Equation 6 by Algorithm 1."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ from shared.transport.ragged import by_size, lay_out
 from shared.transport.result import Transport
 from shared.transport.scaling import (
     NOTHING,
+    Goal,
     Problem,
     Scaling,
     iterate,
@@ -88,19 +91,16 @@ def unbalanced_sinkhorn(
             scaling, move = _single_instances(problem, tau, iterations)
             done = iterations
         else:
-            scaling, done = iterate(
-                problem,
-                tau,
-                iterations if tau > 0 else 1,  # the class scaling stays 1: the first iteration is the last
-                lambda now: _next_move(problem, tau, now),
-                tolerance,
-            )
-            move = _next_move(problem, tau, scaling)
+            goal = Goal(partial(_next_move, tau=tau), tolerance, columns=False)
+            # With tau = 0 the class scaling stays 1: the first iteration is the last.
+            scaling, made = iterate(problem, tau, iterations if tau > 0 else 1, goal)
+            done = int(made.max())
+            move = _next_move(problem, scaling, tau)
     return Transport(*solution(problem, cost, scaling), row_violation(problem, scaling), move <= limit, done)
 
 
 @torch.no_grad()
-def _next_move(problem: Problem, tau: float, scaling: Scaling) -> Tensor:
+def _next_move(problem: Problem, scaling: Scaling, tau: float) -> Tensor:
     """The most that one more iteration would move a class potential of each bag, in units of cost, (B,)."""
     column = scaling.column_sums().masked_fill(~problem.present, 1)
     move = (scaling.weight / column).pow(tau).log() - scaling.u.log()

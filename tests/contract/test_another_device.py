@@ -19,7 +19,7 @@ from papers.mle_llp.loss import posterior
 from papers.plot.labels import relabel
 from papers.plot.loss import mixup
 from shared import transport
-from shared.bags import segment_logmeanexp, segment_mean, segment_sum
+from shared.bags import segment_mean, segment_softmax, segment_sum
 from shared.methods import LLPGAN, LLPVAT, Batch, LossMethod, kl_loss
 from shared.methods.llp_vat import perturbation
 from shared.networks import MLP, FeatureGenerator, ResNet18
@@ -47,7 +47,7 @@ WAITS = {
     "LLP-GAN": (0, 0),
     "MLE-LLP, M-step": (0, 0),
     "MLE-LLP, direct": (4, 0),
-    "VP-CE": (2, 0),
+    "VP-CE": (1, 0),
     "FLM": (0, 0),
     "DSD, the detector": (1, 0),
     "ECE, segmentation": (0, 0),
@@ -225,7 +225,9 @@ def test_labels_and_posteriors_are_those_of_the_cpu(sizes):
         "binary E-step": lambda p, z: torch.cat(
             [x.flatten() for x in posterior(p[:, :2].log_softmax(1), offsets, binary(counts))]
         ),
-        "segments": lambda p, z: torch.cat([f(p, offsets) for f in (segment_sum, segment_mean, segment_logmeanexp)]),
+        "segments": lambda p, z: torch.cat(
+            [segment_sum(p, offsets), segment_mean(p, offsets), segment_softmax(p, offsets)[0]]
+        ),
     }
     for name, function in functions.items():
         on_host, on_device = function(log_p, proportions), function(there(log_p), there(proportions))

@@ -71,7 +71,7 @@ def committed():
 def refusing(refused, modules):
     """Import modules in a fresh Python that finds nothing of `refused`."""
     command = [sys.executable, "-c", REFUSING, ",".join(sorted(refused)), ",".join(modules)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 def installed_beside(*wanted):

@@ -27,6 +27,9 @@ FIXED = [
 ]
 
 
+OF_A_CHECKOUT = ">=3.11,<3.13"
+
+
 def requirements(path):
     """(requirement, hashes) of each entry of a requirements file."""
     text = re.sub(r"#.*", "", path.read_text()).replace("\\\n", " ")
@@ -104,7 +107,7 @@ def test_the_peers_of_benchmarks_bring_nothing_with_them():
 def test_conda_installs_the_same_lock():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, pip, options = environment["dependencies"]
-    assert python == f"python {PYPROJECT['project']['requires-python']}"
+    assert python == f"python {OF_A_CHECKOUT}"
     assert pip == "pip"
     assert options == {"pip": ["--require-hashes", "-r requirements/lock.txt"]}
 
@@ -112,11 +115,16 @@ def test_conda_installs_the_same_lock():
 def test_set_up_and_project_agree_on_python_and_torch():
     from workflows import setup
 
-    allowed = SpecifierSet(PYPROJECT["project"]["requires-python"])
-    fit = [minor for minor in range(8, 20) if allowed.contains(f"3.{minor}")]
+    fit = [minor for minor in range(8, 20) if SpecifierSet(OF_A_CHECKOUT).contains(f"3.{minor}")]
     assert fit == [minor for _, minor in (setup.OLDEST, setup.NEWEST)]
-    torch = next(requirement for requirement, _ in INPUTS if requirement.name == "torch")
-    assert torch in [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]
+
+
+def test_the_library_takes_what_a_checkout_is_tested_with():
+    allowed = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    assert all(allowed.contains(python) for python in ("3.11", "3.12"))
+    for needed in map(Requirement, PYPROJECT["project"]["dependencies"]):
+        (pin,) = pins(needed.name, "3.11")
+        assert needed.specifier.contains(str(pin).removeprefix("==")), needed
 
 
 def test_this_environment_is_the_lock():

@@ -1,5 +1,6 @@
 """What the READMEs show works as written: Python runs, commands and files they name exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -17,6 +18,22 @@ BLOCKS = [(path, block) for path in READMES for block in re.findall(r"```python\
 )
 def test_python_in_a_readme_runs(path, block):
     exec(compile(block, str(path), "exec"), {})
+
+
+def test_each_piece_that_can_be_taken_is_called_as_the_table_says():
+    """The calls follow the block above them; what has gradients is finite."""
+    section = (ROOT / "README.md").read_text().split("## Take one piece")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    calls = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", section, re.M)
+    names = {alias.name for node in ast.parse(block).body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {name for name, _ in calls} == names
+    values = {}
+    exec(compile(block, "README.md", "exec"), values)
+    for name, call in calls:
+        assert call.startswith(name)
+        answer = eval(call, values)
+        first = answer[0] if isinstance(answer, tuple) else answer
+        assert first.isfinite().all(), call
 
 
 def test_make_targets_a_readme_names_exist():

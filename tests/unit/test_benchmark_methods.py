@@ -40,8 +40,9 @@ def trained(name, problem, evaluate=lambda method: {}, parameters=None, **more):
     return train(course(name, problem, parameters), problem, evaluate, **more)
 
 
-@each_method
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "n_classes"), [*((name, 3) for name in METHODS), *((name, 2) for name in ("mle_llp", "llpfc", "llp_gan"))]
+)
 def test_a_method_beats_the_class_prior_on_an_easy_task(name, n_classes):
     problem, evaluate = task(n_classes)
     _, curves, seconds = trained(name, problem, evaluate)
@@ -59,12 +60,13 @@ def test_a_method_beats_the_class_prior_on_an_easy_task(name, n_classes):
 
 @pytest.mark.parametrize("name", ["dllp", "mle_llp"])
 def test_permuted_proportions_teach_nothing(name):
+    """Of classes that are equally frequent: where one is not, its share alone tells its instances from the others."""
     reached = []
-    for seed in range(3):
-        problem, evaluate = task(n=800, seed=seed)
-        problem = replace(problem, bags=permuted(problem.bags, seed=1))
+    for seed in range(5):
+        problem, evaluate = task(3, n=600, seed=seed, epochs=8)
+        problem = replace(problem, bags=permuted(problem.bags, seed))
         reached.append(trained(name, problem, evaluate)[1]["test_accuracy"][-1])
-    assert np.mean(reached) < 70  # the prior's 60, and chance
+    assert np.mean(reached) < 50  # the prior's 33, and chance; with their own proportions over 90
 
 
 @each_method
@@ -75,7 +77,9 @@ def test_bags_of_any_sizes_are_learned_from(name):
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-@each_method
+@pytest.mark.parametrize(
+    "name", ["class_prior", "avgkl", "pc", "easy_llp", "llpfc", "mixbag"]
+)  # others: tests/contract
 def test_it_learns_the_same_on_a_device_that_is_not_the_cpu(name, monkeypatch):
     monkeypatch.setattr(plain, "SMALL_TABLE", 10**9)  # off the CPU transport multiplies by table; here on it, too
     problem, _ = task(3, epochs=2)
@@ -90,7 +94,7 @@ def test_it_learns_the_same_on_a_device_that_is_not_the_cpu(name, monkeypatch):
     "name", [name for name, one in METHODS.items() if one.stages > 1 or one.renews or name == "llp_gan"]
 )
 def test_killed_in_any_stage_it_ends_in_the_same_numbers(name, tmp_path):
-    problem, evaluate = task(epochs=6)
+    problem, evaluate = task(epochs=4)
     straight, expected, _ = trained(name, problem, evaluate)
 
     class Killed(Exception):
@@ -104,7 +108,7 @@ def test_killed_in_any_stage_it_ends_in_the_same_numbers(name, tmp_path):
         return report
 
     session = {"checkpoint": tmp_path / "run.pt", "key": "k", "checkpoint_every": 0.0}
-    for at in (0.3, 0.5, 0.9):
+    for at in (0.3, 0.8):
         with pytest.raises(Killed):
             trained(name, problem, evaluate, session={**session, "report": kill(at)})
     assert list(tmp_path.glob("*.pt"))
@@ -161,6 +165,11 @@ def test_an_entry_says_where_its_values_come_from(name):
     for candidate in candidates(name):
         course(name, problem, candidate)
         assert defaults(name, candidate).items() >= candidate.items()
+
+
+def test_a_batch_of_mixbag_has_a_bag_to_mix_with():
+    (stage,) = course("mixbag", replace(task()[0], bags_per_batch=1))
+    assert stage.bags_per_batch == 2
 
 
 def test_titles_are_names_of_their_own():

@@ -124,6 +124,35 @@ class TestArithmetic:
             assert counter.get_total_flops() == pytest.approx(said.flops, rel=0.01)
             assert sum(p.numel() for p in net.parameters()) == said.weights
 
+    def test_detectors_and_the_classifier_of_cells_ask_what_torch_counts(self):
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from papers.ece import work as ece
+        from papers.ece.criteria import Criterion
+        from papers.ece.detection.criterion import AnchorTerms
+        from papers.ece.detection.network import Network
+        from papers.vp_dsd import work as vp_dsd
+        from papers.vp_dsd.detection.network import DeepSparseDetector
+        from papers.vp_dsd.imaging.optics import Optics
+        from papers.vp_dsd.learning.classifier import Classifier
+
+        holograms, cells, images = torch.randn(1, 32, 32), torch.randn(1, 48), torch.randn(1, 3, 64, 64)
+        asked = [
+            (
+                DeepSparseDetector(Optics(0.637, 1.67, 1000), 4),
+                (holograms, 2.0),
+                vp_dsd.detector(4, (5, 5, 3), (5, 5, 3), 32),
+            ),
+            (Classifier(48, 64, 3), (cells,), vp_dsd.classifier(48, 64)),
+            (Network("yollo_stand_in", 16, AnchorTerms(Criterion("ece"))), (images,), ece.detector(16, 64)),
+        ]
+        for net, x, said in asked:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                net.train()(*x)
+            assert counter.get_total_flops() == pytest.approx(said.flops, rel=1e-6)
+            assert sum(p.numel() for p in net.parameters()) == pytest.approx(said.weights, rel=0.05)
+
     def test_a_u_net_has_the_weights_of_the_formula(self):
         from papers.ece.work import unet
 

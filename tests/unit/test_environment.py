@@ -40,17 +40,16 @@ def python(code, folder, *arguments, **environment):
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     (folder / "draw.py").write_text(code, encoding="utf-8")
     command = [sys.executable, "-B", "draw.py", *(arguments or ["."])]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, timeout=900)
 
 
 @pytest.mark.parametrize(
     "environment",
     [
         {"MPLBACKEND": "module://of_a_notebook"},
-        {"MPLBACKEND": "no backend"},
+        {"MPLBACKEND": "no backend", "NUMBA_NUM_THREADS": "", "OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""},
         {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "latin-1"},
-        {"NUMBA_NUM_THREADS": "", "OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""},
     ],
     ids=lambda environment: " ".join(f"{k}={v}" for k, v in environment.items())[:40],
 )

@@ -113,12 +113,10 @@ def too_large(module, *arguments):
 
 
 def test_a_page_for_which_there_is_no_room_or_of_no_text_is_one_sentence(tmp_path):
-    (tmp_path / "a.md").write_text("# A\n")
-    assert too_large("shared.tables.page", tmp_path / "b.html", tmp_path / "a.md") == (
-        2,
-        f"{tmp_path}/b.html: File too large; make room and call again\n",
-    )
-    (tmp_path / "a.md").write_bytes(b"\xff")
-    status, said = too_large("shared.tables.page", tmp_path / "b.html", tmp_path / "a.md")
-    assert status == 2 and said.endswith("a.md is not a text in UTF-8 (byte 0: invalid start byte); make it again\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.md"]
+    call = ("shared.report.page", "--tier", "quick", "--results", tmp_path)
+    assert too_large(*call) == (2, f"{tmp_path}/quick/index.html: File too large; make room and call again\n")
+    (tmp_path / "quick/rot").mkdir(exist_ok=True)
+    (tmp_path / "quick/rot/fig2.md").write_bytes(b"\xff")
+    status, said = too_large(*call)
+    assert status == 2 and said.endswith("fig2.md is not a text in UTF-8 (byte 0: invalid start byte); make it again\n")
+    assert [path.name for path in (tmp_path / "quick").iterdir()] == ["rot"]

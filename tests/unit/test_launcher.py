@@ -75,7 +75,7 @@ def test_snakemake_all_cores_runs(tmp_path):
     (folder / "python").chmod(0o755)
     install(folder)
     command = [folder / "snakemake", "all", "--cores"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("read as --cores all") == 1
     assert (tmp_path / "second.txt").read_text() == "first\n"

@@ -334,7 +334,7 @@ def test_a_breakpoint_in_train_stops_there_and_goes_on(tmp_path):
         input="p answer * 7\nc\n",
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert "(Pdb) 42\n" in done.stdout and done.stdout.endswith(f"{'last':16}{'answer':28}6\n")

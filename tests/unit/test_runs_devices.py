@@ -95,7 +95,7 @@ def test_runs_go_to_all_devices_and_never_two_to_one(sweep):
 
 
 def test_two_go_to_one_only_where_that_was_asked_for(sweep):
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=300)
     progress, _ = sweep(runs(4), lambda run, token: together.wait(), cards=2, each=2)
     assert progress.done == 4 and sweep.most == {"GPU-a": 2, "GPU-b": 2}
 
@@ -170,7 +170,7 @@ def test_after_an_error_of_cuda_a_new_process_goes_on(sweep):
 
 
 def test_want_of_memory_on_one_device_narrows_that_one(sweep):
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=300)
     first = {run.id for run in runs(4)}
 
     def train(run, token):

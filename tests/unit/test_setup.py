@@ -38,7 +38,7 @@ def house(tmp_path, monkeypatch):
 
 @pytest.fixture
 def fake_uv(house):
-    """A uv that notes what it is asked; `uv venv` makes an environment whose Python does nothing."""
+    """A uv that notes what it is asked; `uv venv` makes an environment whose Python notes it, too, and does nothing."""
 
     def make(sync="exit 0"):
         return script(
@@ -46,7 +46,7 @@ def fake_uv(house):
             f"""echo "$1" >> {house}/asked
             if [ "$1" = pip ]; then {sync}; fi
             rm -rf {house}/.venv; mkdir -p {house}/.venv/bin
-            printf '#!/bin/sh\\n' > {house}/.venv/bin/python; chmod +x {house}/.venv/bin/python""",
+            cd {house}/.venv/bin; printf '#!/bin/sh\\necho "$*" >> {house}/called\\n' > python; chmod +x python""",
         )
 
     return make
@@ -131,6 +131,12 @@ def test_finished_only_when_all_is_done(house, fake_uv):
     setup.fill(fake_uv(), "python3")
     assert setup.finished()
     assert asked(house) == ["venv", "pip"]
+
+
+def test_exact_transport_is_compiled_with_the_environment(house, fake_uv):
+    """The first run of every clone would else begin with ten silent seconds."""
+    setup.fill(fake_uv(), "python3")
+    assert (house / "called").read_text().splitlines()[-1] == "-m shared.transport.machine"
 
 
 def test_a_finished_environment_is_left_alone(house, fake_uv, monkeypatch):

@@ -116,7 +116,7 @@ class House:
     def sweep(self, *args, **env):
         """(exit status, what it said)."""
         process = self.start(*args, **env)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=900)[1]
         return process.returncode, said
 
     def path(self, run_id):
@@ -268,7 +268,7 @@ def killed(tmp_path_factory, generated_data):
     slow.grid({"seed": 1})
     data = {"LLP_DATA": str(generated_data)}
     process = slow.start(**data)
-    limit = time.time() + 100
+    limit = time.time() + 600
     while not slow.checkpoints:
         assert process.poll() is None and time.time() < limit, process.communicate()[1]
         time.sleep(0.05)

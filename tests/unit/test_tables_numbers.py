@@ -10,7 +10,7 @@ from shared import files
 from shared.config import ConfigError
 from shared.files import write_text
 from shared.records import record_path, store
-from shared.tables import draw, make, numbers, page
+from shared.tables import draw, make, numbers
 from shared.tables.evidence import DONE, FAILED, NOT_RUN, SELECTIONS, gather
 
 REASON = "moons is not prepared; fetch it."
@@ -195,7 +195,6 @@ def test_cells_without_a_number_are_named():
         {"method": ["kl", "rot"], "bag_size": [4, 4], "n_seeds": [0, 2], "mean": [None, 1], "std": [None, 0]}
     )
     assert numbers.empty_cells(table) == "NOT RUN: kl 4."
-    assert numbers.empty_cells(table, said=True) == "That is: kl 4."
     assert numbers.empty_cells(table[1:]) == numbers.empty_cells(table[["method"]]) == ""
 
 
@@ -207,26 +206,6 @@ def test_tables_are_written_with_title_and_notes(tmp_path):
     text = "# Table 1\n\n| method | mean |\n|---|---|\n| kl | 51.5 |\n\nA note.\n"
     assert (tmp_path / "a" / "t.md").read_text() == text
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["t.csv", "t.md"]
-
-
-def test_a_page_is_one_file_with_its_tables_and_shows_html_instead_of_obeying_it():
-    text = "# T\n\n| a | b |\n|---|---|\n| <script>alert(1)</script> | 2 |\n\n<img src=x onerror=y>\n"
-    html = page.page([text, "second *text*"], "title")
-    assert html.startswith("<!doctype html>") and html.count("<table>") == 1 and "<em>text</em>" in html
-    assert "<script" not in html and "<img" not in html and "&lt;script&gt;" in html
-    assert "http" not in html
-
-
-def test_the_title_of_a_page_is_not_obeyed_either():
-    assert "<b>" not in page.page([""], "results & <b>more</b>")
-
-
-def test_the_command_line_writes_a_page(tmp_path, monkeypatch):
-    (tmp_path / "a.md").write_text("# One\n")
-    monkeypatch.setattr("sys.argv", ["page", str(tmp_path / "out" / "p.html"), str(tmp_path / "a.md")])
-    page.main()
-    html = (tmp_path / "out" / "p.html").read_text()
-    assert "<title>out: p</title>" in html and "<h1>One</h1>" in html
 
 
 def test_a_record_changed_by_hand_is_named_below_tables_and_left_out(house, capsys):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shared.config import ConfigError, Spec, SpecError, find
+from shared.networks import PatchFeatures
 from shared.training import Augmentation, Result, data, framed
 from shared.training.inputs import channel_statistics
 
@@ -81,6 +82,20 @@ def test_cached_features_stand_in_for_the_images_and_their_checksum_is_kept_too(
     assert found.checksums == {"images": "of the images", "features/images": "of the features"}
     dataset, train, test, checksums = data.arrays_of("images", features=True)
     assert (dataset, train, test, checksums) == (IMAGES, FEATURES.train, FEATURES.test, found.checksums)
+
+
+def test_a_part_of_the_filters_gives_what_these_filters_alone_would_give(monkeypatch):
+    """Columns of other filters, or in another order, would be another network under the same name."""
+    images = torch.from_numpy(RNG.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8))
+    some = PatchFeatures.fit(images, n_filters=6, patch=3, n_patches=200)
+    few = PatchFeatures(some.filters[:2], some.shift[:2], some.noise)
+    of_all = SimpleNamespace(train=some(images).numpy(), test=some(images[:5]).numpy(), sha256="of the features")
+    monkeypatch.setattr(data.datasets, "load_features", lambda name: of_all)
+    found = data.data_of("images", CPU, features=True, filters=2)
+    np.testing.assert_allclose(found.train.batch(ALL).numpy(), few(images)[ALL].numpy(), rtol=1e-4, atol=1e-5)
+    assert found.test.batch(ALL).shape == (5, 16) and found.checksums["features/images"] == "of the features"
+    with pytest.raises(data.datasets.DatasetError, match="filters 7: the cached features have 6, ask for fewer"):
+        data.data_of("images", CPU, features=True, filters=7)
 
 
 def test_the_next_run_of_a_process_takes_the_same_data(sets):

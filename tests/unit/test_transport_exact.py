@@ -11,8 +11,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment, linprog
 
-from shared.transport import exact
-from shared.transport.exact import _kernel
+from shared.transport import exact, machine
 
 RAGGED = [0, 7, 8, 20, 24]
 
@@ -259,8 +258,8 @@ def test_costs_that_are_not_numbers_are_refused_checked_or_not(bad):
 
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "shared.transport.successive_paths", None)
-    _kernel.cache_clear()
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    machine.solve_bags.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="pip install numba"):
         exact(*draw([0, 4], 3))
 

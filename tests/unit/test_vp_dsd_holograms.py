@@ -155,6 +155,13 @@ def test_what_is_wrong_is_refused_by_name(folder, change, message):
         read(folder)
 
 
+def test_an_image_below_zero_is_said_to_be_no_intensity():
+    image = np.ones((SIZE, SIZE))
+    image[2, 5] = -0.25
+    with pytest.raises(DatasetError, match=r"image 0 holds -0.25 at row 2, column 5 where intensities of 0 or more"):
+        check([image], Optics(1, 1, 1), SIZE)
+
+
 def test_images_may_say_their_own_optics(folder):
     rows = "image,subject,pitch_um,wavelength_um\na.npy,bob,1.67,0.637\nc.png,ann,{},0.637\n"
     (folder / "cells.csv").unlink()

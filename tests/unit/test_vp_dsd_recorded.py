@@ -81,6 +81,11 @@ def records(mirror, tmp_path_factory):
     return results, made
 
 
+@pytest.fixture(scope="module")
+def comparison(records):
+    return compare("vp_dsd", "paper", records[0])
+
+
 def repeated(record):
     """What the next seed might have found: a spread needs two."""
     again = find("vp_dsd", "paper", record["id"].replace("/seed0", "/seed1"))
@@ -90,12 +95,11 @@ def repeated(record):
 
 
 @pytest.mark.slow
-def test_the_paper_tier_on_recorded_sets_ends_with_judged_cells(records):
+def test_the_paper_tier_on_recorded_sets_ends_with_judged_cells(comparison):
     """Nothing but stand-ins for a rival, and what differs from the paper's protocol, may keep its data from a verdict.
 
     The paper gives neither n nor spread: its numbers are held against what our seeds lead us to expect.
     """
-    comparison = compare("vp_dsd", "paper", records[0])
     judged, obstacles = set(), {}
     for cell, verdict in comparison.cells:
         assert isfinite(verdict.mean) and verdict.n == 2, cell.cell
@@ -121,8 +125,8 @@ def test_only_the_paper_tier_differs_from_it_in_nothing():
 
 
 @pytest.mark.slow
-def test_claims_are_judged_on_recorded_sets(records):
-    verdicts = {claim.id: verdict for claim, verdict in compare("vp_dsd", "paper", records[0]).claims}
+def test_claims_are_judged_on_recorded_sets(comparison):
+    verdicts = {claim.id: verdict for claim, verdict in comparison.claims}
     for name in ("bag-losses-collapse", "vp-ce-is-best", "vp-predicts-proportions", "vp-beats-csc"):
         assert verdicts[name].cells and any("simulated" in cell or "stained" in cell for cell in verdicts[name].missing)
 

@@ -188,7 +188,7 @@ def test_a_new_loss_is_in_its_tables_and_figures_without_a_second_edit(made):
 
     drawn = Beside("vp_dsd", "smoke", made)
     for name in ("fig4", "diversity"):
-        legends = [axis.get_legend() for axis in getattr(figures, name)(drawn).axes]
-        assert "hinge" in [text.get_text() for legend in legends if legend for text in legend.get_texts()], name
+        legends = getattr(figures, name)(drawn).legends
+        assert "hinge" in [text.get_text() for legend in legends for text in legend.get_texts()], name
     assert "hinge" in [axis.get_title() for axis in figures.fig2(drawn).axes]
     plt.close("all")

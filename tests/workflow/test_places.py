@@ -6,7 +6,7 @@ import pytest
 
 from tests.workflow.house import build, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
 
 @pytest.fixture(scope="module")

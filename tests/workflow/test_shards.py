@@ -13,7 +13,7 @@ CONFIG = ["--config", "tier=smoke", "shards=2"]
 RUNS = plan("rot", "smoke")
 FAILS = RUNS[-1].id
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(6000)]
 
 
 @pytest.fixture(scope="module")

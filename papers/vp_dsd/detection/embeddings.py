@@ -79,7 +79,7 @@ def embedding_of(spec: Spec, holograms: Holograms, device: torch.device, session
     network.calibrate(some.to(device), strength=spec.strength)
     ramp = epochs * -(-len(numbers) // spec.detector_batch) // 2
     thresholds = spec.threshold_start, spec.threshold
-    detector = Detector(network, torch.optim.Adam(network.parameters(), rate), ramp, thresholds)
+    detector = Detector(network, torch.optim.Adam(network.parameters(), rate, fused=True), ramp, thresholds)
     fitted = fit(
         detector,
         Inputs(holograms.images, device),

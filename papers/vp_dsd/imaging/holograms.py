@@ -194,8 +194,8 @@ def check(
     Raises
     ------
     DatasetError
-        Names the first image that has another shape, wavelength, pitch or distance, holds NaN or infinity, or is
-        constant.
+        Names the first image that has another shape, wavelength, pitch or distance, holds NaN, infinity or a negative
+        intensity, or is constant.
     """
     for i, image in enumerate(images):
         where = f"image {i} ({names[i]})" if names else f"image {i}"
@@ -214,6 +214,12 @@ def check(
             raise DatasetError(f"{where} holds {image[row, column]} at row {row}, column {column}; replace the image")
         if image.min() == image.max():
             raise DatasetError(f"{where} is constant ({image.flat[0]:g} everywhere); replace the image")
+        if image.min() < 0:
+            row, column = np.argwhere(image < 0)[0]
+            raise DatasetError(
+                f"{where} holds {image[row, column]:g} at row {row}, column {column} where intensities of 0 or more "
+                "are expected; take the image as recorded, with nothing subtracted or normalised"
+            )
         with np.errstate(all="ignore"):
             if not np.isfinite(normalised(image)).all():
                 raise DatasetError(

@@ -1,0 +1,162 @@
+"""Write the answers: results/README.md, and the marked parts of the READMEs: ``python -m shared.report.answer``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from shared.config import ConfigError, papers, repository
+from shared.files import read_text, sentence_of, write_text
+from shared.report import words
+from shared.report.found import (
+    CELLS_JUDGED,
+    DECIDED,
+    Found,
+    cells_found,
+    claims_found,
+    everything,
+    questions,
+    sharpest,
+)
+
+BEGIN, END = "<!-- made from verdicts by `python -m shared.report.answer` -->", "<!-- end -->"
+COUNTED = ("paper", "tier", "reported numbers judged", "not comparable", "not run")
+COUNTED = (*COUNTED, "claims held", "contradicted", "undecided", "not judged here")
+
+
+def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, str]:
+    """Return {file: its text} of all that stands on verdicts alone; a README without marks is left out."""
+    root = root or repository()
+    results = results or root / "results"
+    found = everything(results, root)
+    made = {results / "README.md": overview(found, results)}
+    made |= {root / "README.md": "\n".join(question_table(found, short=True))}
+    for paper in papers(root):
+        mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
+        made[root / "papers" / paper / "README.md"] = "\n".join(of_paper(mine, results))
+    whole = {path: between(path, text) if path.parent != results else text for path, text in made.items()}
+    return {path: text for path, text in whole.items() if text is not None}
+
+
+def between(path: Path, text: str) -> str | None:
+    """Return a README with `text` between its marks, None of one that has no marks."""
+    if not path.exists():
+        return None
+    before, begin, rest = read_text(path, ConfigError).partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}" if begin and end else None
+
+
+def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
+    """Return results/README.md."""
+    against = [(paper, sharpest(claims), claims) for (paper, _), claims in found.items()]
+    lines = [
+        "# What was found",
+        "",
+        "Made from the verdicts in this folder by `python -m shared.report.answer`; nothing here is written by hand.",
+        "What each verdict means, and how often it is wrong: [docs/verdicts.md](../docs/verdicts.md).",
+        "",
+        *question_table(found, "../"),
+        "",
+        "## How much was judged",
+        "",
+        *count_table(found, results),
+        "",
+        "## The sharpest contradiction of each paper",
+        "",
+        *(f"- **{paper}**, {one.tier}: {words.contradiction(one, claims)}" for paper, one, claims in against if one),
+        *("" for _ in against[:1]),
+        *(f"- {paper}: no claim of the paper is contradicted" for paper, one, _ in against if not one),
+    ]
+    for paper, tier in found:
+        if (results / tier / paper / "claims.svg").exists():
+            lines += ["", f"![The claims of {paper}, tier {tier}]({tier}/{paper}/claims.svg)"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def question_table(found: dict[tuple[str, str], list[Found]], up: str | None = "", short: bool = False) -> list[str]:
+    """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
+
+    `up` leads from the file's folder to the repository; None names no paper.
+    """
+    head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for paper in dict.fromkeys(paper for paper, _ in found):
+        mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
+        for one in questions(mine):
+            name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
+            cells = (
+                name + one.claim.question,
+                f"**{words.answer(one)}**",
+                words.measured(one),
+                one.tier,
+                words.control(one, mine),
+            )
+            lines.append(f"| {' | '.join(cells[: len(head)])} |")
+    return lines
+
+
+def questions_in(folder: Path) -> str:
+    """Return the questions of all papers as a tier's results answer them, as a list in reStructuredText."""
+    lines = []
+    for paper in papers():
+        for one in questions(claims_found(paper, folder.name, folder.parent)):
+            lines.append(f"- {paper}: {one.claim.question} **{words.answer(one)}.** {words.measured(one)}")
+    return "\n".join(lines)
+
+
+def count_table(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
+    """Return how many numbers and claims were judged, a line for each paper and tier."""
+    lines = [f"| {' | '.join(COUNTED)} |", "|---" * len(COUNTED) + "|"]
+    rows = [counts(*pair, claims, cells_found(*pair, results)) for pair, claims in found.items()]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def counts(paper: str, tier: str, found: list[Found], cells: list[dict[str, str]]) -> tuple[str, ...]:
+    """Return the texts under `COUNTED` of one paper in one tier; claims are the paper's own."""
+    cell = Counter(cell["verdict"] for cell in cells)
+    judged = ", ".join(f"{cell[name]} {name}" for name in CELLS_JUDGED if cell[name]) or "0"
+    own = [one for one in found if one.claim.role == "paper"]
+    claim, also = Counter(one.verdict for one in own), sum(one.both_hold for one in own)
+    held = f"{claim['HOLDS']}" + (f", {also} of them as its control" if also else "")
+    rest = sum(n for verdict, n in claim.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
+    left = (cell["NOT COMPARABLE"], cell["NOT RUN"] + cell["FAILED"])
+    return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))
+
+
+def of_paper(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
+    """Return what was found of one paper: its questions, its counts, what is contradicted."""
+    lines = [*question_table(found, None), "", *count_table(found, results)]
+    for (_, tier), claims in found.items():
+        against = [one for one in claims if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
+        lines += ["", f"Contradicted, tier {tier}:", ""] * bool(against)
+        lines += [f"- {words.contradiction(one, claims)}" for one in against]
+    for paper, tier in found:
+        if (results / tier / paper / "claims.svg").exists():
+            lines += ["", f"![Claims, tier {tier}](../../results/{tier}/{paper}/claims.svg)"]
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write every file anew, or say with --check which are not what the verdicts say; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m shared.report.answer", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not current")
+    check = parser.parse_args(argv).check
+    try:
+        old = [path for path, text in texts().items() if not path.exists() or read_text(path, ConfigError) != text]
+        if not check:
+            for path, text in texts().items():
+                if path in old:
+                    write_text(path, text)
+    except (ConfigError, OSError) as error:
+        print(sentence_of(error), file=sys.stderr)
+        return 2
+    for path in old:
+        print(f"{path} {'is not what the verdicts say' if check else 'made anew'}", file=sys.stderr)
+    return int(check and bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Read the verdicts on disk, results/<tier>/<paper>/{claims,comparison}.csv, without records and without pandas."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.comparison.claims import Claim, read_claims
+from shared.config import papers, repository
+from shared.config.files import ConfigError
+from shared.files import read_text
+
+DECIDED = ("HOLDS", "CONTRADICTED")
+CELLS_JUDGED = ("REPRODUCED", "SMALL DIFFERENCE", "CONSISTENT", "NOT REPRODUCED", "INCONSISTENT", "INCONCLUSIVE")
+WORDS = {"INCONCLUSIVE": "Undecided", "NOT COMPARABLE": "Not judged", "NOT RUN": "Not run"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A claim and the line of claims.csv with its verdict in one tier."""
+
+    paper: str
+    claim: Claim
+    row: dict[str, str]
+
+    @property
+    def tier(self) -> str:
+        """Return the tier the verdict is of."""
+        return self.row["tier"]
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict without its setting."""
+        return self.row["verdict"].removesuffix(f" {self.row['setting']}" if self.row["setting"] else "")
+
+    @property
+    def both_hold(self) -> bool:
+        """Tell whether the control that the paper left out holds as well."""
+        return self.verdict == "HOLDS" and self.row["control_verdict"].startswith("HOLDS")
+
+    def number(self, column: str) -> float:
+        """Return a number of the line, nan where there is none."""
+        return float(self.row[column] or "nan")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Return between which values the estimate must lie for the claim to hold, as it is printed."""
+        low, high, _ = self.claim.region
+        return (math.exp(low), math.exp(high)) if self.claim.kind == "ratio" else (low, high)
+
+    @property
+    def distance(self) -> float:
+        """Return how many half-widths of its interval the estimate lies outside, or inside (below 0), of the bounds."""
+        estimate, (low, high) = self.number("estimate"), self.bounds
+        half = (self.number("high90") - self.number("low90")) / 2
+        return max(low - estimate, estimate - high) / half if half > 0 else math.nan
+
+    @property
+    def standing(self) -> tuple[int, int, float]:
+        """Return what makes one verdict on a question worth more than another, larger first."""
+        order = ("NOT RUN", "NOT COMPARABLE", "INCONCLUSIVE")
+        rank = order.index(self.verdict) if self.verdict in order else len(order)
+        return rank, not self.row["setting"], float((self.row["clusters"] or "0").split("-")[0] or 0)
+
+
+def tiers_found(results: Path) -> list[str]:
+    """Return the tiers that have verdicts, without `smoke`, which checks the workflow alone."""
+    return sorted({path.parents[1].name for path in results.glob("*/*/claims.csv")} - {"smoke"})
+
+
+def claims_found(paper: str, tier: str, results: Path, root: Path | None = None) -> list[Found]:
+    """Return a paper's claims with their verdicts in a tier; what claims.yaml no longer has is left out."""
+    claims = {claim.id: claim for claim in read_claims((root or repository()) / "papers" / paper / "claims.yaml")}
+    rows = _rows(results / tier / paper / "claims.csv")
+    return [Found(paper, claims[row["id"]], row) for row in rows if row["id"] in claims]
+
+
+def cells_found(paper: str, tier: str, results: Path) -> list[dict[str, str]]:
+    """Return the lines of a paper's comparison.csv: reported numbers with their verdicts."""
+    return list(_rows(results / tier / paper / "comparison.csv"))
+
+
+def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str], list[Found]]:
+    """Return {(paper, tier): claims with their verdicts} of all that is on disk."""
+    pairs = [(paper, tier) for paper in papers(root) for tier in tiers_found(results)]
+    return {pair: claims_found(*pair, results, root) for pair in pairs if (results / pair[1] / pair[0]).is_dir()}
+
+
+def questions(found: list[Found]) -> list[Found]:
+    """Return for each question the verdict that answers it best, in the order of claims.yaml.
+
+    A decided verdict comes before an undecided one, comparable records before a stand-in, many seeds before few.
+    """
+    best: dict[str, Found] = {}
+    for one in found:
+        asked = one.claim.question
+        if asked and (asked not in best or one.standing > best[asked].standing):
+            best[asked] = one
+    return list(best.values())
+
+
+def sharpest(found: list[Found]) -> Found | None:
+    """Return the paper's own claim that records contradict most clearly: comparable ones first, then by distance."""
+    against = [one for one in found if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
+    return max(against, key=lambda one: (not one.row["setting"], _or(one.distance, -math.inf)), default=None)
+
+
+def _or(value: float, otherwise: float) -> float:
+    return otherwise if math.isnan(value) else value
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    if path.exists():
+        yield from csv.DictReader(read_text(path, ConfigError).splitlines())

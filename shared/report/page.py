@@ -1,0 +1,191 @@
+"""One page that holds all of a tier, offline: ``python -m shared.report.page --tier quick`` writes index.html.
+
+It is made of what is on disk: verdicts, tables, figures, records. Every number is the text of its csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from shared.config import ConfigError, papers_of, repository
+from shared.config.outputs import read_outputs
+from shared.config.tiers import add_tier, load_tier
+from shared.files import Sentence, read_text, sentence_of, write_text
+from shared.records.store import record_path
+from shared.report import words
+from shared.report.answer import COUNTED, counts
+from shared.report.found import cells_found, claims_found, questions, tiers_found
+
+MOST_BYTES = 3_000_000  # of a page: what is sent around and opened on a phone
+ESTIMATE = ("estimate", "low90", "high90")
+DIFFERENCE = ("difference", "low95", "high95")
+
+
+def page(tier: str, results: Path | None = None, root: Path | None = None) -> str:
+    """Return the HTML of a tier's page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    root = root or repository()
+    results = results or root / "results"
+    parts = [part(paper, tier, results, root) for paper in papers_of(tier, root)]
+    templates = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("index.html").render(
+        tier=tier,
+        says=load_tier(tier, root).says,
+        parts=parts,
+        counted=COUNTED,
+        others=[name for name in tiers_found(results) if (results / name / "index.html").exists() and name != tier],
+        style=read_text(templates / "page.css", ConfigError),
+        script=read_text(templates / "page.js", ConfigError),
+        evidence={part["name"]: part.pop("evidence") for part in parts},
+    )
+
+
+def part(paper: str, tier: str, results: Path, root: Path) -> dict:
+    """Return what the page says of one paper."""
+    folder, outputs = results / tier / paper, read_outputs(paper, root)
+    found, cells = claims_found(paper, tier, results, root), cells_found(paper, tier, results)
+    behind = _json(folder / "behind.json", {"runs": [], "cells": [[]] * len(cells), "claims": {}})
+    notes = _json(folder / "notes.json", {})
+    head = read_text(root / "papers" / paper / "README.md", ConfigError).split("\n\n")
+    return {
+        "name": paper,
+        "title": head[0].removeprefix("# "),
+        "citation": " ".join(head[1].split()),
+        "counts": counts(paper, tier, found, cells),
+        "questions": [
+            {
+                "asks": one.claim.question,
+                "answer": words.answer(one),
+                "measured": words.measured(one),
+                "control": words.control(one, found),
+                "id": one.claim.id,
+            }
+            for one in questions(found)
+        ],
+        "claims": [
+            {
+                **one.row,
+                "word": one.verdict,
+                "claimed": words.bounds(one),
+                "estimated": interval(one.row, ESTIMATE),
+                "also": ", and so does its control" * one.both_hold,
+                "runs": behind["claims"].get(one.claim.id, {}),
+            }
+            for one in found
+        ],
+        "cells": [
+            {**cell, "theirs": theirs(cell), "apart": interval(cell, DIFFERENCE), "runs": behind["cells"][i]}
+            for i, cell in enumerate(cells)
+        ],
+        "figures": [
+            {
+                "title": figure.title,
+                "caption": figure.caption,
+                "note": notes.get(figure.name, ""),
+                "source": _inline(folder / f"{figure.name}.svg"),
+            }
+            for figure in outputs.figures
+            if (folder / f"{figure.name}.svg").exists()
+        ],
+        "tables": [
+            {"title": table.title, "html": _table(folder / f"{table.name}.md"), "name": table.name}
+            for table in outputs.tables
+            if table.text and (folder / f"{table.name}.md").exists()
+        ],
+        "evidence": evidence(paper, behind["runs"], folder),
+    }
+
+
+def interval(row: dict[str, str], columns: tuple[str, str, str]) -> str:
+    """Return a number and its interval as the csv has them."""
+    centre, low, high = (row[column] for column in columns)
+    return f"{centre} [{low}, {high}]" if centre and low else centre or "-"
+
+
+def theirs(cell: dict[str, str]) -> str:
+    """Return a reported number with its spread and its number of runs."""
+    sign = {"lower_bound": "> ", "upper_bound": "< "}.get(cell["spread_kind"], "")
+    spread = f" \u00b1 {cell['spread']} {cell['spread_kind']}" if cell["spread"] else ""
+    return f"{sign}{cell['reported']}{spread}" + (f", n={cell['n_reported']}" if cell["n_reported"] else "")
+
+
+def evidence(paper: str, runs: list[str], folder: Path) -> dict:
+    """Return what the page knows of the records of `runs`: what they share once, then what sets each apart."""
+    rows = [{"id": run_id} | _known(record_path(folder / "runs", run_id)) for run_id in runs]
+    having = [row for row in rows if len(row) > 1]
+    keys = {key: [row.get(key) for row in having] for key in dict.fromkeys(key for row in having for key in row)}
+    shared = {key: values[0] for key, values in keys.items() if all(value == values[0] for value in values)}
+    shared = {} if len(having) < 2 else shared
+    apart = [{key: value for key, value in row.items() if key not in shared} for row in rows]
+    return {"paper": paper, "shared": shared, "runs": apart}
+
+
+def _known(path: Path) -> dict[str, object]:
+    """What a reader may ask of a record, and of what it was made; nothing where it is gone."""
+    if not path.exists():
+        return {}
+    text = read_text(path, ConfigError)
+    record = json.loads(text)
+    values = {key: value for key, value in record["spec"].items() if not isinstance(value, dict)}
+    return {
+        "record sha256": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "commit": (record["code"]["commit"] or "none")[:12],
+        "code": record["code"]["hash"],
+        "device": record["environment"].get("device", "unknown"),
+        "torch": record["environment"].get("torch", "unknown"),
+        "finished": record["finished"][:10],
+        "seconds": record["cost"].get("wall_s"),
+        **{f"data {name}": checksum[:16] for name, checksum in record.get("data", {}).items()},
+        **values,
+    }
+
+
+def _json(path: Path, absent):
+    return json.loads(read_text(path, ConfigError)) if path.exists() else absent
+
+
+def _inline(path: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _table(path: Path) -> str:
+    """HTML of a markdown table below its heading; raw HTML in it is shown, not obeyed."""
+    from markdown_it import MarkdownIt
+
+    text = read_text(path, lambda said: Sentence(f"{said}; make it again"))
+    return MarkdownIt("commonmark", {"html": False}).enable("table").render(text.partition("\n")[2])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write ``results/<tier>/index.html``; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m shared.report.page", description=main.__doc__)
+    add_tier(parser)
+    parser.add_argument("--results", type=Path, help="folder with one folder for each tier; results unless told")
+    args = parser.parse_args(argv)
+    results = args.results or repository() / "results"
+    try:
+        text = page(args.tier, results)
+        if len(text.encode()) > MOST_BYTES:
+            print(f"the page has {len(text.encode()):,} bytes, more than {MOST_BYTES:,}", file=sys.stderr)
+        write_text(results / args.tier / "index.html", text)
+    except (Sentence, OSError) as error:
+        print(sentence_of(error), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

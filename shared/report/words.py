@@ -1,0 +1,70 @@
+"""Put verdicts into sentences that are the same in every place they stand in."""
+
+from __future__ import annotations
+
+import math
+
+from shared.report.found import DECIDED, WORDS, Found
+
+QUANTITY = {
+    **dict.fromkeys(("greater", "within"), "difference in"),
+    **dict.fromkeys(("ranking", "monotone"), "step in"),
+    "ratio": "ratio of",
+}
+
+
+def answer(one: Found) -> str:
+    """Return the answer to a claim's question: yes, no or in its own words, and where that was found."""
+    if one.verdict not in DECIDED:
+        return WORDS[one.verdict]
+    own = one.claim.answers.get(one.verdict.lower(), {"HOLDS": "Yes", "CONTRADICTED": "No"}[one.verdict])
+    return " ".join(filter(None, [own + "," * bool(one.row["setting"]), one.row["setting"]]))
+
+
+def measured(one: Found) -> str:
+    """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
+    if math.isnan(one.number("estimate")):
+        return "-"
+    text = f"{examined(one)} {one.number('estimate'):.3g}"
+    if not math.isnan(one.number("low90")):
+        text += f" [{one.number('low90'):.3g}, {one.number('high90'):.3g}]"
+    parts = [text, f"claimed {bounds(one)}"]
+    if one.row["cells"] not in ("", "0", "1") and one.claim.aggregate != "mean":
+        parts.append(f"so in {one.row['cells_hold']} of {one.row['cells']} comparisons")
+    n, unit = one.row["clusters"], "seed" if one.row["clusters"] == one.row["seeds"] else "cluster"
+    return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
+
+
+def examined(one: Found) -> str:
+    """Return what the estimate is of: a measure, or a difference, a step or a ratio of it."""
+    claim = one.claim
+    if claim.kind == "same_shape":
+        return "gap of the scaled curves" if claim.at_least is None else "Kendall's tau"
+    measure = next((side["metric"] for side in claim.sides if "metric" in side), claim.metric)
+    return f"{QUANTITY.get(claim.kind, '')} {measure}".strip()
+
+
+def bounds(one: Found) -> str:
+    """Return where the estimate must lie for the claim to hold."""
+    low, high = one.bounds
+    if math.isinf(high):
+        return f"above {low:.3g}"
+    if low in (0, -math.inf) and one.claim.kind != "within":
+        return f"at most {high:.3g}"
+    return f"between {low:.3g} and {high:.3g}"
+
+
+def control(one: Found, found: list[Found]) -> str:
+    """Return the control's sentence and its verdict; of a control, and where there is none, that it is so."""
+    if one.claim.role == "control":
+        return "it is the control"
+    beside = [other for other in found if other.claim.id == one.claim.control and other.tier == one.tier]
+    return f"{beside[0].claim.says} {beside[0].row['verdict']}" if beside else "none"
+
+
+def contradiction(one: Found, found: list[Found]) -> str:
+    """Return a contradicted claim in one sentence, with its control in another."""
+    said = one.claim.says.rstrip(".")
+    text = f"\u201c{said}\u201d is {one.row['verdict']} ({one.claim.source}): {measured(one)}."
+    beside = control(one, found)
+    return text + ("" if beside == "none" else f" Control: {beside}.")

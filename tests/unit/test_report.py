@@ -1,0 +1,112 @@
+"""What a reader sees first: answers made from verdicts, and the page that holds everything of a tier."""
+
+import json
+import re
+
+import pytest
+
+from shared.report import answer, found, page, words
+from tests.made_paper import CLAIMS, KL, ROT, build, fill, written
+
+ASKED = CLAIMS.replace("  source", "  question: Is KL better than ROT?\n  source")
+OUTPUTS = """
+tables:
+  t1: {title: Table 1, caption: All.}
+figures: {}
+metrics: {}
+"""
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    house = build(tmp_path, monkeypatch)
+    (house.paper / "claims.yaml").write_text(ASKED)
+    (house.paper / "outputs.yaml").write_text(OUTPUTS)
+    (house.paper / "README.md").write_text(
+        f"# A made paper\n\nNobody, 2026.\n\n{answer.BEGIN}\nold\n{answer.END}\nafter\n"
+    )
+    return house
+
+
+def judge(house, runs, tier="paper", **more):
+    fill(house, runs, tier, **more)
+    house("made", "--tier", tier)
+    return found.everything(house.results, house.root)
+
+
+def readme(house):
+    return answer.texts(house.root, house.results)[house.paper / "README.md"]
+
+
+def test_a_question_is_answered_by_its_verdict_with_the_number_the_csv_has(house):
+    judge(house, {"kl": KL, "rot": ROT})
+    (row,) = written(house, "claims.csv")
+    text = readme(house)
+    assert "Is KL better than ROT? | **Yes** |" in text and f"{float(row['estimate']):.3g} [" in text
+    assert "claimed above 0; 3 seeds | paper |" in text
+    assert text.endswith(f"{answer.END}\nafter\n") and "old" not in text and text.startswith("# A made paper")
+
+
+def test_a_contradicted_claim_is_no_and_the_sharpest_is_named(house):
+    everything = judge(house, {"kl": ROT, "rot": KL})
+    (claims,) = everything.values()
+    assert words.answer(claims[0]) == "No" and found.sharpest(claims) is claims[0] and claims[0].distance > 1
+    text = answer.texts(house.root, house.results)[house.results / "README.md"]
+    assert "“KL beats ROT” is CONTRADICTED (Section 4): difference in accuracy -4.87 [-5.29, -4.44]; claimed" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [("HOLDS", "Alike"), ("CONTRADICTED", "No"), ("INCONCLUSIVE", "Undecided"), ("NOT RUN", "Not run")],
+)
+def test_an_answer_has_words_of_its_own_and_says_where_it_was_made(house, verdict, says):
+    (house.paper / "claims.yaml").write_text(ASKED.replace("  source", "  answers: {holds: Alike}\n  source"))
+    ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
+    claim.row.update(verdict=f"{verdict} on a stand-in", setting="on a stand-in")
+    decided = verdict in found.DECIDED
+    assert words.answer(claim) == (f"{says}, on a stand-in" if decided else says)
+
+
+def test_a_tier_that_decides_answers_before_one_that_does_not_and_smoke_never_does(house):
+    judge(house, {"kl": KL[:1], "rot": ROT[:1]}, "paper")
+    judge(house, {"kl": KL, "rot": ROT}, "quick")
+    (house.results / "smoke" / "made").mkdir(parents=True)
+    (house.results / "smoke" / "made" / "claims.csv").write_text("")
+    everything = found.everything(house.results, house.root)
+    assert sorted(everything) == [("made", "paper"), ("made", "quick")]
+    (best,) = found.questions([one for claims in everything.values() for one in claims])
+    assert best.tier == "quick" and best.verdict == "HOLDS"
+
+
+def test_files_that_are_not_what_the_verdicts_say_are_named_and_made_anew(house, monkeypatch, capsys):
+    judge(house, {"kl": KL, "rot": ROT})
+    monkeypatch.setattr(answer, "repository", lambda: house.root)
+    assert answer.main(["--check"]) == 1 and not (house.results / "README.md").exists()
+    assert "papers/made/README.md is not what the verdicts say" in capsys.readouterr().err
+    assert answer.main([]) == 0 and answer.main(["--check"]) == 0
+    assert "| made | paper | 1 REPRODUCED | 0 | 2 | 1 | 0 | 0 | 0 |" in (house.results / "README.md").read_text()
+
+
+def test_the_page_holds_every_number_with_the_records_behind_it(house):
+    judge(house, {"kl": KL, "rot": ROT})
+    folder = house.results / "paper" / "made"
+    (folder / "t1.md").write_text("# Table 1\n\n| a |\n|---|\n| <script>x</script> |\n")
+    html = page.page("paper", house.results, house.root)
+    for row in [*written(house), *written(house, "claims.csv")]:
+        for column in ("reported", "ours", "difference", "estimate", "low90", "high95", "verdict"):
+            assert row.get(column, "") in html
+    assert "&lt;script&gt;x" in html and html.count("<script") == 2 and "http:" not in html and "https:" not in html
+    known = json.loads(re.search(r'id="evidence">(.*?)</script>', html, re.DOTALL)[1])["made"]
+    assert {run["id"] for run in known["runs"]} == {
+        f"made/toy/{m}/bag4/seed{s}" for m in ("kl", "rot") for s in range(3)
+    }
+    assert {"record sha256", "seed", "loss"} - {"seed"} <= {*known["shared"], *known["runs"][0]}
+    behind = json.loads((folder / "behind.json").read_text())
+    (sides,) = behind["claims"]["order"].values()
+    left = [behind["runs"][place] for place in sides["left, accuracy, last"]]
+    assert left == [f"made/toy/kl/bag4/seed{seed}" for seed in range(3)]
+
+
+def test_a_paper_without_results_is_on_the_page_as_one_without_verdicts(house):
+    html = page.page("quick", house.results, house.root)
+    assert "A made paper" in html and 'class="row"' not in html
