@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import pandas
 from matplotlib.figure import Figure
 
 from papers.benchmark.methods import METHODS
+from papers.benchmark.tables import MAIN
 from shared import plotting
 from shared.tables.draw import Drawn
 
-
-def _style(method: str) -> dict:
-    place = list(METHODS).index(method) if method in METHODS else len(METHODS)
-    return {"color": plotting.PALETTE[place % len(plotting.PALETTE)], "marker": "osD^v<>Ph*"[place % 10], "ms": 4}
+PANELS = (
+    (r"^random(\d+)$", "instances a bag, random bags", 2),
+    (r"^dirichlet16-c([\d.]+)$", "concentration; the less, the purer bags of 16", 10),
+)
 
 
 def _title(method: str) -> str:
@@ -21,30 +23,24 @@ def _title(method: str) -> str:
 
 def by_size(drawn: Drawn) -> Figure:
     """Draw accuracy by bag size on random bags, and by how much bags of 16 follow the labels."""
-    import pandas
-
-    main, other = drawn["accuracy"], drawn["settings"]
-    table = pandas.concat([main.assign(setting="random16"), other])
-    table = table[(table.selection == "last") & (table.n_seeds > 0)]
-    dataset = table.dataset.value_counts().index[0] if len(table) else ""
+    table = pandas.concat([drawn["accuracy"].assign(setting=MAIN), drawn["settings"]])
+    table = table[(table.selection == "last") & (table.n_seeds > 0) & table.method.isin(METHODS)]
+    if not len(table):
+        return plotting.nothing()
+    dataset = table.drop_duplicates(["dataset", "setting"]).dataset.value_counts().index[0]
     own = table[table.dataset == dataset]
-    figure, axes = plt.subplots(1, 2, figsize=(7, 3.6), sharey=True)
-    for axis, pattern, label in (
-        (axes[0], r"^random(\d+)$", "instances a bag, random"),
-        (axes[1], r"^dirichlet16-c([\d.]+)$", "concentration: small follows the labels"),
-    ):
-        found = own.assign(x=own.setting.str.extract(pattern)[0].astype(float)).dropna(subset="x")
-        for method, line in found.sort_values("x").groupby("method", sort=False):
-            axis.plot(line.x, line["mean"], label=_title(method), lw=1, **_style(method))
-        axis.set(xlabel=label, title=dataset if axis is axes[0] else "")
-        if len(found):
-            axis.set_xscale("log", base=2 if axis is axes[0] else 10)
-        else:
-            plotting.not_run(axis)
+    figure, axes = plt.subplots(1, 2, figsize=(plotting.PAGE, 3.4), sharey=True)
+    for axis, (pattern, label, base) in zip(axes, PANELS, strict=True):
+        found = own.assign(x=own.setting.str.extract(pattern)[0].astype(float)).dropna(subset="x").sort_values("x")
+        for method in METHODS:
+            line = found[found.method == method]
+            if len(line):
+                style = plotting.method_style(method)
+                plotting.error_bars(axis, line.x, line["mean"], line["std"], label=_title(method), **style)
+        axis.set(xlabel=label, title=dataset, ylim=(0, 100))
+        axis.set_xscale("log", base=base)
     axes[0].set_ylabel("test accuracy (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    plotting.legend(figure)
     return figure
 
 
@@ -54,25 +50,24 @@ def by_time(drawn: Drawn) -> Figure:
     last = accuracy[(accuracy.selection == "last") & (accuracy.n_seeds > 0)]
     time = cost[cost.metric == "step_ms"][["method", "dataset", "mean"]].rename(columns={"mean": "step"})
     both = last.merge(time, on=["method", "dataset"])
-    datasets = list(dict.fromkeys(both.dataset)) or [""]
+    if not len(both):
+        return plotting.nothing()
+    datasets = list(dict.fromkeys(both.dataset))
     columns = min(3, len(datasets))
     rows = -(-len(datasets) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns + 0.6, 2.2 * rows + 1), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(plotting.PAGE, 2.1 * rows), squeeze=False)
     for axis, dataset in zip(axes.flat, datasets, strict=False):
-        for method, point in both[both.dataset == dataset].groupby("method", sort=False):
-            axis.plot(point.step, point["mean"], ls="", label=_title(method), **_style(method))
+        own = both[both.dataset == dataset].set_index("method")
+        for method in (name for name in METHODS if name in own.index):
+            style = plotting.method_style(method) | {"linestyle": "none"}
+            axis.plot(own.step[method], own["mean"][method], label=_title(method), **style)
         axis.set(title=dataset)
-        if len(both):
-            axis.set_xscale("log")
-        else:
-            plotting.not_run(axis)
+        axis.set_xscale("log")
     for axis in axes.flat[len(datasets) :]:
         axis.set_visible(False)
-    figure.supxlabel("milliseconds a step", fontsize=9)
-    figure.supylabel("test accuracy (%)", fontsize=9)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    figure.supxlabel("milliseconds a step", fontsize=plotting.TEXT)
+    figure.supylabel("test accuracy (%)", fontsize=plotting.TEXT)
+    plotting.legend(figure)
     return figure
 
 
