@@ -15,7 +15,8 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
-PIECES = runpy.run_path(str(ROOT / "bagwise" / "__init__.py"))["PIECES"]
+TABLE = runpy.run_path(str(ROOT / "bagwise" / "__init__.py"))
+PIECES = {**TABLE["PIECES"], **TABLE["EXTRA"]}
 ROOMS = re.compile(r"(?<![\w./])(?:shared|papers)\.(?=[a-z])")
 
 

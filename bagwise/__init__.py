@@ -21,21 +21,29 @@ PIECES = {
     "papers.plot.labels": ("LabelHistory", "relabel"),
     "papers.plot.loss": ("mixup", "sce_loss", "symmetric_cross_entropy"),
     "papers.vp_dsd.loss": ("mse_loss", "vp_loss"),
-    "papers.benchmark.estimator": ("BagClassifier",),  # these two need the extra `sklearn`
-    "papers.benchmark.splitters": ("BagKFold",),
     "papers.ece.loss": ("Annealing", "exclusive_binary_cross_entropy", "exclusive_cross_entropy"),
 }
-_WHERE = {name: module for module, names in PIECES.items() for name in names}
-__all__ = sorted(_WHERE)
+EXTRA = {  # the same of pieces that need the extra `sklearn`; `import *` leaves them out
+    "papers.benchmark.estimator": ("BagClassifier",),
+    "papers.benchmark.splitters": ("BagKFold",),
+}
+_WHERE = {name: module for table in (PIECES, EXTRA) for module, names in table.items() for name in names}
+__all__ = sorted(name for names in PIECES.values() for name in names)
 
 
 def __getattr__(name: str) -> object:
     """Import a piece, which the module then holds."""
     if name not in _WHERE:
-        raise AttributeError(f"bagwise has no piece {name!r}; its pieces are {', '.join(__all__)}")
-    globals()[name] = piece = getattr(import_module(_WHERE[name]), name)
+        raise AttributeError(f"bagwise has no piece {name!r}; its pieces are {', '.join(_WHERE)}")
+    try:
+        globals()[name] = piece = getattr(import_module(_WHERE[name]), name)
+    except ModuleNotFoundError as error:
+        lacking = str(error.name).partition(".")[0]
+        if lacking not in ("sklearn", "yaml"):
+            raise
+        raise ModuleNotFoundError(f"{name} needs {lacking}: pip install 'bagwise[sklearn]'") from error
     return piece
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *_WHERE]

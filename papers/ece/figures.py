@@ -109,10 +109,10 @@ def _by_fraction(drawn: Drawn, name: str, metrics: dict[str, str], of: str, pape
             for method in methods if (dataset, metric) == (reported, of) else ():
                 some = paper[paper.row == method]
                 at = some.column.str.removeprefix("f").astype(float)
-                plotting.reported(axis, at, some.reported, some.says, plotting.method_style(method))
+                plotting.mark_reported(axis, at, some.reported, some.says, plotting.method_style(method))
     for axis in axes[-1]:
         axis.set_xlabel("annotated objects (%)")
-    plotting.legend(figure, [METHODS.get(method, method) for method in methods])
+    plotting.legend_above(figure, [METHODS.get(method, method) for method in methods])
     plotting.left_out(figure, [dataset for dataset in planned if dataset not in datasets])
     return figure
 

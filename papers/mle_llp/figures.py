@@ -86,7 +86,7 @@ def e_step(drawn: Drawn) -> Figure:
     axis.minorticks_off()
     ticks = [n for n in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if n in set(table.bag_size)][::2]
     axis.set_xticks(ticks, [f"{n:g}" for n in ticks])
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     return figure
 
 
@@ -116,7 +116,7 @@ def _panels(planned: Iterable[str], rows: pandas.DataFrame) -> tuple[Figure, dic
 
 def _finished(figure: Figure, axes: dict) -> Figure:
     next(iter(axes.values())).set_ylabel("test accuracy (%)")
-    plotting.legend(figure, list(METHODS.values()))
+    plotting.legend_above(figure, list(METHODS.values()))
     return figure
 
 

@@ -64,7 +64,7 @@ def size(drawn: Drawn) -> Figure:
                 said = paper[paper.row == stage + ADDED[added]] if name in OF_PAPER else paper[:0]
                 at = said.column.str.extract(r"n=(\d+)", expand=False).astype(float)
                 _line(axis, own[own.method == stage + added], label if added else STAGES.get(stage, stage), style)
-                plotting.reported(axis, at, said.reported, said.says, style)
+                plotting.mark_reported(axis, at, said.reported, said.says, style)
             if stage == "llp_vat":
                 _line(axis, own[own.method == EXACT], "LLP-VAT, steps of exact length", plotting.method_style(EXACT))
             if len(ceiling):
@@ -77,7 +77,7 @@ def size(drawn: Drawn) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("bag size n")
     stage_one = [STAGES.get(stage, stage) for stage in stages]
-    plotting.legend(figure, [*stage_one, *SECOND.values(), "LLP-VAT, steps of exact length", "supervised"])
+    plotting.legend_above(figure, [*stage_one, *SECOND.values(), "LLP-VAT, steps of exact length", "supervised"])
     return figure
 
 

@@ -53,13 +53,13 @@ def fig2(drawn: Drawn) -> Figure:
             )
             said = paper[(paper.row == method) & paper.column.str.startswith(f"{dataset} n=")]
             at = said.column.str.extract(r"n=(\d+)", expand=False).astype(float)
-            plotting.reported(axis, at, said.reported, said.says, style)
+            plotting.mark_reported(axis, at, said.reported, said.says, style)
         axis.axhline(CHANCE.get(dataset, 10.0), color="0.6", linestyle=":", label="chance")
         axis.set_xscale("log", base=2)
         axis.set(title=DATASETS.get(dataset, dataset), xlabel="bag size n", ylim=(0, 100))
         axis.set_xticks(sorted(own.bag_size.unique()), [f"{size:g}" for size in sorted(own.bag_size.unique())])
     axes[0][0].set_ylabel("final test accuracy (%)")
-    plotting.legend(figure, [METHODS.get(name, name) for name in methods])
+    plotting.legend_above(figure, [METHODS.get(name, name) for name in methods])
     plotting.left_out(figure, [DATASETS.get(name, name) for name in dict.fromkeys(planned) if name not in datasets])
     return figure
 

@@ -66,7 +66,7 @@ def fig2(drawn: Drawn) -> Figure:
                 name[0].upper(), CORNERS[k], ((-3, 3, 0)[k], 2 * (k == 2)), textcoords="offset points", **place
             )
         axis.set(title=titles[method], aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.05, 1.0))
-    plotting.legend(figure, list(CLASSES))
+    plotting.legend_above(figure, list(CLASSES))
     plotting.left_out(figure, [title for method, title in titles.items() if method not in there])
     return figure
 
@@ -87,7 +87,7 @@ def fig3(drawn: Drawn) -> Figure:
         points = table[table.panel == panel].pivot(index="row", columns="column", values="value")
         if len(points):
             axes[0][-1].plot(points[1], points[0], ls="none", ms=6, mew=1.2, **style)
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     plotting.left_out(figure, [title for panel, title in PANELS.items() if panel not in there])
     return figure
 
@@ -106,7 +106,7 @@ def fig4(drawn: Drawn) -> Figure:
         at, accuracy = own["train_s_mean"], own["class_accuracy_mean"]
         plotting.error_bars(axis, at, accuracy, own["class_accuracy_std"], label=WORDS.get(loss, loss), **style)
         said = own[own.method.isin(paper.index)]
-        plotting.reported(
+        plotting.mark_reported(
             axis, said["train_s_mean"], *[paper[name][said.method] for name in ("reported", "says")], style
         )
     axis.axhline(100 / len(CLASSES), color="0.6", lw=0.8, ls=":", label="one constant answer")
@@ -115,7 +115,7 @@ def fig4(drawn: Drawn) -> Figure:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     places = table[["train_s_mean", "class_accuracy_mean"]].to_numpy()
     names = [_named(method, loss_of[method]) for method in table.method]
     plotting.name_points(
@@ -149,7 +149,7 @@ def diversity(drawn: Drawn) -> Figure:
         axis.set_xticks(sorted(panel.bag_size.unique()), [f"{n:g}" for n in sorted(panel.bag_size.unique())])
         axis.minorticks_off()
     axes[0, 0].set_ylabel("accuracy,\nmean over classes (%)")
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     planned = set(table.bag_concentration) - set(levels)
     plotting.left_out(figure, [f"concentration {level:g}" for level in sorted(planned)])
     return figure

@@ -108,13 +108,13 @@ def error_bars(axis, x, mean, std, limits: tuple[float, float] = (0.0, 100.0), *
     axis.errorbar(x, mean, bars, **{"capsize": 2, "elinewidth": 0.8} | style)
 
 
-def reported(axis, x, y, says: list[str], style: dict) -> None:
+def mark_reported(axis, x, y, says: list[str], style: dict) -> None:
     """Draw what a paper reports as hollow markers of the method's own shape and colour.
 
     Parameters
     ----------
     x, y : of each number.
-    says : what it is, such as "paper" or "paper, other network"; `legend` names them.
+    says : what it is, such as "paper" or "paper, other network"; `legend_above` names them.
     """
     hollow = {"linestyle": "none", "markerfacecolor": "none", "markersize": 6, "zorder": 3}
     for said in dict.fromkeys(says):
@@ -128,7 +128,7 @@ def _edge(said: str) -> float:
     return 0.5 if "not run" in said else 1.1
 
 
-def legend(figure, order: list[str] = ()) -> None:
+def legend_above(figure, order: list[str] = ()) -> None:
     """Put one legend of all panels above them, by which the figure grows: `order` first, and what is hollow last."""
     pairs = [pair for axis in figure.axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in reversed(pairs)}

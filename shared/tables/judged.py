@@ -53,7 +53,7 @@ def reported(drawn: Drawn) -> Figure:
         axis.plot([], [], **style, label=table)
     _diagonal(axis, there[["reported", "ours"]].to_numpy(float))
     axis.set(xlabel="reported", ylabel="reproduced")
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     unlike = there[there.verdict == UNLIKE]
     plotting.note(figure, _in_words(cells, there, unlike))
     return figure

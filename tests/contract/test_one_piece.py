@@ -37,8 +37,16 @@ for call in re.findall(r"^\| `\w+` \| `(.+?)` \|", section, re.M):
     print(call, *(value.tolist() for value in answer))
     if answer[0].requires_grad and answer[0].dim() == 0:
         print(*torch.autograd.grad(answer[0], values["logits"], retain_graph=True)[0].tolist())
-for name in bagwise.__all__:
-    assert getattr(bagwise, name).__doc__, name
+sys.modules["sklearn"] = None  # as if it were not installed
+from bagwise import *
+try:
+    bagwise.BagClassifier
+except ModuleNotFoundError as error:
+    assert str(error) == "BagClassifier needs sklearn: pip install 'bagwise[sklearn]'", error
+del sys.modules["sklearn"]
+assert "BagClassifier" in dir(bagwise)
+for name in dir(bagwise):
+    assert name.startswith("_") or callable(getattr(bagwise, name)) or name in ("PIECES", "EXTRA"), name
 print(*sorted({name.split(".")[0] for name in sys.modules} & {"bagwise", "shared", "papers"}), file=sys.stderr)
 """
 
@@ -47,7 +55,7 @@ def python(code, *arguments, cwd, path=""):
     """What a fresh Python says that finds `path` and nothing else of ours; what it compiles it keeps where users do."""
     env = {"PYTHONPATH": str(path), "CUDA_VISIBLE_DEVICES": "", "HOME": os.environ.get("HOME", str(cwd))}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture(scope="module")

@@ -108,8 +108,8 @@ def test_bars_end_where_the_measure_does():
 def test_what_a_paper_reports_is_hollow_and_in_the_legend():
     figure, axis = plt.subplots()
     axis.plot([1, 2], [1, 2], label="ours", **plotting.method_style("rot"))
-    plotting.reported(axis, [1, 2], [3, 4], ["paper", "paper, other network"], plotting.method_style("rot"))
-    plotting.legend(figure)
+    plotting.mark_reported(axis, [1, 2], [3, 4], ["paper", "paper, other network"], plotting.method_style("rot"))
+    plotting.legend_above(figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours", "paper", "paper, other network"]
     assert [line.get_markerfacecolor() for line in axis.lines[1:]] == ["none", "none"]
     plt.close(figure)
