@@ -37,7 +37,7 @@ def tries(spec: Spec) -> list[dict[str, Any]]:
     Every rate with the defaults first, then pairs of a rate and a point of the method's grid, drawn without replacement
     by the method's name. The floor has nothing to choose.
     """
-    known = entry(spec.method)
+    known, most = entry(spec.method), spec.tuning_tries
     if known.role == "floor":
         return [{"learning_rate": spec.learning_rates[0]}]
     default = {key: value.default for key, value in known.parameters.items() if len(value.grid) > 1}
@@ -45,7 +45,7 @@ def tries(spec: Spec) -> list[dict[str, Any]]:
     rest = [{"learning_rate": rate, **point} for rate in spec.learning_rates for point in candidates(spec.method)]
     rest = [one for one in rest if one not in first]
     random.Random(axis_seed(0, "tries", spec.method)).shuffle(rest)
-    return (first + rest)[: spec.tuning_tries]
+    return (first + rest)[:most]
 
 
 def fitted(
