@@ -61,24 +61,28 @@ def shifted(log_q, counts, level, q):
 
 @vectorised
 def add(out, factor, values):
+    """Add factor times values to out."""
     for s in range(len(out)):
         out[s] += factor * values[s]
 
 
 @vectorised
 def add_product(out, factor, inside, values):
+    """Add factor times inside times values to out."""
     for s in range(len(out)):
         out[s] += factor * (inside[s] * values[s])
 
 
 @vectorised
 def multiplied(out, factor, values):
+    """Write factor times values into out."""
     for s in range(len(out)):
         out[s] = factor * values[s]
 
 
 @vectorised
 def summed(values, others):
+    """Return the sum of the products of two rows."""
     total = 0.0
     for s in range(len(values)):
         total += values[s] * others[s]

@@ -13,7 +13,7 @@ from shared.report import words
 from shared.report.found import (
     CELLS_JUDGED,
     DECIDED,
-    Found,
+    Judged,
     cells_found,
     claims_found,
     everything,
@@ -49,7 +49,7 @@ def between(path: Path, text: str) -> str | None:
     return f"{before}{BEGIN}\n{text}\n{END}{after}" if begin and end else None
 
 
-def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
+def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
     """Return results/README.md."""
     against = [(paper, sharpest(claims), claims) for (paper, _), claims in found.items()]
     lines = [
@@ -76,7 +76,7 @@ def overview(found: dict[tuple[str, str], list[Found]], results: Path) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def question_table(found: dict[tuple[str, str], list[Found]], up: str | None = "", short: bool = False) -> list[str]:
+def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = "", short: bool = False) -> list[str]:
     """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
 
     `up` leads from the file's folder to the repository; None names no paper.
@@ -90,7 +90,7 @@ def question_table(found: dict[tuple[str, str], list[Found]], up: str | None = "
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",
-                words.measured(one),
+                words.in_numbers(one),
                 one.tier,
                 words.control(one, mine),
             )
@@ -103,18 +103,18 @@ def questions_in(folder: Path) -> str:
     lines = []
     for paper in papers():
         for one in questions(claims_found(paper, folder.name, folder.parent)):
-            lines.append(f"- {paper}: {one.claim.question} **{words.answer(one)}.** {words.measured(one)}")
+            lines.append(f"- {paper}: {one.claim.question} **{words.answer(one)}.** {words.in_numbers(one)}")
     return "\n".join(lines)
 
 
-def count_table(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
+def count_table(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[str]:
     """Return how many numbers and claims were judged, a line for each paper and tier."""
     lines = [f"| {' | '.join(COUNTED)} |", "|---" * len(COUNTED) + "|"]
     rows = [counts(*pair, claims, cells_found(*pair, results)) for pair, claims in found.items()]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def counts(paper: str, tier: str, found: list[Found], cells: list[dict[str, str]]) -> tuple[str, ...]:
+def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str]]) -> tuple[str, ...]:
     """Return the texts under `COUNTED` of one paper in one tier; claims are the paper's own."""
     cell = Counter(cell["verdict"] for cell in cells)
     judged = ", ".join(f"{cell[name]} {name}" for name in CELLS_JUDGED if cell[name]) or "0"
@@ -126,7 +126,7 @@ def counts(paper: str, tier: str, found: list[Found], cells: list[dict[str, str]
     return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))
 
 
-def of_paper(found: dict[tuple[str, str], list[Found]], results: Path) -> list[str]:
+def of_paper(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[str]:
     """Return what was found of one paper: its questions, its counts, what is contradicted."""
     lines = [*question_table(found, None), "", *count_table(found, results)]
     for (_, tier), claims in found.items():

@@ -19,7 +19,7 @@ WORDS = {"INCONCLUSIVE": "Undecided", "NOT COMPARABLE": "Not judged", "NOT RUN":
 
 
 @dataclass(frozen=True)
-class Found:
+class Judged:
     """A claim and the line of claims.csv with its verdict in one tier."""
 
     paper: str
@@ -71,11 +71,11 @@ def tiers_found(results: Path) -> list[str]:
     return sorted({path.parents[1].name for path in results.glob("*/*/claims.csv")} - {"smoke"})
 
 
-def claims_found(paper: str, tier: str, results: Path, root: Path | None = None) -> list[Found]:
+def claims_found(paper: str, tier: str, results: Path, root: Path | None = None) -> list[Judged]:
     """Return a paper's claims with their verdicts in a tier; what claims.yaml no longer has is left out."""
     claims = {claim.id: claim for claim in read_claims((root or repository()) / "papers" / paper / "claims.yaml")}
     rows = _rows(results / tier / paper / "claims.csv")
-    return [Found(paper, claims[row["id"]], row) for row in rows if row["id"] in claims]
+    return [Judged(paper, claims[row["id"]], row) for row in rows if row["id"] in claims]
 
 
 def cells_found(paper: str, tier: str, results: Path) -> list[dict[str, str]]:
@@ -83,18 +83,18 @@ def cells_found(paper: str, tier: str, results: Path) -> list[dict[str, str]]:
     return list(_rows(results / tier / paper / "comparison.csv"))
 
 
-def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str], list[Found]]:
+def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str], list[Judged]]:
     """Return {(paper, tier): claims with their verdicts} of all that is on disk."""
     pairs = [(paper, tier) for paper in papers(root) for tier in tiers_found(results)]
     return {pair: claims_found(*pair, results, root) for pair in pairs if (results / pair[1] / pair[0]).is_dir()}
 
 
-def questions(found: list[Found]) -> list[Found]:
+def questions(found: list[Judged]) -> list[Judged]:
     """Return for each question the verdict that answers it best, in the order of claims.yaml.
 
     A decided verdict comes before an undecided one, comparable records before a stand-in, many seeds before few.
     """
-    best: dict[str, Found] = {}
+    best: dict[str, Judged] = {}
     for one in found:
         asked = one.claim.question
         if asked and (asked not in best or one.standing > best[asked].standing):
@@ -102,7 +102,7 @@ def questions(found: list[Found]) -> list[Found]:
     return list(best.values())
 
 
-def sharpest(found: list[Found]) -> Found | None:
+def sharpest(found: list[Judged]) -> Judged | None:
     """Return the paper's own claim that records contradict most clearly: comparable ones first, then by distance."""
     against = [one for one in found if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
     return max(against, key=lambda one: (not one.row["setting"], _or(one.distance, -math.inf)), default=None)

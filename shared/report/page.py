@@ -69,7 +69,7 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
             {
                 "asks": one.claim.question,
                 "answer": words.answer(one),
-                "measured": words.measured(one),
+                "measured": words.in_numbers(one),
                 "control": words.control(one, found),
                 "id": one.claim.id,
             }
@@ -80,14 +80,14 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
                 **one.row,
                 "word": one.verdict,
                 "claimed": words.bounds(one),
-                "estimated": interval(one.row, ESTIMATE),
+                "estimated": with_interval(one.row, ESTIMATE),
                 "also": ", and so does its control" * one.both_hold,
                 "runs": behind["claims"].get(one.claim.id, {}),
             }
             for one in found
         ],
         "cells": [
-            {**cell, "theirs": theirs(cell), "apart": interval(cell, DIFFERENCE), "runs": behind["cells"][i]}
+            {**cell, "theirs": theirs(cell), "apart": with_interval(cell, DIFFERENCE), "runs": behind["cells"][i]}
             for i, cell in enumerate(cells)
         ],
         "figures": [
@@ -109,7 +109,7 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
     }
 
 
-def interval(row: dict[str, str], columns: tuple[str, str, str]) -> str:
+def with_interval(row: dict[str, str], columns: tuple[str, str, str]) -> str:
     """Return a number and its interval as the csv has them."""
     centre, low, high = (row[column] for column in columns)
     return f"{centre} [{low}, {high}]" if centre and low else centre or "-"

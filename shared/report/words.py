@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shared.report.found import DECIDED, WORDS, Found
+from shared.report.found import DECIDED, WORDS, Judged
 
 QUANTITY = {
     **dict.fromkeys(("greater", "within"), "difference in"),
@@ -13,7 +13,7 @@ QUANTITY = {
 }
 
 
-def answer(one: Found) -> str:
+def answer(one: Judged) -> str:
     """Return the answer to a claim's question: yes, no or in its own words, and where that was found."""
     if one.verdict not in DECIDED:
         return WORDS[one.verdict]
@@ -21,7 +21,7 @@ def answer(one: Found) -> str:
     return " ".join(filter(None, [own + "," * bool(one.row["setting"]), one.row["setting"]]))
 
 
-def measured(one: Found) -> str:
+def in_numbers(one: Judged) -> str:
     """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
     if math.isnan(one.number("estimate")):
         return "-"
@@ -35,7 +35,7 @@ def measured(one: Found) -> str:
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 
 
-def examined(one: Found) -> str:
+def examined(one: Judged) -> str:
     """Return what the estimate is of: a measure, or a difference, a step or a ratio of it."""
     claim = one.claim
     if claim.kind == "same_shape":
@@ -44,7 +44,7 @@ def examined(one: Found) -> str:
     return f"{QUANTITY.get(claim.kind, '')} {measure}".strip()
 
 
-def bounds(one: Found) -> str:
+def bounds(one: Judged) -> str:
     """Return where the estimate must lie for the claim to hold."""
     low, high = one.bounds
     if math.isinf(high):
@@ -54,7 +54,7 @@ def bounds(one: Found) -> str:
     return f"between {low:.3g} and {high:.3g}"
 
 
-def control(one: Found, found: list[Found]) -> str:
+def control(one: Judged, found: list[Judged]) -> str:
     """Return the control's sentence and its verdict; of a control, and where there is none, that it is so."""
     if one.claim.role == "control":
         return "it is the control"
@@ -62,9 +62,9 @@ def control(one: Found, found: list[Found]) -> str:
     return f"{beside[0].claim.says} {beside[0].row['verdict']}" if beside else "none"
 
 
-def contradiction(one: Found, found: list[Found]) -> str:
+def contradiction(one: Judged, found: list[Judged]) -> str:
     """Return a contradicted claim in one sentence, with its control in another."""
     said = one.claim.says.rstrip(".")
-    text = f"\u201c{said}\u201d is {one.row['verdict']} ({one.claim.source}): {measured(one)}."
+    text = f"\u201c{said}\u201d is {one.row['verdict']} ({one.claim.source}): {in_numbers(one)}."
     beside = control(one, found)
     return text + ("" if beside == "none" else f" Control: {beside}.")
