@@ -27,6 +27,9 @@ from shared.tables.evidence import COST, Evidence
 ROOT = repository()
 PAPERS = papers()
 each_paper = pytest.mark.parametrize("paper", PAPERS)
+each_with_the_papers_protocol = pytest.mark.parametrize(
+    "paper", [paper for paper in PAPERS if "paper" in read_config(paper).tiers]
+)
 in_each_tier = pytest.mark.parametrize(  # but smoke, which says nothing about any paper
     ("paper", "tier"), [(paper, tier) for paper in PAPERS for tier in read_config(paper).tiers if tier != "smoke"]
 )
@@ -106,7 +109,7 @@ def test_every_claim_can_be_judged(paper, tier):
     assert not silent, f"papers/{paper}, tier {tier} cannot judge, and no note says why: {', '.join(silent)}"
 
 
-@each_paper
+@each_with_the_papers_protocol
 def test_no_cell_of_a_claim_is_missing_in_the_paper_tier(paper):
     """A cell that a selector lists and the paper's own protocol does not run would be named missing for ever.
 
@@ -205,7 +208,7 @@ def produced(paper, tier):
     return cells, ours.assign(**{key: ours[key].astype(str) for key in CELL})
 
 
-@each_paper
+@each_with_the_papers_protocol
 def test_every_reported_number_is_made_in_the_paper_tier(paper):
     """A number that no planned run could give is NOT RUN whatever anyone trains."""
     cells, ours = produced(paper, "paper")
@@ -214,7 +217,7 @@ def test_every_reported_number_is_made_in_the_paper_tier(paper):
     assert not idle, f"papers/{paper}, tier paper makes none of {len(idle)} reported numbers: {'; '.join(idle[:20])}"
 
 
-@each_paper
+@each_with_the_papers_protocol
 def test_a_reported_number_has_one_run_a_seed(paper):
     """Two runs of one seed in a cell would count as two seeds, and their method would be a mixture."""
     cells, ours = produced(paper, "paper")
@@ -268,7 +271,7 @@ def test_a_papers_cost_follows_from_its_runs(paper, tier):
         assert bounds[0] <= seconds / 3600 <= bounds[1], f"{row[-1]!r} of {tier}, whose runs are {seconds / 3600:.1f} h"
 
 
-@each_paper
+@each_with_the_papers_protocol
 def test_what_must_be_judged_would_be_noticed(paper):
     """The rows this file makes are of the plan: a tier without runs of a claim's sides is found out."""
     claim = next(claim for claim in claims_of(paper).values() if not claim.requires)
