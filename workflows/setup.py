@@ -140,7 +140,9 @@ def fill(uv, python):
     locked = ["--require-hashes", "--build-constraints", LOCK, LOCK]
     run([uv, "pip", "sync", "--python", inside, *locked], show=True)
     run([inside, "-m", "workflows.launcher", "--install"])
-    run([inside, "-m", "shared.transport.machine"], show=True)  # which says so where it compiles
+    run(
+        [inside, "-c", "from shared.transport.machine import solve_bags; solve_bags()"], show=True
+    )  # which says so where it compiles
     mark().write_text(stamp(), encoding="utf-8")
 
 

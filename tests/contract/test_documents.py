@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from shared.comparison.claims import read_claims
-from shared.config import plan, tiers
+from shared.config import papers_of, plan, tiers
 from shared.config.spec import parse_changes
 from shared.datasets.catalogue import read_sources
 
@@ -74,7 +74,7 @@ def help_of(module, *command):
 @cache
 def runs(paper):
     """{id: run} over all tiers of a paper."""
-    return {run.id: run for tier in tiers() for run in plan(paper, tier)}
+    return {run.id: run for tier in tiers() if paper in papers_of(tier) for run in plan(paper, tier)}
 
 
 @pytest.mark.parametrize(("path", "call"), commands(), ids=lambda value: value if "/" in value else value[:60])

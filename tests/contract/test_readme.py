@@ -23,7 +23,7 @@ def test_python_in_a_readme_runs(path, block):
 def test_each_piece_that_can_be_taken_is_called_as_the_table_says():
     """The calls follow the block above them; what has gradients is finite."""
     section = (ROOT / "README.md").read_text().split("## Take one piece")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    block = re.search(r"```python\n(.*?)```", section, re.S)[1]
     calls = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", section, re.M)
     names = {alias.name for node in ast.parse(block).body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert {name for name, _ in calls} == names
