@@ -128,6 +128,9 @@ def install_uv(python):
     return uv
 
 
+COMPILING = "from shared.transport.machine import solve_bags; solve_bags()"
+
+
 def fill(uv, python):
     """Make `.venv` hold the lock and nothing else; without a stamp it may be half installed: make it anew."""
     known = has_python() and mark().is_file()

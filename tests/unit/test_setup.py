@@ -136,9 +136,7 @@ def test_finished_only_when_all_is_done(house, fake_uv):
 def test_exact_transport_is_compiled_with_the_environment(house, fake_uv):
     """The first run of every clone would else begin with ten silent seconds."""
     setup.fill(fake_uv(), "python3")
-    assert (house / "called").read_text().splitlines()[
-        -1
-    ] == "-c from shared.transport.machine import solve_bags; solve_bags()"
+    assert (house / "called").read_text().splitlines()[-1] == f"-c {setup.COMPILING}"
 
 
 def test_a_finished_environment_is_left_alone(house, fake_uv, monkeypatch):
