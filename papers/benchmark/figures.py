@@ -40,7 +40,7 @@ def by_size(drawn: Drawn) -> Figure:
         axis.set(xlabel=label, title=dataset, ylim=(0, 100))
         axis.set_xscale("log", base=base)
     axes[0].set_ylabel("test accuracy (%)")
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     return figure
 
 
@@ -67,7 +67,7 @@ def by_time(drawn: Drawn) -> Figure:
         axis.set_visible(False)
     figure.supxlabel("milliseconds a step", fontsize=plotting.TEXT)
     figure.supylabel("test accuracy (%)", fontsize=plotting.TEXT)
-    plotting.legend(figure)
+    plotting.legend_above(figure)
     return figure
 
 

@@ -17,13 +17,13 @@ UNRANKED = ("supervised", "class_prior")  # ceiling and floor
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows as cells of the tables: `table`, `row`, `column` beside what they have."""
     rows = rows[rows.metric == "accuracy"]
-    setting = rows.id.str.split("/").str[3]
-    main = setting == MAIN
+    name = rows.id.str.split("/")
+    rows = rows.assign(method=name.str[2], setting=name.str[3])  # a spec's own `method` does not say "permuted"
+    main = (rows.setting == MAIN) & (rows.proportions == "given")
     return rows.assign(
-        setting=setting,
         table=main.map({True: "accuracy", False: "settings"}),
         row=rows.method,
-        column=rows.dataset.where(main, rows.dataset + " " + setting),
+        column=rows.dataset.where(main, rows.dataset + " " + rows.setting),
     )
 
 
