@@ -43,6 +43,7 @@ rule comparison:
 rule answers:
     input:
         VERDICTS,
+        expand(f"{RESULTS}/{{paper}}/claims.svg", paper=PAPERS),
         expand("papers/{paper}/claims.yaml", paper=PAPERS),
         code=code("shared.report.answer"),
     output:

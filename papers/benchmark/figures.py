@@ -39,6 +39,8 @@ def by_size(drawn: Drawn) -> Figure:
                 plotting.error_bars(axis, line.x, line["mean"], line["std"], label=_title(method), **style)
         axis.set(xlabel=label, title=dataset, ylim=(0, 100))
         axis.set_xscale("log", base=base)
+        axis.set_xticks(sorted(set(found.x)), [f"{x:g}" for x in sorted(set(found.x))])
+        axis.minorticks_off()
     axes[0].set_ylabel("test accuracy (%)")
     plotting.legend_above(figure)
     return figure

@@ -51,7 +51,11 @@ def between(path: Path, text: str) -> str | None:
 
 def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
     """Return results/README.md."""
-    against = [(paper, sharpest(claims), claims) for (paper, _), claims in found.items()]
+    against = [
+        (paper, sharpest(claims), claims)
+        for (paper, _), claims in found.items()
+        if any(one.claim.role == "paper" for one in claims)
+    ]
     lines = [
         "# What was found",
         "",
@@ -67,8 +71,7 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         "## The sharpest contradiction of each paper",
         "",
         *(f"- **{paper}**, {one.tier}: {words.contradiction(one, claims)}" for paper, one, claims in against if one),
-        *("" for _ in against[:1]),
-        *(f"- {paper}: no claim of the paper is contradicted" for paper, one, _ in against if not one),
+        *(f"- **{paper}**: none" for paper, one, _ in against if not one),
     ]
     for paper, tier in found:
         if (results / tier / paper / "claims.svg").exists():

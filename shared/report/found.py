@@ -84,9 +84,10 @@ def cells_found(paper: str, tier: str, results: Path) -> list[dict[str, str]]:
 
 
 def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str], list[Judged]]:
-    """Return {(paper, tier): claims with their verdicts} of all that is on disk."""
+    """Return {(paper, tier): claims with their verdicts} of all that is on disk, what is no paper's last."""
     pairs = [(paper, tier) for paper in papers(root) for tier in tiers_found(results)]
-    return {pair: claims_found(*pair, results, root) for pair in pairs if (results / pair[1] / pair[0]).is_dir()}
+    found = {pair: claims_found(*pair, results, root) for pair in pairs if (results / pair[1] / pair[0]).is_dir()}
+    return dict(sorted(found.items(), key=lambda item: not any(one.claim.role == "paper" for one in item[1])))
 
 
 def questions(found: list[Judged]) -> list[Judged]:
