@@ -14,6 +14,7 @@ from papers.mle_llp.em import single
 from shared.bags import Bags
 from shared.methods import LossMethod, Method
 from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch, within
+from shared.training.graph import asked
 
 
 def adam(module: nn.Module, rate: float, beta1: float = 0.9) -> torch.optim.Optimizer:
@@ -142,7 +143,7 @@ def train(
         if fitted is None:
             return None
         if kept and not last:  # as `fit` has it, so that it returns at once when it is called again
-            state = {"epoch": stage.epochs, "step": 0, "sums": {}, "renewed": None, **fitted}
+            state = {"epoch": stage.epochs, "step": 0, "sums": {}, "renewed": None, "graph": asked(), **fitted}
             checkpoint.keep(kept[-1], {**state, "key": own["key"], "method": stage.method.state_dict()})
         fitted["curves"]["epoch"] = [done + epoch for epoch in fitted["curves"]["epoch"]]
         for name, values in fitted["curves"].items():

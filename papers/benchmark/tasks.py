@@ -65,23 +65,18 @@ def standardised(x: np.ndarray, train: np.ndarray) -> torch.Tensor:
     return torch.where(deviation > 0, (flat - mean) / deviation.clamp_min(1e-12), 0.0).float()
 
 
-def prepared(name: str, features: bool = False, classes: tuple[str, ...] = ()) -> Callable[..., Instances]:
-    """Return how the instances of a prepared set are had: of some classes, its images or their cached features."""
+def prepared(name: str) -> Callable[..., Instances]:
+    """Return how a prepared set is had: its images, or their cached features where the spec says so."""
 
     @functools.lru_cache(maxsize=1)
-    def read(device: torch.device) -> Instances:
+    def read(features: bool, device: torch.device) -> Instances:
         dataset, x_train, x_test, checksums = arrays_of(name, features)
         labels = np.concatenate([dataset.y_train, dataset.y_test])
-        numbers = [dataset.classes.index(name) for name in classes or dataset.classes]
-        chosen = np.flatnonzero(np.isin(labels, numbers))
-        n_train = int((chosen < len(x_train)).sum())
-        x = np.concatenate([x_train, x_test])[chosen]
-        train, test = np.split(np.arange(len(chosen)), [n_train])
-        labels = np.searchsorted(np.sort(numbers), labels[chosen])
-        inputs = Inputs(standardised(x, train), device)
-        return Instances(inputs, labels, train, test, len(numbers), checksums=checksums)
+        train, test = np.split(np.arange(len(labels)), [len(x_train)])
+        inputs = Inputs(standardised(np.concatenate([x_train, x_test]), train), device)
+        return Instances(inputs, labels, train, test, len(dataset.classes), checksums=checksums)
 
-    return lambda spec, device: read(device)
+    return lambda spec, device: read("network" in spec and spec.network == "patch_features", device)
 
 
 def split_by_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,17 +128,12 @@ def _cells(recipe: Recipe, seed: int, device: torch.device) -> Instances:
 
 
 TASKS: dict[str, Task] = {
-    "cifar10": Task("CIFAR-10, features", "Krizhevsky 2009", prepared("cifar10", features=True)),
-    "cifar100": Task("CIFAR-100, features", "Krizhevsky 2009", prepared("cifar100", features=True)),
-    "bird_cat": Task(
-        "CIFAR-10, bird against cat, features",
-        "Barucic & Kybic 2022, Section 3.1",
-        prepared("cifar10", features=True, classes=("bird", "cat")),
-    ),
+    "cifar10": Task("CIFAR-10, features", "Krizhevsky 2009", prepared("cifar10")),
+    "cifar100": Task("CIFAR-100, features", "Krizhevsky 2009", prepared("cifar100")),
     "digits": Task("digits", "Alpaydin & Kaynak 1998, shipped with scikit-learn", prepared("digits")),
     "two_moons": Task("two moons", "Liu et al. 2021, Section 5.1", prepared("two_moons")),
-    "wbc_stained": Task("stained cells, features", "Zheng et al. 2018", prepared("wbc_stained", features=True)),
-    "holograms": Task("simulated holograms", "Pacheco et al. 2024, Section 3, re-created", cells),
+    "wbc_stained": Task("stained cells, features", "Zheng et al. 2018", prepared("wbc_stained")),
+    "simulated_holograms": Task("simulated holograms", "Pacheco et al. 2024, Section 3, re-created", cells),
     "breast_cancer": Task(
         "breast cancer, a table", "Street et al. 1993, shipped with scikit-learn", shipped("breast_cancer")
     ),

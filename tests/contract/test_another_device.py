@@ -23,9 +23,10 @@ from shared.bags import segment_mean, segment_softmax, segment_sum
 from shared.methods import LLPGAN, LLPVAT, Batch, LossMethod, kl_loss
 from shared.methods.llp_vat import perturbation
 from shared.networks import MLP, FeatureGenerator, ResNet18
-from shared.transport import exact, largest_remainder, plain, round_to_labels, sinkhorn, unbalanced_sinkhorn
+from shared.transport import exact, largest_remainder, round_to_labels, sinkhorn, unbalanced_sinkhorn
 from tests.contract.paper_tier import toys
 from tests.contract.test_losses import LOSSES, NEEDS
+from tests.pretend import compute_as_elsewhere
 from tests.pretend.device import MISSING, NAME, counting
 from tests.pretend.runs import METHODS, total, waits
 
@@ -95,9 +96,8 @@ def same(one, other):
 
 
 @pytest.fixture(autouse=True)
-def one_way_to_multiply(monkeypatch):
-    """Off the CPU the iterations of transport multiply by table; here on it, too, or the roundings would differ."""
-    monkeypatch.setattr(plain, "SMALL_TABLE", 10**9)
+def one_way_of_computing(monkeypatch):
+    compute_as_elsewhere(monkeypatch)
 
 
 # The harness

@@ -14,6 +14,7 @@ import torch
 from shared.config import papers, plan, read_config
 from shared.datasets import read_sources
 from tests.contract.paper_tier import shrunk, toys
+from tests.pretend import compute_as_elsewhere
 from tests.pretend.device import MISSING, NAME
 from tests.pretend.runs import ticking, train
 
@@ -75,6 +76,11 @@ def forget():
 def roots(tmp_path_factory):
     """{paper: its data root, made once}, filled as it is asked for."""
     return lambda paper, made={}: made.setdefault(paper, tmp_path_factory.mktemp(f"data_of_{paper}"))
+
+
+@pytest.fixture(autouse=True)
+def one_way_of_computing(monkeypatch):
+    compute_as_elsewhere(monkeypatch)
 
 
 @pytest.fixture

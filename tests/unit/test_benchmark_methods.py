@@ -14,7 +14,7 @@ from papers.benchmark.methods import METHODS, candidates, course, defaults, entr
 from shared.bags import Bags, fixed_size, permuted, variable_size
 from shared.networks import MLP
 from shared.training import Inputs, accuracy, checkpoint
-from shared.transport import plain
+from tests.pretend import compute_as_elsewhere
 from tests.pretend.device import MISSING, NAME
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +81,7 @@ def test_bags_of_any_sizes_are_learned_from(name):
     "name", ["class_prior", "avgkl", "pc", "easy_llp", "llpfc", "mixbag"]
 )  # others: tests/contract
 def test_it_learns_the_same_on_a_device_that_is_not_the_cpu(name, monkeypatch):
-    monkeypatch.setattr(plain, "SMALL_TABLE", 10**9)  # off the CPU transport multiplies by table; here on it, too
+    compute_as_elsewhere(monkeypatch)
     problem, _ = task(3, epochs=2)
     there = replace(problem, inputs=Inputs(problem.inputs.array.numpy(), torch.device(f"{NAME}:0")))
     (ours, curves, _), (other, expected, _) = (trained(name, one) for one in (there, problem))

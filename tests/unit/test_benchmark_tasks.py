@@ -86,7 +86,7 @@ def test_a_task_without_natural_bags_says_so():
 
 
 def test_cells_of_simulated_holograms_lie_in_bags_that_are_images(monkeypatch):
-    holograms = next(run for run in plan("benchmark", "cpu") if run.spec.dataset == "holograms")
+    holograms = next(run for run in plan("benchmark", "cpu") if run.spec.dataset == "simulated_holograms")
     spec = holograms.spec.but(train_subjects=3, test_subjects=2)
     data = tasks.cells(spec, CPU)
     own, held = makers.bags_of(spec.but(bags="natural"), data, 0, 0.0)

@@ -54,7 +54,7 @@ def train(spec, *, device, key, checkpoint, deadline, report):
     metrics = {"last": {"accuracy": value, "resumed": resumed}}
     cost = {"train_s": 0.0}
     found = {"curves": {}, "convergence": {}, "bags": {}, "data": {}, "cluster": ""}
-    return SimpleNamespace(metrics=metrics, cost=cost, device=device, says="fine", **found)
+    return SimpleNamespace(metrics=metrics, cost=cost, device=device, steps="", says="fine", **found)
 """
 TOY_NAMES = """
 def method(spec):
