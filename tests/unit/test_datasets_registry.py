@@ -45,7 +45,12 @@ def test_every_reader_has_its_row_and_every_row_says_what_it_is():
         assert {way.how for way in ways} <= {"mirror", "official", "npm", "generated", "drawn", "private"}
         assert all(way.mirror for way in ways if way.how in ("mirror", "private")), name
     kinds = {name: entry.kind for name, entry in registry.entries().items()}
-    assert {name for name in kinds if kinds[name] == registry.DRAWN} == {"tissue_sim", "simulated_holograms"}
+    assert {name for name in kinds if kinds[name] == registry.DRAWN} == {
+        "tissue_sim",
+        "simulated_holograms",
+        "breast_cancer",
+        "wine",
+    }
     assert {name for name in kinds if kinds[name] == registry.READ_IN_PLACE} == {
         "wbc_holograms",
         "wbc_holograms_synthetic",
