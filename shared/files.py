@@ -75,6 +75,13 @@ def read_text(path: Path, error: Callable[[str], Exception]) -> str:
         raise error(f"{path} cannot be read: {wrong.strerror}") from None
 
 
+def remade(text: str, begin: str, inside: str, end: str) -> str:
+    """Return a text with `inside` in place of what stands between two marks; without both marks, as it is."""
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    return f"{before}{begin}\n{inside}\n{end}{after}" if found and closed else text
+
+
 def sentence_of(error: Exception, place: Path | str = "") -> str:
     """Return what an error says, in one sentence; of an OSError the file, the system's words and what to do.
 

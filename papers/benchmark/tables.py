@@ -8,7 +8,7 @@ from papers.benchmark.methods import METHODS
 from papers.benchmark.ranks import critical_difference, mean_ranks
 from shared.tables.evidence import COST, NOT_RUN, Evidence
 from shared.tables.make import Table
-from shared.tables.numbers import over_seeds, with_text
+from shared.tables.numbers import over_seeds, wide, with_text
 
 MAIN = "random16"  # the kind of bags that every task has
 UNRANKED = ("supervised", "class_prior")  # ceiling and floor
@@ -32,27 +32,23 @@ def _cells(evidence: Evidence, table: str | None = None) -> pandas.DataFrame:
     return every if table is None else every[every.table == table]
 
 
-def _wide(table: pandas.DataFrame) -> pandas.DataFrame:
-    """The last epoch for reading: a line a method, in the order of the registry, a column a task or a setting."""
-    last = with_text(table[table.selection == "last"], "text")
-    if last.empty:
-        return pandas.DataFrame([{"method": NOT_RUN}])
-    spread = last.pivot(index="method", columns="column", values="text")
-    order = [name for name in METHODS if name in spread.index]
-    order += [name for name in spread.index if name not in order]
-    return spread.reindex(order)[list(dict.fromkeys(last.column))].fillna("cannot, or not planned").reset_index()
+def _for_reading(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The last epoch, a line a method, in the order of the registry, a column a task or a setting."""
+    place = {name: number for number, name in enumerate(METHODS)}
+    text = wide(table, ["method"], "column", absent="cannot, or not planned")
+    return text.sort_values("method", key=lambda names: names.map(place), kind="stable")  # controls come last
 
 
 def accuracy(evidence: Evidence) -> Table:
     """Return the accuracy of every method on every task, random bags of 16, under each selection rule."""
     table = over_seeds(_cells(evidence, "accuracy"), ["method", "dataset", "column", "selection"])
-    return Table(table, _wide(table))
+    return Table(table, _for_reading(table))
 
 
 def settings(evidence: Evidence) -> Table:
     """Return the accuracy of methods on other kinds of bags, and of the controls."""
     table = over_seeds(_cells(evidence, "settings"), ["method", "dataset", "setting", "column", "selection"])
-    return Table(table, _wide(table))
+    return Table(table, _for_reading(table))
 
 
 def ranks(evidence: Evidence) -> Table:

@@ -53,6 +53,9 @@ from pathlib import Path
 from shared.comparison.reported import SELECTIONS, InputError
 from shared.config.files import parse_yaml
 
+VERDICTS = ("HOLDS", "CONTRADICTED", "INCONCLUSIVE", "NOT COMPARABLE", "NOT RUN")  # shared/comparison/judging.py
+DECIDED = VERDICTS[:2]
+
 # Per kind: keys it must have, keys it may have.
 KINDS = {
     "greater": ({"left", "right"}, {"margin"}),

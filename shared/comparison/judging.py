@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from shared.comparison import convergence, stats
+from shared.comparison.claims import DECIDED
 from shared.comparison.evidence import AmbiguousError, Runs, Sample, matches, samples
 from shared.comparison.setting import Setting
 from shared.tables.evidence import FAILED
@@ -35,8 +36,6 @@ EXAMINED = {
     **dict.fromkeys(("ranking", "monotone"), "each step"),
     "ratio": "the ratio",
 }
-VERDICTS = ("HOLDS", "CONTRADICTED", "INCONCLUSIVE", "NOT COMPARABLE", "NOT RUN")
-DECIDED = ("HOLDS", "CONTRADICTED")
 SHOWN = 4  # cells, or moves, that a reason lists before it counts the rest
 
 

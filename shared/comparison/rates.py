@@ -26,6 +26,7 @@ import numpy as np
 from shared.comparison import stats, verdicts
 from shared.comparison.reported import Reported
 from shared.config import repository
+from shared.files import remade, write_text
 
 DRAWS = 2000
 SD = 0.3
@@ -178,11 +179,9 @@ def main(argv=None):
     )
     parser.add_argument("--draws", type=int, default=DRAWS, help="of each case and direction; %(default)s unless told")
     draws = parser.parse_args(argv).draws
-    lines = [BEGIN, f"Per cent of {draws} draws in each direction.", "", *table(draws), END]
+    lines = [f"Per cent of {draws} draws in each direction.", "", *table(draws)]
     path = repository() / "docs" / "verdicts.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    path.write_text(before + "\n".join(lines) + after, encoding="utf-8")
+    write_text(path, remade(path.read_text(encoding="utf-8"), BEGIN, "\n".join(lines), END))
     return 0
 
 

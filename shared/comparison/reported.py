@@ -11,6 +11,11 @@ COLUMNS = (
     *("table", "row", "column", "metric", "value", "spread"),
     *("spread_kind", "n", "margin", "source", "selection"),
 )
+VERDICTS = (  # on a number: shared/comparison/verdicts.py
+    *("REPRODUCED", "SMALL DIFFERENCE", "NOT REPRODUCED", "CONSISTENT", "INCONSISTENT", "INCONCLUSIVE"),
+    *("NOT COMPARABLE", "FAILED", "NOT RUN"),
+)
+UNJUDGED = VERDICTS[VERDICTS.index("NOT COMPARABLE") :]
 SPREADS = ("std", "sem", "ci95")
 BOUNDS = ("lower_bound", "upper_bound")
 SELECTIONS = ("last", "bag-validation", "oracle", "cost")
@@ -76,6 +81,12 @@ class Reported:
         if self.n == 1:
             return "the paper reports one run"
         return "the paper gives no " + " and no ".join(k for k in ("n", "spread") if getattr(self, k) is None)
+
+
+def as_reported(value, spread, spread_kind, n):
+    """Return a reported number in words, "> 90" or "87.69 ± 0.54 std, n=5", of parts of which some may be empty."""
+    sign = {"lower_bound": "> ", "upper_bound": "< "}.get(spread_kind, "")
+    return f"{sign}{value}" + (f" ± {spread} {spread_kind}" if spread else "") + (f", n={n}" if n else "")
 
 
 def read_reported(path):

@@ -4,12 +4,11 @@ import math
 from collections import Counter
 from string import ascii_lowercase
 
-from shared.comparison.verdicts import VERDICTS
+from shared.comparison.reported import UNJUDGED, VERDICTS, as_reported
 
 CELL_HEAD = ("table", "row", "column", "metric", "reported", "ours", "difference [95 %]", "verdict", "why")
 CLAIM_HEAD = ("claim", "verdict", "estimate [90 %]", "p", "seeds / clusters", "cells", "control", "role")
 ROLES = {"paper": "the paper's", "control": "controls", "extension": "extensions"}
-UNJUDGED = VERDICTS[VERDICTS.index("NOT COMPARABLE") :]
 LISTED = 6  # missing cells that are named before the rest are counted
 
 
@@ -96,9 +95,8 @@ def all_cell_texts(comparison, notes):
 
 def cell_texts(cell, verdict, behind, notes):
     """Return the texts of one reported number under `CELL_HEAD`."""
-    sign = {"lower_bound": "> ", "upper_bound": "< "}.get(cell.spread_kind, "")
-    spread = f" ± {cell.spread:g} {cell.spread_kind}" if cell.spread is not None else ""
-    theirs = f"{sign}{cell.value:g}{spread}" + (f", n={cell.n}" if cell.n else "")
+    spread = "" if cell.spread is None else f"{cell.spread:g}"
+    theirs = as_reported(f"{cell.value:g}", spread, cell.spread_kind, cell.n)
     sd = "" if math.isnan(verdict.sd) else f" ± {verdict.sd:.2f}"
     seeds = f" ({verdict.seeds} seeds)" if verdict.seeds != verdict.n else ""
     ours = f"{verdict.mean:.2f}{sd}, n={verdict.n}{seeds}" if verdict.n else "-"

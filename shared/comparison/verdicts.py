@@ -27,12 +27,8 @@ import numpy as np
 import pandas as pd
 
 from shared.comparison import stats
-from shared.comparison.reported import Reported
+from shared.comparison.reported import VERDICTS, Reported
 
-VERDICTS = (
-    *("REPRODUCED", "SMALL DIFFERENCE", "NOT REPRODUCED", "CONSISTENT", "INCONSISTENT", "INCONCLUSIVE"),
-    *("NOT COMPARABLE", "FAILED", "NOT RUN"),
-)
 DECIDED = VERDICTS[:5]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from shared.config.files import ConfigError, check_keys, kind_of, mapping, read_yaml, repository, require_keys
 from shared.config.tiers import check_paper, papers
-from shared.files import read_text, sentence_of, write_text
+from shared.files import read_text, remade, sentence_of, write_text
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,17 @@ BEGIN, END = "<!-- made from outputs.yaml by `python -m shared.config.outputs` -
 
 
 def outputs_table(paper: str, root: Path | None = None) -> str:
-    """Return the part of a paper's README that lists its tables and figures, between two marks."""
+    """Return the table of a paper's README that lists its tables and figures."""
     made = read_outputs(paper, root)
     rows = [f"| `{figure.name}.svg` | {figure.title} | {', '.join(figure.drawn_from)} |" for figure in made.figures]
     rows += [f"| `{table.name}.{'md' if table.text else 'csv'}` | {table.title} | records |" for table in made.tables]
     head = ["| in `results/<tier>/" + paper + "/` | what | made from |", "|---|---|---|"]
-    return "\n".join([BEGIN, *head, *rows, END])
+    return "\n".join([*head, *rows])
 
 
 def with_listing(text: str, paper: str, root: Path | None = None) -> str:
     """Return a README's text with the part between the marks made anew; without marks, as it is."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{outputs_table(paper, root)}{after}" if begin and end else text
+    return remade(text, BEGIN, outputs_table(paper, root), END)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+from shared.comparison.claims import DECIDED
+from shared.comparison.reported import UNJUDGED, VERDICTS
 from shared.config import ConfigError, papers, repository
-from shared.files import read_text, sentence_of, write_text
+from shared.files import read_text, remade, sentence_of, write_text
 from shared.report import words
 from shared.report.found import (
-    CELLS_JUDGED,
-    DECIDED,
     Judged,
     cells_found,
     claims_found,
+    contradicted,
     everything,
     questions,
     sharpest,
@@ -27,26 +29,19 @@ COUNTED = (*COUNTED, "claims held", "contradicted", "undecided", "not judged her
 
 
 def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, str]:
-    """Return {file: its text} of all that stands on verdicts alone; a README without marks is left out."""
+    """Return {file: its text} of all that stands on verdicts; of a README what is between its marks, if it has them."""
     root = root or repository()
     results = results or root / "results"
     found = everything(results, root)
-    made = {results / "README.md": overview(found, results)}
-    made |= {root / "README.md": "\n".join(question_table(found, short=True))}
+    inside = {root / "README.md": question_table(found, short=True)}
     for paper in papers(root):
         mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
-        made[root / "papers" / paper / "README.md"] = "\n".join(of_paper(mine, results))
-    whole = {path: between(path, text) if path.parent != results else text for path, text in made.items()}
-    return {path: text for path, text in whole.items() if text is not None}
-
-
-def between(path: Path, text: str) -> str | None:
-    """Return a README with `text` between its marks, None of one that has no marks."""
-    if not path.exists():
-        return None
-    before, begin, rest = read_text(path, ConfigError).partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}" if begin and end else None
+        inside[root / "papers" / paper / "README.md"] = of_paper(mine, results)
+    return {results / "README.md": overview(found, results)} | {
+        path: remade(read_text(path, ConfigError), BEGIN, "\n".join(lines), END)
+        for path, lines in inside.items()
+        if path.exists()
+    }
 
 
 def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
@@ -73,10 +68,14 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         *(f"- **{paper}**, {one.tier}: {words.contradiction(one, claims)}" for paper, one, claims in against if one),
         *(f"- **{paper}**: none" for paper, one, _ in against if not one),
     ]
-    for paper, tier in found:
-        if (results / tier / paper / "claims.svg").exists():
-            lines += ["", f"![The claims of {paper}, tier {tier}]({tier}/{paper}/claims.svg)"]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *pictures(found, results, "")]) + "\n"
+
+
+def pictures(found: Iterable[tuple[str, str]], results: Path, up: str) -> list[str]:
+    """Return the figures of claims that are there, each after an empty line; `up` leads from the file to results."""
+    there = [pair for pair in found if (results / pair[1] / pair[0] / "claims.svg").exists()]
+    texts = (f"![The claims of {paper}, tier {tier}]({up}{tier}/{paper}/claims.svg)" for paper, tier in there)
+    return [line for text in texts for line in ("", text)]
 
 
 def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = "", short: bool = False) -> list[str]:
@@ -120,7 +119,7 @@ def count_table(found: dict[tuple[str, str], list[Judged]], results: Path) -> li
 def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str]]) -> tuple[str, ...]:
     """Return the texts under `COUNTED` of one paper in one tier; claims are the paper's own."""
     cell = Counter(cell["verdict"] for cell in cells)
-    judged = ", ".join(f"{cell[name]} {name}" for name in CELLS_JUDGED if cell[name]) or "0"
+    judged = ", ".join(f"{cell[name]} {name}" for name in VERDICTS if cell[name] and name not in UNJUDGED) or "0"
     own = [one for one in found if one.claim.role == "paper"]
     claim, also = Counter(one.verdict for one in own), sum(one.both_hold for one in own)
     held = f"{claim['HOLDS']}" + (f", {also} of them as its control" if also else "")
@@ -133,13 +132,10 @@ def of_paper(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[
     """Return what was found of one paper: its questions, its counts, what is contradicted."""
     lines = [*question_table(found, None), "", *count_table(found, results)]
     for (_, tier), claims in found.items():
-        against = [one for one in claims if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
+        against = contradicted(claims)
         lines += ["", f"Contradicted, tier {tier}:", ""] * bool(against)
         lines += [f"- {words.contradiction(one, claims)}" for one in against]
-    for paper, tier in found:
-        if (results / tier / paper / "claims.svg").exists():
-            lines += ["", f"![Claims, tier {tier}](../../results/{tier}/{paper}/claims.svg)"]
-    return lines
+    return [*lines, *pictures(found, results, "../../results/")]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,11 +144,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a file is not current")
     check = parser.parse_args(argv).check
     try:
-        old = [path for path, text in texts().items() if not path.exists() or read_text(path, ConfigError) != text]
-        if not check:
-            for path, text in texts().items():
-                if path in old:
-                    write_text(path, text)
+        made = texts()
+        old = [path for path, text in made.items() if not path.exists() or read_text(path, ConfigError) != text]
+        for path in [] if check else old:
+            write_text(path, made[path])
     except (ConfigError, OSError) as error:
         print(sentence_of(error), file=sys.stderr)
         return 2

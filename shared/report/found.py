@@ -8,21 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.comparison.claims import Claim, read_claims
+from shared.comparison.claims import VERDICTS, Claim, read_claims
 from shared.config import papers, repository
 from shared.config.files import ConfigError
 from shared.files import read_text
-
-DECIDED = ("HOLDS", "CONTRADICTED")
-CELLS_JUDGED = ("REPRODUCED", "SMALL DIFFERENCE", "CONSISTENT", "NOT REPRODUCED", "INCONSISTENT", "INCONCLUSIVE")
-WORDS = {"INCONCLUSIVE": "Undecided", "NOT COMPARABLE": "Not judged", "NOT RUN": "Not run"}
 
 
 @dataclass(frozen=True)
 class Judged:
     """A claim and the line of claims.csv with its verdict in one tier."""
 
-    paper: str
     claim: Claim
     row: dict[str, str]
 
@@ -48,8 +43,7 @@ class Judged:
     @property
     def bounds(self) -> tuple[float, float]:
         """Return between which values the estimate must lie for the claim to hold, as it is printed."""
-        low, high, _ = self.claim.region
-        return (math.exp(low), math.exp(high)) if self.claim.kind == "ratio" else (low, high)
+        return self.number("region_low"), self.number("region_high")
 
     @property
     def distance(self) -> float:
@@ -61,8 +55,7 @@ class Judged:
     @property
     def standing(self) -> tuple[int, int, float]:
         """Return what makes one verdict on a question worth more than another, larger first."""
-        order = ("NOT RUN", "NOT COMPARABLE", "INCONCLUSIVE")
-        rank = order.index(self.verdict) if self.verdict in order else len(order)
+        rank = -max(VERDICTS.index(self.verdict), 1)  # held and contradicted alike
         return rank, not self.row["setting"], float((self.row["clusters"] or "0").split("-")[0] or 0)
 
 
@@ -75,7 +68,7 @@ def claims_found(paper: str, tier: str, results: Path, root: Path | None = None)
     """Return a paper's claims with their verdicts in a tier; what claims.yaml no longer has is left out."""
     claims = {claim.id: claim for claim in read_claims((root or repository()) / "papers" / paper / "claims.yaml")}
     rows = _rows(results / tier / paper / "claims.csv")
-    return [Judged(paper, claims[row["id"]], row) for row in rows if row["id"] in claims]
+    return [Judged(claims[row["id"]], row) for row in rows if row["id"] in claims]
 
 
 def cells_found(paper: str, tier: str, results: Path) -> list[dict[str, str]]:
@@ -103,9 +96,14 @@ def questions(found: list[Judged]) -> list[Judged]:
     return list(best.values())
 
 
+def contradicted(found: list[Judged]) -> list[Judged]:
+    """Return the paper's own claims that records contradict."""
+    return [one for one in found if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
+
+
 def sharpest(found: list[Judged]) -> Judged | None:
     """Return the paper's own claim that records contradict most clearly: comparable ones first, then by distance."""
-    against = [one for one in found if one.claim.role == "paper" and one.verdict == "CONTRADICTED"]
+    against = contradicted(found)
     return max(against, key=lambda one: (not one.row["setting"], _or(one.distance, -math.inf)), default=None)
 
 

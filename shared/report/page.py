@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from shared.comparison.reported import as_reported
 from shared.config import ConfigError, papers_of, repository
 from shared.config.outputs import read_outputs
 from shared.config.tiers import add_tier, load_tier
@@ -87,8 +88,13 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
             for one in found
         ],
         "cells": [
-            {**cell, "theirs": theirs(cell), "apart": with_interval(cell, DIFFERENCE), "runs": behind["cells"][i]}
-            for i, cell in enumerate(cells)
+            {
+                **cell,
+                "theirs": as_reported(*(cell[name] for name in ("reported", "spread", "spread_kind", "n_reported"))),
+                "apart": with_interval(cell, DIFFERENCE),
+                "runs": runs,
+            }
+            for cell, runs in zip(cells, behind["cells"], strict=True)
         ],
         "figures": [
             {
@@ -105,7 +111,7 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
             for table in outputs.tables
             if table.text and (folder / f"{table.name}.md").exists()
         ],
-        "evidence": evidence(paper, behind["runs"], folder),
+        "evidence": evidence(behind["runs"], folder),
     }
 
 
@@ -115,14 +121,7 @@ def with_interval(row: dict[str, str], columns: tuple[str, str, str]) -> str:
     return f"{centre} [{low}, {high}]" if centre and low else centre or "-"
 
 
-def theirs(cell: dict[str, str]) -> str:
-    """Return a reported number with its spread and its number of runs."""
-    sign = {"lower_bound": "> ", "upper_bound": "< "}.get(cell["spread_kind"], "")
-    spread = f" \u00b1 {cell['spread']} {cell['spread_kind']}" if cell["spread"] else ""
-    return f"{sign}{cell['reported']}{spread}" + (f", n={cell['n_reported']}" if cell["n_reported"] else "")
-
-
-def evidence(paper: str, runs: list[str], folder: Path) -> dict:
+def evidence(runs: list[str], folder: Path) -> dict:
     """Return what the page knows of the records of `runs`: for each key the values there are, and for each run which.
 
     ``{"runs": [id], "values": {key: [value]}, "which": {key: [place in values, or -1, for each run]}}``
@@ -182,8 +181,8 @@ def main(argv: list[str] | None = None) -> int:
     results = args.results or repository() / "results"
     try:
         text = page(args.tier, results)
-        if len(text.encode()) > MOST_BYTES:
-            print(f"the page has {len(text.encode()):,} bytes, more than {MOST_BYTES:,}", file=sys.stderr)
+        if (size := len(text.encode())) > MOST_BYTES:
+            print(f"the page has {size:,} bytes, more than {MOST_BYTES:,}", file=sys.stderr)
         write_text(results / args.tier / "index.html", text)
     except (Sentence, OSError) as error:
         print(sentence_of(error), file=sys.stderr)

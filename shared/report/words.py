@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 
-from shared.report.found import DECIDED, WORDS, Judged
+from shared.comparison.claims import DECIDED
+from shared.report.found import Judged
 
+ANSWERS = {
+    "HOLDS": "Yes",
+    "CONTRADICTED": "No",
+    "INCONCLUSIVE": "Undecided",
+    "NOT COMPARABLE": "Not judged",
+    "NOT RUN": "Not run",
+}
 QUANTITY = {
     **dict.fromkeys(("greater", "within"), "difference in"),
     **dict.fromkeys(("ranking", "monotone"), "step in"),
@@ -15,10 +23,8 @@ QUANTITY = {
 
 def answer(one: Judged) -> str:
     """Return the answer to a claim's question: yes, no or in its own words, and where that was found."""
-    if one.verdict not in DECIDED:
-        return WORDS[one.verdict]
-    own = one.claim.answers.get(one.verdict.lower(), {"HOLDS": "Yes", "CONTRADICTED": "No"}[one.verdict])
-    return " ".join(filter(None, [own + "," * bool(one.row["setting"]), one.row["setting"]]))
+    own = one.claim.answers.get(one.verdict.lower(), ANSWERS[one.verdict])
+    return f"{own}, {one.row['setting']}" if one.row["setting"] and one.verdict in DECIDED else own
 
 
 def in_numbers(one: Judged) -> str:

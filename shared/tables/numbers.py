@@ -39,15 +39,22 @@ def with_text(table: pandas.DataFrame, column: str = "accuracy") -> pandas.DataF
     return table.drop(columns=["n_seeds", "mean", "std"]).assign(**{column: text})
 
 
-def wide(table: pandas.DataFrame, rows: list[str], column: str, sign: str) -> pandas.DataFrame:
-    """Return the last epoch's means for reading: a line for each of `rows`, a column ``<sign>=<value>`` a value."""
+def wide(
+    table: pandas.DataFrame, rows: list[str], column: str, sign: str = "", absent: str = "not planned"
+) -> pandas.DataFrame:
+    """Return the last epoch's means for reading: a line for each of `rows`, a column for each value of `column`.
+
+    Columns are ``<sign>=<value>``, by value; without a sign they are the values, in order of appearance. `absent`
+    stands where a line has no such column.
+    """
     last = table[table.selection == "last"] if "selection" in table else table
     if not len(last):
         return pandas.DataFrame([dict.fromkeys([*rows, "value"], NOT_RUN)])
     spread = with_text(last, "text").pivot(index=rows, columns=column, values="text")
-    spread.columns = [f"{sign}={value:g}" for value in spread.columns]
+    spread = spread if sign else spread[last[column].unique()]
+    spread.columns = [f"{sign}={value:g}" if sign else value for value in spread.columns]
     order = pandas.MultiIndex.from_frame(last[rows].drop_duplicates())
-    return spread.reindex(order if len(rows) > 1 else order.get_level_values(0)).fillna("not planned").reset_index()
+    return spread.reindex(order if len(rows) > 1 else order.get_level_values(0)).fillna(absent).reset_index()
 
 
 def stand_ins(runs: Iterable[Run], evidence: Evidence) -> str:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from shared.comparison.claims import DECIDED
 from shared.report import answer, found, page, words
 from tests.made_paper import CLAIMS, KL, ROT, build, fill, written
 
@@ -63,7 +64,7 @@ def test_an_answer_has_words_of_its_own_and_says_where_it_was_made(house, verdic
     (house.paper / "claims.yaml").write_text(ASKED.replace("  source", "  answers: {holds: Alike}\n  source"))
     ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
     claim.row.update(verdict=f"{verdict} on a stand-in", setting="on a stand-in")
-    decided = verdict in found.DECIDED
+    decided = verdict in DECIDED
     assert words.answer(claim) == (f"{says}, on a stand-in" if decided else says)
 
 
