@@ -25,7 +25,8 @@ def test_cifar(name, names, tmp_path):
         assert set(np.bincount(labels)) == {len(labels) // dataset.n_classes}
     meta = folder / {"cifar10": "batches.meta", "cifar100": "meta"}[name]
     if meta.is_file():
-        assert tuple(archives.read_pickle(meta.read_bytes(), str(meta))[names]) == dataset.classes
+        there = archives.read_pickle(meta.read_bytes(), str(meta))[names]
+        assert tuple(each.decode() if isinstance(each, bytes) else each for each in there) == dataset.classes
 
 
 def test_both_have_a_recorded_checksum():
