@@ -21,9 +21,9 @@ from shared.transport.result import Transport
 WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie to counts: float32 does not hold 0.1
 AHEAD = 4000  # costs that are solved before another thread has woken up
 ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
-MISFIT, ODD = -1, -2  # as of `successive_paths`, where they are explained
+MISFIT, ODD = -1, -2  # as of `bag_solver`, where they are explained
 _own = threading.local()
-PROBLEM = struct.Struct("=5qd10q")
+PROBLEM, TURN = struct.Struct("=5qd10q"), struct.Struct("=4q")  # the two parts of the block of `bag_solver`
 FLOAT, DOUBLE, FLAG = map(np.dtype, ("float32", "float64", "bool"))
 NUMBERS = {torch.float32: FLOAT, torch.float64: DOUBLE}
 TENSORS = {FLOAT: torch.float32, DOUBLE: torch.float64, FLAG: torch.bool}
@@ -177,10 +177,10 @@ def _turn(solve_bags: Callable[..., int], first: int, last: int, problem: bytes)
         own = np.empty(ROOM, np.uint8)
         room = own.ctypes.data
         _own.room = room, own
-    answer = solve_bags(first, last, problem, room, ROOM)
+    answer = solve_bags(problem + TURN.pack(first, last, room, ROOM))
     if answer < ODD:
         more = np.empty(-answer, np.uint8)
-        answer = solve_bags(first, last, problem, more.ctypes.data, -answer)
+        answer = solve_bags(problem + TURN.pack(first, last, more.ctypes.data, -answer))
     return answer
 
 
