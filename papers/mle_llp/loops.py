@@ -127,7 +127,7 @@ def solve(block):
     counts_at = room
     keys_at = counts_at + (8 * bags * n_classes if of_counts else 0)
     order_at = keys_at + 8 * (4 * bags + KINDS)
-    free = order_at + 8 * (bags * slots + slots + WIDTH)
+    free = (order_at + 8 * (bags * slots + slots + 1 + WIDTH) + BYTES - 1) // BYTES * BYTES
     if free > end:
         return room - free - CACHE
     counts = longs(counts_at if of_counts else given[7], bags, n_classes)

@@ -1,62 +1,109 @@
-"""Take the E-step on the CPU by compiled loops, in one call from tensors to tensors."""
+"""Take the E-step on the CPU by compiled loops: one call from tensors to tensors."""
 
 from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-KINDS = {torch.int64: 0, torch.float32: 4, torch.float64: 8}
-BLOCK = struct.Struct("=14q")
-ROOM = 1 << 21  # bytes, enough for most: what more is needed, `solve` says
-LATTICE = 100_000  # count vectors of a bag
+from shared.transport.machine import BLOCK, Loops, compiles
+
+COUNTS = {torch.int64: 0, torch.float32: 4, torch.float64: 8}  # of counts, or of the proportions that give them
+WIDE = {torch.float32: False, torch.float64: True}
+PROBLEM = struct.Struct("=14q")
+ROOM = 1 << 21  # bytes, enough for most problems: what more is needed, `loops.solve` says
+LATTICE, UNBOUNDED = 100_000, 1 << 62  # count vectors of a bag, of more classes than two and of two
 _own = threading.local()
-def _solver():
-    from numba import njit
+
+
+def _found() -> dict[str, Callable]:
     from papers.mle_llp import loops
-    f = loops.solve
-    import ctypes
-    from numba import types, cfunc
-    g = cfunc(types.int64(types.int64))(lambda b: f(b))
-    h = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)(g.address)
-    h.keep = g
-    return h
-_S = []
+
+    return {"solve": loops.solve}
 
 
-def plain(log_p: Tensor, offsets: Tensor, counts: Tensor, most_states: int = LATTICE) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """Return posteriors (M, K), log-likelihoods (B,), and the bags, (b,), that plain numbers do not serve, or None.
+SOURCES = ("loops.py", "side_by_side.py", "one_by_one.py", "lanes.py")
+E_STEP = Loops(
+    "e-step",
+    "the E-step on the CPU",
+    {"solve": BLOCK},
+    _found,
+    [Path(__file__).with_name(name) for name in SOURCES],
+    15,
+)
 
-    Counts may be proportions (B, K). None is returned of what is no problem, or not on the CPU.
+
+def plain(
+    log_p: Tensor, offsets: Tensor, counts: Tensor, most_states: int | None = None
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """Take the E-step of all bags, if they are a problem and on the CPU.
+
+    Parameters
+    ----------
+    log_p : (M, K) log-probabilities, float32 or float64.
+    offsets : (B + 1,) int64.
+    counts : (B, K) int64; or proportions, float32 or float64, of which the counts are within 1e-3.
+    most_states : of the lattice of a bag's counts; without it `LATTICE`, or `UNBOUNDED` for two classes.
+
+    Returns
+    -------
+    Posteriors (M, K) and log-likelihoods (B,) in the dtype of `log_p`, and the bags (b,) that plain numbers do not
+    serve, or None if there are none. Or None alone: of what is no problem, or is elsewhere, or a lattice too large.
     """
-    if not (
-        isinstance(log_p, Tensor) and isinstance(offsets, Tensor) and isinstance(counts, Tensor)
-        and log_p.is_cpu and offsets.is_cpu and counts.is_cpu
-        and log_p.layout == offsets.layout == counts.layout == torch.strided
-        and log_p.dtype in (torch.float32, torch.float64) and offsets.dtype == torch.int64 and counts.dtype in KINDS
-        and log_p.dim() == 2 and offsets.dim() == 1 and len(offsets) > 1
-        and counts.shape == (len(offsets) - 1, log_p.shape[1])
-    ):
+    if not (_fits(log_p, offsets, counts) and compiles()):
         return None
+    bags, solve = len(counts), E_STEP.calls["solve"]
     log_p, offsets, counts = log_p.detach().contiguous(), offsets.contiguous(), counts.detach().contiguous()
-    if not _S:
-        _S.append(_solver())
-    solve=_S[0]
-    bags = len(counts)
-    phi, log_likelihood, known = torch.empty_like(log_p), log_p.new_empty(bags), torch.empty(bags, dtype=torch.bool)
-    places = [part.data_ptr() for part in (offsets, counts, log_p, phi, log_likelihood, known)]
-    sizes = bags, *log_p.shape, log_p.dtype == torch.float64, KINDS[counts.dtype], most_states
-    if not hasattr(_own, "room"):
-        _own.room = torch.empty(ROOM, dtype=torch.uint8)
-    room = _own.room
-    while True:
-        left = solve(BLOCK.pack(*sizes, *places, room.data_ptr(), room.numel()))
-        if left >= -1:
-            break
-        room = torch.empty(-left, dtype=torch.uint8)
+    phi, log_likelihood = torch.empty_like(log_p), torch.empty(bags, dtype=log_p.dtype)
+    known = torch.empty(bags, dtype=torch.bool)
+    problem = PROBLEM.pack(
+        bags,
+        *log_p.shape,
+        WIDE[log_p.dtype],
+        COUNTS[counts.dtype],
+        most_states or (UNBOUNDED if log_p.shape[1] == 2 else LATTICE),
+        *(part.data_ptr() for part in (offsets, counts, log_p, phi, log_likelihood, known)),
+        *_room(ROOM),
+    )
+    left = solve(problem)
+    while left < -1:
+        more = torch.empty(-left, dtype=torch.uint8)
+        left = solve(problem[:-16] + struct.pack("=2q", more.data_ptr(), -left))
     if left < 0:
         return None
     return phi, log_likelihood, (~known).nonzero()[:, 0] if left else None
+
+
+def _room(size: int) -> tuple[int, int]:
+    """The address and the size of room that is kept from call to call."""
+    try:
+        return _own.room
+    except AttributeError:
+        _own.held = torch.empty(size, dtype=torch.uint8)
+        _own.room = _own.held.data_ptr(), size
+        return _own.room
+
+
+def _fits(log_p: Tensor, offsets: Tensor, counts: Tensor) -> bool:
+    """Whether these are tensors on the CPU of the kinds and shapes of a problem."""
+    return (
+        isinstance(log_p, Tensor)
+        and isinstance(offsets, Tensor)
+        and isinstance(counts, Tensor)
+        and log_p.is_cpu
+        and offsets.is_cpu
+        and counts.is_cpu
+        and log_p.layout == offsets.layout == counts.layout == torch.strided
+        and log_p.dtype in WIDE
+        and counts.dtype in COUNTS
+        and offsets.dtype == torch.int64
+        and offsets.dim() == 1
+        and len(offsets) > 1
+        and log_p.dim() == 2
+        and log_p.shape[1] > 0
+        and counts.shape == (len(offsets) - 1, log_p.shape[1])
+    )
