@@ -1,4 +1,4 @@
-"""Eight numbers at once, for compiled loops that do eight bags side by side: a type of numba's, and what is done with it.
+"""Eight numbers at once, for compiled loops over eight bags or eight states: a type of numba's, and what it can do.
 
 A loop over them is written as one over numbers, and no compiler has to find out that neighbours do not depend on each
 other. LLVM makes of eight what the processor has.
@@ -100,6 +100,17 @@ def fused(typingctx, x, y, z):
         return builder.call(get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{WIDTH}f64"), values)
 
     return lanes(lanes, lanes, lanes), build
+
+
+@intrinsic
+def where(typingctx, mask, x):
+    """x where the eight integers at the address `mask` are -1, and 0 where they are 0."""
+
+    def build(context, builder, signature, values):
+        bits = builder.load(builder.inttoptr(values[0], _BITS.as_pointer()), align=8)
+        return builder.bitcast(builder.and_(bits, builder.bitcast(values[1], _BITS)), _EIGHT)
+
+    return lanes(types.int64, lanes), build
 
 
 @intrinsic

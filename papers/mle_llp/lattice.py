@@ -49,7 +49,8 @@ def lattice_posterior(
     _check(log_p, offsets, counts, max_states)
     order = counts.argsort(dim=1, descending=True, stable=True)
     ordered = counts.gather(1, order)
-    phi, log_likelihood, left = found or (torch.empty_like(log_p), log_p.new_empty(len(counts)), torch.arange(len(counts)))
+    bags = len(counts)
+    phi, log_likelihood, left = found or (torch.empty_like(log_p), log_p.new_empty(bags), torch.arange(bags))
     # float64 whatever the input: float32 knows a logarithm of 1e4 to 1e-3, and phi would be known no better.
     work = log_p.double()
     for some in _chunks(offsets.diff()[left], ordered[left]):

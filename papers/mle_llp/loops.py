@@ -33,7 +33,7 @@ def counted(proportions, sizes, counts):
             exact = proportions[b, k] * float(n)
             if not -1.0 < exact < 1e15:
                 return False
-            counts[b, k] = int(round(exact))
+            counts[b, k] = round(exact)
             if abs(exact - counts[b, k]) > NEAREST:
                 return False
     return True
@@ -113,7 +113,8 @@ def solve(block):
         where n bytes of room are needed.
     """
     given = longs(block, 1, 14)[0]
-    bags, instances, n_classes, wide, of_counts, most_states = given[0], given[1], given[2], given[3], given[4], given[5]
+    bags, instances, n_classes = given[0], given[1], given[2]
+    wide, of_counts, most_states = given[3], given[4], given[5]
     bounds, room, end = longs(given[6], 1, bags + 1)[0], given[12], given[12] + given[13]
     longest = 0
     for b in range(bags):
@@ -135,7 +136,9 @@ def solve(block):
         return MISFIT
     if of_counts == 8 and not counted(doubles(given[7], bags, n_classes), bounds, counts):
         return MISFIT
-    if not (proper(doubles(given[8], instances, n_classes)) if wide else proper(floats(given[8], instances, n_classes))):
+    if wide and not proper(doubles(given[8], instances, n_classes)):
+        return MISFIT
+    if not wide and not proper(floats(given[8], instances, n_classes)):
         return MISFIT
     keys, order = longs(keys_at, 4, bags), longs(order_at, bags, slots)
     needed = CACHE
@@ -186,7 +189,7 @@ def in_turns(given, bounds, counts, turn, order, some_at, room):
                 if j > 0:
                     own, joint = own * width, joint * max(widths[j], width)
             longest, slotted = max(steps, n), max(most, found)
-            if some > 0 and longest * joint > steps * states + n * own or not fits(longest, slotted, joint):
+            if (some > 0 and longest * joint > steps * states + n * own) or not fits(longest, slotted, joint):
                 break
             for j in range(1, found):
                 widths[j] = max(widths[j], counts[b, order[b, j]] + 1)

@@ -32,7 +32,7 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
     TypeError, BagError
         Naming a bag whose counts cannot be, or whose lattice of counts is too large (K > 2); see `check_bags`.
     """
-    found = plain(log_p, offsets, counts) if getattr(counts, "dtype", None) == torch.int64 else None
+    found = plain(log_p, offsets, counts)
     if found and found[2] is None:
         return found[:2]
     check_table(log_p, "log_p")
@@ -77,7 +77,7 @@ def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
 class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
-        found = plain(log_p, offsets, proportions)
+        found = plain(log_p, offsets, proportions, of_proportions=True)
         if found and found[2] is None:
             phi, log_likelihood, _ = found
         else:

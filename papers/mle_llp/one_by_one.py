@@ -6,19 +6,22 @@ number of instances seen. The classes of small strides make a block of neighbour
 
 import math
 
-from shared.transport.bare import compiled, doubles, longs, vectorised
+from papers.mle_llp.lanes import BYTES, WIDTH, fill, fused, load, store, where
+from shared.transport.bare import compiled, doubles, longs
 
 BLOCK = 48  # states of a block, at least, if there are as many
 STEPS = 40  # towards factors of the classes
 NEAR = 0.5  # of each class, between the counts expected and observed
 LEAST = 1e-150  # P(counts) at which plain numbers are believed
-SAFE = 230.0  # nats of all label vectors, up to which what underflows is nothing beside `LEAST` even where it counts most
+SAFE = 230.0  # logarithm of the label vectors of a bag, up to which what underflows is nothing beside `LEAST`
 
 
 @compiled
 def room_of(n, slots, states):
-    """The bytes that `alone` works in."""
-    return 8 * ((n + 4) * states + 2 * slots * states + 3 * n * slots + 4 * slots)
+    """The bytes, at most, that `alone` works in."""
+    padded = (WIDTH + BLOCK) * (1 + states // BLOCK)  # a block has at least so many states, and less than eight more
+    padded = max(padded, 2 * states)
+    return 8 * (n * slots + 3 * slots + (2 * slots + n + 8) * padded + states * (slots + 1)) + BYTES * (slots + 1)
 
 
 @compiled
@@ -71,124 +74,149 @@ def shifted(log_q, counts, level, expected, q):
     return scale
 
 
-@vectorised
-def add(out, factor, values):
-    """Add factor times values to out."""
-    for s in range(len(out)):
-        out[s] += factor * values[s]
-
-
-@vectorised
-def add_product(out, factor, inside, values):
-    """Add factor times inside times values to out."""
-    for s in range(len(out)):
-        out[s] += factor * (inside[s] * values[s])
-
-
-@vectorised
-def multiplied(out, factor, values):
-    """Write factor times values into out."""
-    for s in range(len(out)):
-        out[s] = factor * values[s]
-
-
-@vectorised
-def summed(values, others):
-    """Return the sum of the products of two rows."""
-    total = 0.0
-    for s in range(len(values)):
-        total += values[s] * others[s]
-    return total
-
-
-@vectorised
-def back(out, factor, inside, ahead, before):
-    """Add a step back to `out`; return what passes it, of what is `before`."""
-    total = 0.0
-    for s in range(len(out)):
-        reached = inside[s] * ahead[s]
-        total += before[s] * reached
-        out[s] += factor * reached
-    return total
+@compiled
+def reached(block, o, i, level, most, inner):
+    """The part of a block, by eights, that a path can be in after i instances; of one class in a block, only that."""
+    if inner > 2:
+        return 0, block
+    low, high = max(0, i - most - level[o]), i - level[o]
+    return low // WIDTH * WIDTH, min(block, high // WIDTH * WIDTH + WIDTH)
 
 
 @compiled
-def lattice(q, counts, table, room, phi):
-    """Return P(counts) under shares q (n, J) of slots by falling counts, all positive; write posteriors phi (n, J).
+def closed(at, low, high, block):
+    """Write zeros on either side of a part of a block, where the next step reads."""
+    if low > 0:
+        store(at + 8 * (low - WIDTH), fill(0.0))
+    if high < block:
+        store(at + 8 * high, fill(0.0))
 
-    `table` (n + 1, S) is room for the S states, and at `room` there is more.
-    """
+
+@compiled
+def forward(q, counts, stride, inner, block, digits, level, deepest, masks, table):
+    """Fill in the table, of which rows lie at addresses `table` + 8 (blocks x block) i."""
     n, slots = q.shape
-    stride = longs(room, 1, slots)[0]
-    stride[0] = 1
-    for j in range(1, slots):
-        stride[j] = stride[j - 1] * (counts[j - 1] + 1) if j > 1 else 1
-    states = table.shape[1]
-    inner = 1  # slots 1 to inner - 1 make a block
-    block = 1
-    while inner < slots and block < BLOCK:
-        block *= counts[inner] + 1
-        inner += 1
-    blocks = states // block
-    two = doubles(room + 8 * slots, 2, states)
-    inside = doubles(room + 8 * (slots + 2 * states), inner, block)
-    deepest = 0
-    for j in range(1, inner):
-        deepest += counts[j]
-        for s in range(block):
-            inside[j, s] = 1.0 if s // stride[j] % (counts[j] + 1) > 0 else 0.0
-    digits_at = room + 8 * (slots + 2 * states + inner * block)
-    digits, level = longs(digits_at, blocks, slots), longs(digits_at + 8 * blocks * slots, 1, blocks)[0]
-    for o in range(blocks):
-        level[o] = 0
-        for j in range(inner, slots):
-            digits[o, j] = o * block // stride[j] % (counts[j] + 1)
-            level[o] += digits[o, j]
-
-    table[:] = 0
-    table[0, 0] = 1
+    blocks = len(level)
+    for s in range(0, blocks * block, WIDTH):
+        store(table + 8 * s, fill(0.0))
+    doubles(table, 1, 1)[0, 0] = 1.0
     for i in range(n):
+        here, there = table + 8 * blocks * block * i, table + 8 * blocks * block * (i + 1)
         for o in range(blocks):
+            at, out = here + 8 * o * block, there + 8 * o * block
             # Of the most frequent class there are neither fewer than none nor more than its count.
             if level[o] > i + 1 or level[o] + deepest < i + 1 - counts[0]:
+                for s in range(0, block, WIDTH):
+                    store(out + 8 * s, fill(0.0))
                 continue
-            start, stop = o * block, (o + 1) * block
-            out, same = table[i + 1, start:stop], table[i, start:stop]
-            multiplied(out, q[i, 0], same)
-            for j in range(1, inner):
-                step = stride[j]
-                add_product(out[step:], q[i, j], inside[j, step:], same[: block - step])
-            for j in range(inner, slots):
-                if digits[o, j] > 0:
-                    add(out, q[i, j], table[i, start - stride[j] : stop - stride[j]])
-    total = table[n, states - 1]
-    two[:] = 0
-    two[n % 2, states - 1] = 1
+            low, high = reached(block, o, i + 1, level, counts[0], inner)
+            closed(out, low, high, block)
+            for s in range(low, high, WIDTH):
+                value = fill(q[i, 0]) * load(at + 8 * s)
+                for j in range(1, inner):
+                    less = load(at + 8 * (s - stride[j]))
+                    value = fused(fill(q[i, j]), where(masks + 8 * (2 * j * block + s), less), value)
+                for j in range(inner, slots):
+                    if digits[o, j] > 0:
+                        value = fused(fill(q[i, j]), load(at + 8 * (s - stride[j])), value)
+                store(out + 8 * s, value)
+
+
+@compiled
+def backward(q, counts, stride, inner, block, digits, level, deepest, masks, table, two, sums, phi):
+    """Write posteriors, given the table and, in `two`, 1 at the end and 0 elsewhere."""
+    n, slots = q.shape
+    blocks = len(level)
     for i in range(n - 1, -1, -1):
-        ahead, now = two[(i + 1) % 2], two[i % 2]
-        phi[i] = 0
+        here = table + 8 * blocks * block * i
+        ahead, now = two + 16 * blocks * block * ((i + 1) % 2), two + 16 * blocks * block * (i % 2)
+        for j in range(slots):
+            store(sums + BYTES * j, fill(0.0))
         for o in range(blocks):
-            start, stop = o * block, (o + 1) * block
+            at, before, out = ahead + 8 * o * block, here + 8 * o * block, now + 8 * o * block
             if level[o] > i or level[o] + deepest < i - counts[0]:
-                now[start:stop] = 0
+                for s in range(0, block, WIDTH):
+                    store(out + 8 * s, fill(0.0))
                 continue
-            out, same, before = now[start:stop], ahead[start:stop], table[i, start:stop]
-            multiplied(out, q[i, 0], same)
-            phi[i, 0] += summed(before, same)
+            low, high = reached(block, o, i, level, counts[0], inner)
+            closed(out, low, high, block)
+            total = load(sums)
+            for s in range(low, high, WIDTH):
+                same = load(at + 8 * s)
+                total = fused(load(before + 8 * s), same, total)
+                store(out + 8 * s, fill(q[i, 0]) * same)
+            store(sums, total)
             for j in range(1, inner):
-                step = stride[j]
-                phi[i, j] += back(out[: block - step], q[i, j], inside[j, step:], same[step:], before[: block - step])
+                total = load(sums + BYTES * j)
+                for s in range(low, high, WIDTH):
+                    more = where(masks + 8 * (2 * j * block + s + stride[j]), load(at + 8 * (s + stride[j])))
+                    total = fused(load(before + 8 * s), more, total)
+                    store(out + 8 * s, fused(fill(q[i, j]), more, load(out + 8 * s)))
+                store(sums + BYTES * j, total)
             for j in range(inner, slots):
                 if digits[o, j] < counts[j]:
-                    other = ahead[start + stride[j] : stop + stride[j]]
-                    phi[i, j] += summed(before, other)
-                    add(out, q[i, j], other)
-        passed = 0.0
+                    total = load(sums + BYTES * j)
+                    for s in range(low, high, WIDTH):
+                        more = load(at + 8 * (s + stride[j]))
+                        total = fused(load(before + 8 * s), more, total)
+                        store(out + 8 * s, fused(fill(q[i, j]), more, load(out + 8 * s)))
+                    store(sums + BYTES * j, total)
+        by_lane, passed = doubles(sums, slots, WIDTH), 0.0
         for j in range(slots):
+            phi[i, j] = 0
+            for lane in range(WIDTH):
+                phi[i, j] += by_lane[j, lane]
             phi[i, j] *= q[i, j]
             passed += phi[i, j]
         for j in range(slots):
             phi[i, j] /= passed
+
+
+@compiled
+def blocks_of(counts, slots):
+    """The classes in a block and those before it, its states, and these in memory: by eights."""
+    inner, states = 1, 1
+    while inner < slots and states < BLOCK:
+        states *= counts[inner] + 1
+        inner += 1
+    return inner, states, (states + WIDTH - 1) // WIDTH * WIDTH
+
+
+@compiled
+def lattice(q, counts, room, phi):
+    """Return P(counts) under shares q (n, J) of slots by falling counts, all positive; write posteriors phi (n, J)."""
+    n, slots = q.shape
+    inner, states, block = blocks_of(counts, slots)
+    stride, blocks, deepest = longs(room, 1, slots)[0], 1, 0
+    for j in range(1, slots):
+        if j < inner:
+            stride[j] = stride[j - 1] * (counts[j - 1] + 1) if j > 1 else 1
+            deepest += counts[j]
+        else:
+            stride[j] = blocks * block
+            blocks *= counts[j] + 1
+    sums = (room + 8 * slots + BYTES - 1) // BYTES * BYTES
+    masks = sums + BYTES * slots
+    table = masks + 16 * slots * block + 8 * block  # before it and after `two` is read, and does not count
+    two = table + 8 * (n + 1) * blocks * block
+    level_at = two + 8 * (4 * blocks + 1) * block
+    level, digits = longs(level_at, 1, blocks)[0], longs(level_at + 8 * blocks, blocks, slots)
+    inside = longs(masks, slots, 2 * block)
+    for j in range(1, inner):
+        for s in range(2 * block):
+            inside[j, s] = -1 if s < states and s // stride[j] % (counts[j] + 1) > 0 else 0
+    for o in range(blocks):
+        rest, level[o] = o, 0
+        for j in range(inner, slots):
+            digits[o, j] = rest % (counts[j] + 1)
+            rest //= counts[j] + 1
+            level[o] += digits[o, j]
+    forward(q, counts, stride, inner, block, digits, level, deepest, masks, table)
+    last = (blocks - 1) * block + states - 1
+    total, ends = doubles(table, n + 1, blocks * block)[n, last], doubles(two, 4, blocks * block)
+    ends[:] = 0
+    ends[2 * (n % 2), last] = 1
+    backward(q, counts, stride, inner, block, digits, level, deepest, masks, table, two, sums, phi)
     return total
 
 
@@ -201,20 +229,16 @@ def alone(log_q, counts, room, phi):
     P(counts) of shares, and the logarithm of what these were divided by; NaN where plain numbers do not serve.
     """
     n, slots = log_q.shape
-    states = 1
-    for j in range(1, slots):
-        states *= counts[j] + 1
     q, level = doubles(room, n, slots), doubles(room + 8 * n * slots, 2, slots)
-    table_at = room + 8 * (n * slots + 2 * slots)
-    table, more = doubles(table_at, n + 1, states), table_at + 8 * (n + 1) * states
+    room += 8 * (n * slots + 2 * slots)
     if n * math.log(slots) < SAFE:
         scale = plain_shares(log_q, q)
-        total = lattice(q, counts, table, more, phi) if -math.inf < scale < math.inf else math.nan
+        total = lattice(q, counts, room, phi) if -math.inf < scale < math.inf else math.nan
         if LEAST < total < math.inf:
             return total, scale
     scale = shifted(log_q, counts, level[0], level[1], q)
-    if not scale == scale:
+    if math.isnan(scale):
         return math.nan, scale
     for j in range(slots):
         scale -= level[0, j] * counts[j]
-    return lattice(q, counts, table, more, phi), scale
+    return lattice(q, counts, room, phi), scale

@@ -38,7 +38,7 @@ E_STEP = Loops(
 
 
 def plain(
-    log_p: Tensor, offsets: Tensor, counts: Tensor, most_states: int | None = None
+    log_p: Tensor, offsets: Tensor, counts: Tensor, most_states: int | None = None, of_proportions: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Take the E-step of all bags, if they are a problem and on the CPU.
 
@@ -46,7 +46,7 @@ def plain(
     ----------
     log_p : (M, K) log-probabilities, float32 or float64.
     offsets : (B + 1,) int64.
-    counts : (B, K) int64; or proportions, float32 or float64, of which the counts are within 1e-3.
+    counts : (B, K) int64; if `of_proportions`, proportions, float32 or float64, that give counts within 1e-3.
     most_states : of the lattice of a bag's counts; without it `LATTICE`, or `UNBOUNDED` for two classes.
 
     Returns
@@ -54,7 +54,7 @@ def plain(
     Posteriors (M, K) and log-likelihoods (B,) in the dtype of `log_p`, and the bags (b,) that plain numbers do not
     serve, or None if there are none. Or None alone: of what is no problem, or is elsewhere, or a lattice too large.
     """
-    if not (_fits(log_p, offsets, counts) and compiles()):
+    if not (_fits(log_p, offsets, counts) and (counts.dtype in WIDE) is of_proportions and compiles()):
         return None
     bags, solve = len(counts), E_STEP.calls["solve"]
     log_p, offsets, counts = log_p.detach().contiguous(), offsets.contiguous(), counts.detach().contiguous()

@@ -8,8 +8,6 @@ A row of the lattice are the states that differ in the second class alone. Those
 the last can pass are left out: of the first class there are neither fewer than none nor more than its count.
 """
 
-import math
-
 from papers.mle_llp.lanes import BYTES, WIDTH, exp, fill, fused, greater, load, store
 from shared.transport.bare import compiled, doubles, longs
 
@@ -160,9 +158,8 @@ def together(q_at, steps, slots, widths, most, ends, room_at):
     rows_of(widths, slots, rows, level, digits)
     store(room_at + BYTES, exponentials(q_at, steps, slots))
     forward(q_at, steps, slots, widths, rows, most, level, digits, table_at)
-    total, table, two = doubles(room_at, 1, WIDTH)[0], doubles(table_at, (steps + 1) * states, WIDTH), doubles(
-        two_at, 2 * states, WIDTH
-    )
+    total, table = doubles(room_at, 1, WIDTH)[0], doubles(table_at, (steps + 1) * states, WIDTH)
+    two = doubles(two_at, 2 * states, WIDTH)
     two[:] = 0
     for lane in range(WIDTH):
         total[lane] = table[steps * states + ends[lane], lane]
