@@ -111,15 +111,19 @@ def forward(q, counts, stride, inner, block, digits, level, deepest, masks, tabl
                 continue
             low, high = reached(block, o, i + 1, level, counts[0], inner)
             closed(out, low, high, block)
+            share = fill(q[i, 0])
             for s in range(low, high, WIDTH):
-                value = fill(q[i, 0]) * load(at + 8 * s)
-                for j in range(1, inner):
-                    less = load(at + 8 * (s - stride[j]))
-                    value = fused(fill(q[i, j]), where(masks + 8 * (2 * j * block + s), less), value)
-                for j in range(inner, slots):
-                    if digits[o, j] > 0:
-                        value = fused(fill(q[i, j]), load(at + 8 * (s - stride[j])), value)
-                store(out + 8 * s, value)
+                store(out + 8 * s, share * load(at + 8 * s))
+            for j in range(1, inner):
+                share, less, mask = fill(q[i, j]), at - 8 * stride[j], masks + 16 * j * block
+                for s in range(low, high, WIDTH):
+                    value = where(mask + 8 * s, load(less + 8 * s))
+                    store(out + 8 * s, fused(share, value, load(out + 8 * s)))
+            for j in range(inner, slots):
+                if digits[o, j] > 0:
+                    share, less = fill(q[i, j]), at - 8 * stride[j]
+                    for s in range(low, high, WIDTH):
+                        store(out + 8 * s, fused(share, load(less + 8 * s), load(out + 8 * s)))
 
 
 @compiled
@@ -140,26 +144,27 @@ def backward(q, counts, stride, inner, block, digits, level, deepest, masks, tab
                 continue
             low, high = reached(block, o, i, level, counts[0], inner)
             closed(out, low, high, block)
-            total = load(sums)
+            share, total = fill(q[i, 0]), load(sums)
             for s in range(low, high, WIDTH):
                 same = load(at + 8 * s)
                 total = fused(load(before + 8 * s), same, total)
-                store(out + 8 * s, fill(q[i, 0]) * same)
+                store(out + 8 * s, share * same)
             store(sums, total)
             for j in range(1, inner):
-                total = load(sums + BYTES * j)
+                share, total = fill(q[i, j]), load(sums + BYTES * j)
+                ahead_of, mask = at + 8 * stride[j], masks + 8 * (2 * j * block + stride[j])
                 for s in range(low, high, WIDTH):
-                    more = where(masks + 8 * (2 * j * block + s + stride[j]), load(at + 8 * (s + stride[j])))
+                    more = where(mask + 8 * s, load(ahead_of + 8 * s))
                     total = fused(load(before + 8 * s), more, total)
-                    store(out + 8 * s, fused(fill(q[i, j]), more, load(out + 8 * s)))
+                    store(out + 8 * s, fused(share, more, load(out + 8 * s)))
                 store(sums + BYTES * j, total)
             for j in range(inner, slots):
                 if digits[o, j] < counts[j]:
-                    total = load(sums + BYTES * j)
+                    share, total, ahead_of = fill(q[i, j]), load(sums + BYTES * j), at + 8 * stride[j]
                     for s in range(low, high, WIDTH):
-                        more = load(at + 8 * (s + stride[j]))
+                        more = load(ahead_of + 8 * s)
                         total = fused(load(before + 8 * s), more, total)
-                        store(out + 8 * s, fused(fill(q[i, j]), more, load(out + 8 * s)))
+                        store(out + 8 * s, fused(share, more, load(out + 8 * s)))
                     store(sums + BYTES * j, total)
         by_lane, passed = doubles(sums, slots, WIDTH), 0.0
         for j in range(slots):

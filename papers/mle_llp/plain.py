@@ -14,7 +14,7 @@ from shared.transport.machine import BLOCK, Loops, compiles
 
 COUNTS = {torch.int64: 0, torch.float32: 4, torch.float64: 8}  # of counts, or of the proportions that give them
 WIDE = {torch.float32: False, torch.float64: True}
-PROBLEM = struct.Struct("=14q")
+PROBLEM, ROOM_OF = struct.Struct("=12q"), struct.Struct("=2q")
 ROOM = 1 << 21  # bytes, enough for most problems: what more is needed, `loops.solve` says
 LATTICE, UNBOUNDED = 100_000, 1 << 62  # count vectors of a bag, of more classes than two and of two
 _own = threading.local()
@@ -33,7 +33,7 @@ E_STEP = Loops(
     {"solve": BLOCK},
     _found,
     [Path(__file__).with_name(name) for name in SOURCES],
-    15,
+    25,
 )
 
 
@@ -60,19 +60,14 @@ def plain(
     log_p, offsets, counts = log_p.detach().contiguous(), offsets.contiguous(), counts.detach().contiguous()
     phi, log_likelihood = torch.empty_like(log_p), torch.empty(bags, dtype=log_p.dtype)
     known = torch.empty(bags, dtype=torch.bool)
-    problem = PROBLEM.pack(
-        bags,
-        *log_p.shape,
-        WIDE[log_p.dtype],
-        COUNTS[counts.dtype],
-        most_states or (UNBOUNDED if log_p.shape[1] == 2 else LATTICE),
-        *(part.data_ptr() for part in (offsets, counts, log_p, phi, log_likelihood, known)),
-        *_room(ROOM),
-    )
-    left = solve(problem)
+    most_states = most_states or (UNBOUNDED if log_p.shape[1] == 2 else LATTICE)
+    sizes = bags, *log_p.shape, WIDE[log_p.dtype], COUNTS[counts.dtype], most_states
+    parts = offsets, counts, log_p, phi, log_likelihood, known
+    problem = PROBLEM.pack(*sizes, *[part.data_ptr() for part in parts])
+    left = solve(problem + ROOM_OF.pack(*_room(ROOM)))
     while left < -1:
         more = torch.empty(-left, dtype=torch.uint8)
-        left = solve(problem[:-16] + struct.pack("=2q", more.data_ptr(), -left))
+        left = solve(problem + ROOM_OF.pack(more.data_ptr(), -left))
     if left < 0:
         return None
     return phi, log_likelihood, (~known).nonzero()[:, 0] if left else None
