@@ -45,13 +45,16 @@ Solver = Callable[[Tensor, Tensor, Tensor], Tensor]
 # (classes, smallest bag, largest bag, bags)
 CASES = [
     *((2, 6, 6, bags) for bags in (1, 8, 16)),
+    *((2, n, n, 1) for n in (2, 12, 64)),
     *((3, 8, 8, bags) for bags in (1, 16)),
+    *((classes, n, n, 1) for classes, n in ((3, 4), (5, 8), (10, 4))),
     *((2, n, n, 1000) for n in (6, 8, 12)),
     (2, 2, 12, 1000),
     *((2, n, n, 1000) for n in (64, 128, 256)),
     (2, 1024, 1024, 100),
-    (3, 8, 8, 1000),
+    *((3, n, n, 1000) for n in (4, 8)),
     (5, 8, 8, 1000),
+    (10, 4, 4, 1000),
 ]
 QUICK = [(2, 6, 6, 1), (2, 6, 6, 20), (2, 64, 64, 4), (3, 4, 4, 20)]
 SECONDS = 2.0  # for a peer in one case

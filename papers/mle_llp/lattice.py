@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from papers.mle_llp.plain import plain
 from shared.bags import BagError
 from shared.bags.check import check_table
 
@@ -43,38 +43,26 @@ def lattice_posterior(
         Names the first bag whose counts are negative, do not sum to its size, or have probability 0; whose `log_p`
         holds NaN or +inf; or whose lattice exceeds `max_states`.
     """
+    found = plain(log_p, offsets, counts, max_states)
+    if found and found[2] is None:
+        return found[:2]
     _check(log_p, offsets, counts, max_states)
+    order = counts.argsort(dim=1, descending=True, stable=True)
+    ordered = counts.gather(1, order)
+    bags = len(counts)
+    phi, log_likelihood, left = found or (torch.empty_like(log_p), log_p.new_empty(bags), torch.arange(bags))
     # float64 whatever the input: float32 knows a logarithm of 1e4 to 1e-3, and phi would be known no better.
     work = log_p.double()
-    phi = torch.empty_like(work, memory_format=torch.contiguous_format)
-    log_likelihood = work.new_empty(len(counts))
-    left = torch.arange(len(counts))
-    if work.device.type == "cpu":
-        left = plain(work, offsets, counts, phi, log_likelihood)
-    if len(left):
-        order = counts.argsort(dim=1, descending=True, stable=True)
-        ordered = counts.gather(1, order)
-        for some in _chunks(offsets.diff()[left], ordered[left]):
-            bags = left[some]
-            log_likelihood[bags.to(work.device)] = _solve(work, phi, offsets, bags, order[bags], ordered[bags])
+    for some in _chunks(offsets.diff()[left], ordered[left]):
+        bags = left[some]
+        rows, posteriors, likelihoods = _solve(work, offsets, bags, order[bags], ordered[bags])
+        phi[rows] = posteriors.to(phi.dtype)
+        log_likelihood[bags.to(work.device)] = likelihoods.to(phi.dtype)
     impossible = log_likelihood == -torch.inf
     if impossible.any():
         b = int(impossible.nonzero()[0])
         raise BagError(f"bag {b}: counts {counts[b].tolist()} have probability 0")
-    return phi.to(log_p.dtype), log_likelihood.to(log_p.dtype)
-
-
-def plain(log_p: Tensor, offsets: Tensor, counts: Tensor, phi: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Fill in `phi` (M, K) and `log_likelihood` (B,) by plain numbers; return the bags, (b,), that these do not serve.
-
-    All are float64 on the CPU, and what `lattice_posterior` checks is so.
-    """
-    from papers.mle_llp.loops import solve  # takes a second to import, and another if it was never compiled
-
-    known = np.empty(len(counts), np.bool_)
-    given = (log_p, offsets, counts, phi, log_likelihood)
-    solve(*(tensor.detach().contiguous().numpy() for tensor in given), known)
-    return torch.from_numpy(np.flatnonzero(~known))
+    return phi, log_likelihood
 
 
 def _check(log_p: Tensor, offsets: Tensor, counts: Tensor, max_states: int) -> None:
@@ -120,8 +108,8 @@ def _chunks(sizes: Tensor, ordered: Tensor) -> list[Tensor]:
     return chunks
 
 
-def _solve(log_p: Tensor, phi: Tensor, offsets: Tensor, bags: Tensor, order: Tensor, counts: Tensor) -> Tensor:
-    """Fill in `phi` for some bags and return their log-likelihoods; classes by falling counts, as `order` says.
+def _solve(log_p: Tensor, offsets: Tensor, bags: Tensor, order: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
+    """Return rows of `log_p`, their posteriors, and the log-likelihoods of some bags, classes as in `order`.
 
     Slot 0 is the most frequent class: its count follows from the number of instances seen and is not in the state.
     """
@@ -159,8 +147,7 @@ def _solve(log_p: Tensor, phi: Tensor, offsets: Tensor, bags: Tensor, order: Ten
     absent = torch.zeros(len(bags), longest, log_p.shape[1] - slots, dtype=log_p.dtype, device=device)
     posterior = torch.cat([posterior, absent], 2)
     by_class = torch.zeros_like(posterior).scatter(2, order.to(device)[:, None].expand_as(posterior), posterior)
-    phi[rows[real]] = by_class[real]
-    return log_likelihood
+    return rows[real], by_class[real], log_likelihood
 
 
 def _moves(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from papers.mle_llp.lattice import lattice_posterior
+from papers.mle_llp.plain import plain
 from papers.mle_llp.poisson_binomial import binary_posterior
 from shared.bags import BagError, check_bags
 from shared.bags.check import check_offsets, check_proportions, check_table, check_tensor
 
 
-@torch.no_grad()
 def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Return P(h_i = k | X, counts) of every instance, and the log-likelihood of every bag's counts.
 
@@ -32,6 +32,9 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
     TypeError, BagError
         Naming a bag whose counts cannot be, or whose lattice of counts is too large (K > 2); see `check_bags`.
     """
+    found = plain(log_p, offsets, counts)
+    if found and found[2] is None:
+        return found[:2]
     check_table(log_p, "log_p")
     if len(log_p):  # of no bags there are no posteriors
         check_offsets(offsets, len(log_p))
@@ -47,8 +50,9 @@ def posterior(log_p: Tensor, offsets: Tensor, counts: Tensor) -> tuple[Tensor, T
         raise BagError(f"bag {b} has counts {counts[b].tolist()} but {int(offsets.diff()[b])} instances")
     if log_p.shape[1] != 2:
         return lattice_posterior(log_p, offsets, counts)
-    phi, log_likelihood = binary_posterior(log_p, offsets, counts[:, 1])
-    return torch.stack([1 - phi, phi], 1), log_likelihood
+    with torch.no_grad():
+        phi, log_likelihood = binary_posterior(log_p, offsets, counts[:, 1])
+        return torch.stack([1 - phi, phi], 1), log_likelihood
 
 
 def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
@@ -72,10 +76,15 @@ def counts_of(proportions: Tensor, offsets: Tensor) -> Tensor:
 
 class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, log_p: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
-        phi, log_likelihood = posterior(log_p, offsets, counts)
+    def forward(ctx, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+        found = plain(log_p, offsets, proportions, of_proportions=True)
+        if found and found[2] is None:
+            phi, log_likelihood, _ = found
+        else:
+            check_bags(log_p, offsets, proportions, values=False)
+            phi, log_likelihood = posterior(log_p, offsets, counts_of(proportions, offsets))
         ctx.save_for_backward(phi)
-        ctx.bags = max(1, len(counts))
+        ctx.bags = len(log_likelihood)
         return -log_likelihood.mean()
 
     @staticmethod
@@ -83,7 +92,7 @@ class _NegativeLogLikelihood(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         # d log P / d log p_ik = P(h_i = k | X, y): the backward pass of the likelihood is the E-step.
         (phi,) = ctx.saved_tensors
-        return -gradient * phi / ctx.bags, None, None
+        return phi * (gradient / -ctx.bags), None, None
 
 
 def count_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
@@ -94,5 +103,6 @@ def count_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bo
     Its gradient with respect to log p is ``- phi / B``. Float32 proportions determine the counts of bags of up to
     a thousand instances.
     """
-    check_bags(log_p, offsets, proportions, values=check)
-    return _NegativeLogLikelihood.apply(log_p, offsets, counts_of(proportions, offsets))
+    if check:
+        check_bags(log_p, offsets, proportions)
+    return _NegativeLogLikelihood.apply(log_p, offsets, proportions)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from papers.mle_llp import fused
-from papers.mle_llp.lattice import plain
+from papers.mle_llp.plain import plain
 from shared.bags import BagError, segment_sum
 from shared.bags.check import check_offsets, check_table, check_tensor
 
@@ -41,6 +41,11 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     BagError
         Naming a bag whose count cannot be: outside 0..n, or of probability zero.
     """
+    found = None
+    if isinstance(positives, Tensor) and isinstance(offsets, Tensor) and positives.shape == (len(offsets) - 1,):
+        found = plain(log_p, offsets, torch.stack([offsets.diff() - positives, positives], 1))
+    if found and found[2] is None:
+        return found[0][:, 1], found[1]
     check_table(log_p, "log_p")
     check_tensor(positives, "positives")
     if len(log_p):
@@ -52,12 +57,11 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     wrong = torch.nonzero((positives < 0) | (positives > sizes)).flatten().tolist()
     if wrong:
         raise BagError(f"bag {wrong[0]} of {sizes[wrong[0]]} instances cannot have {positives[wrong[0]]} positives")
-    if log_p.device.type == "cpu":
-        phi, log_likelihood, left = _plainly(log_p, offsets, positives)
-        if len(left):
-            rows = torch.cat([torch.arange(offsets[b], offsets[b + 1]) for b in left.tolist()])
-            cuts = torch.nn.functional.pad(sizes[left].cumsum(0), (1, 0))
-            phi[rows], log_likelihood[left] = _shifted(log_p[rows], cuts, positives[left])
+    if found:
+        phi, log_likelihood, left = found[0][:, 1], *found[1:]
+        rows = torch.cat([torch.arange(offsets[b], offsets[b + 1]) for b in left.tolist()])
+        cuts = torch.nn.functional.pad(sizes[left].cumsum(0), (1, 0))
+        phi[rows], log_likelihood[left] = _shifted(log_p[rows], cuts, positives[left])
     else:
         phi, log_likelihood = _shifted(log_p, offsets, positives)
     impossible = ~log_likelihood.isfinite()
@@ -66,15 +70,6 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
         why = "NaN among its log-probabilities" if log_likelihood[b].isnan() else "probability 0"
         raise BagError(f"bag {b}: {positives[b]} positives of {sizes[b]} have {why}")
     return phi, log_likelihood
-
-
-def _plainly(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return posteriors (M,) and log-likelihoods (B,) by the compiled programme, and the bags it does not serve."""
-    work = log_p.detach().double()
-    phi, log_likelihood = torch.zeros_like(work, memory_format=torch.contiguous_format), work.new_zeros(len(positives))
-    counts = torch.stack([offsets.diff() - positives, positives], 1)
-    left = plain(work, offsets, counts, phi, log_likelihood)
-    return phi[:, 1].to(log_p.dtype), log_likelihood.to(log_p.dtype), left
 
 
 def _shifted(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:

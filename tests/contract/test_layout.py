@@ -23,8 +23,6 @@ MAY_IMPORT = {
     "plotting": {"files"},
     "methods": set(ALONE),
 }
-# What training runs cannot be split without outdating all records: with the next ones.
-LONG = {"shared/transport/successive_paths.py": 460}
 SWEEP_NEEDS = ("torch", "numpy", "scipy", "PyYAML")
 
 # A module search that finds nothing among the refused names, then the imports in question.
@@ -173,7 +171,7 @@ def test_files_are_short():
     """Python and rule files of at most 400 lines, so that a reader finds any thing from the tree alone."""
     names = [n for n in committed() if Path(n).suffix in (".py", ".smk") or n in ("Snakefile", "Makefile")]
     lengths = {name: len((ROOT / name).read_text().splitlines()) for name in names}
-    assert {name: lines for name, lines in lengths.items() if lines > LONG.get(name, 400)} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
 
 
 def test_public_names_say_what_they_are():

@@ -259,7 +259,7 @@ def test_costs_that_are_not_numbers_are_refused_checked_or_not(bad):
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
-    machine.solve_bags.cache_clear()
+    monkeypatch.delitem(machine.EXACT.__dict__, "calls", raising=False)
     with pytest.raises(ModuleNotFoundError, match="pip install numba"):
         exact(*draw([0, 4], 3))
 
