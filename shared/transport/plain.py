@@ -37,7 +37,8 @@ KINDS = {
     for name, kinds in (("run", RUN), ("run_back", RUN_BACK))
     for size in (4, 8)
 }
-COMPILED = Loops("scaling", "entropic transport", KINDS, _found, [Path(__file__).with_name("loops.py")], 10)
+LOOPS = Path(__file__).with_name("loops.py")
+COMPILED = Loops("scaling", "entropic transport", KINDS, _found, [LOOPS], 10)
 
 
 class PlainSteps(torch.autograd.Function):
