@@ -19,7 +19,7 @@ TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
 ROUNDING = 2.0**-53
 TURNED = 64  # instances whose costs are turned at once
 MISFIT, ODD = -1, -2  # answers in place of a solution
-LINES, ROWS, LONG_ROWS = 2, 7, 7  # of one number an instance, and of one a class, that a bag is solved in
+LINES, ROWS, LONG_ROWS = 2, 8, 7  # of one number an instance, and of one a class, that a bag is solved in
 
 
 @compiled
@@ -31,10 +31,10 @@ def solve_bags(block):
     block : address of what follows, of eight bytes each:
 
         bags, instances, n_classes : int, B, M and K
-        wide : whether the cost is in float64, or in float32
+        wide, fine : whether the cost is in float64, or in float32; and the proportions
         checked : whether proportions must sum to 1
         whole : float, proportions this close to counts / n are counts
-        offsets, proportions : addresses of (B + 1,) int64 and (B, K) float64
+        offsets, proportions : addresses of (B + 1,) int64 and (B, K) numbers
         gap, violation : of (B,) float64: primal minus dual, worst error of the marginals
         certified : of (B,) bytes: whether both are as good as 0, beside what the plan carries and beyond all rounding
         cost, plan : of (M, K) numbers
@@ -49,21 +49,23 @@ def solve_bags(block):
         `MISFIT` where offsets do not cut the instances into bags, `ODD` where proportions do not sum to 1, and a lower
         number -n where n bytes of room are needed.
     """
-    numbers = longs(block, 1, 20)[0]
-    bags, instances, n_classes, wide, checked = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    whole = doubles(block, 1, 20)[0, 5]
-    offsets, shares, gap, violation, certified = numbers[6], numbers[7], numbers[8], numbers[9], numbers[10]
-    cost, plan, value, u, v = numbers[11], numbers[12], numbers[13], numbers[14], numbers[15]
-    first, last, room, available = numbers[16], numbers[17], numbers[18], numbers[19]
-    bounds, proportions, longest = longs(offsets, 1, bags + 1)[0], doubles(shares, bags, n_classes), 1
+    numbers = longs(block, 1, 21)[0]
+    bags, instances, n_classes, wide, fine = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    checked, whole = numbers[5], doubles(block, 1, 21)[0, 6]
+    offsets, shares, gap, violation, certified = numbers[7], numbers[8], numbers[9], numbers[10], numbers[11]
+    cost, plan, value, u, v = numbers[12], numbers[13], numbers[14], numbers[15], numbers[16]
+    first, last, room, available = numbers[17], numbers[18], numbers[19], numbers[20]
+    bounds, longest = longs(offsets, 1, bags + 1)[0], 1
+    if checked and not (
+        adds_up(doubles(shares, bags, n_classes)) if fine else adds_up(floats(shares, bags, n_classes))
+    ):
+        return ODD
     if bounds[0] != 0 or bounds[bags] != instances:
         return MISFIT
     for bag in range(bags):
         size = bounds[bag + 1] - bounds[bag]
         if size < 1 or size > instances:
             return MISFIT
-        if checked and not adds_up(proportions[bag]):
-            return ODD
         longest = max(longest, size)
     # The parts of the room, the longest last: of short bags all of it stays in the cache.
     lanes_at = up(room)
@@ -90,8 +92,14 @@ def solve_bags(block):
     for bag in range(first, last):
         start, n, k = bounds[bag], bounds[bag + 1] - bounds[bag], 0
         classes = longs(long_rows_at, LONG_ROWS, n_classes)[LONG_ROWS - 1]
+        own = doubles(rows_at + 8 * (ROWS - 1) * n_classes, 1, n_classes)[0]
+        if fine:
+            wider(doubles(shares, bags, n_classes)[bag], own)
+        else:
+            wider(floats(shares, bags, n_classes)[bag], own)
         for j in range(n_classes):
-            if proportions[bag, j] != 0:
+            if own[j] != 0:
+                own[k] = own[j]
                 classes[k] = j
                 k += 1
         c, w, members = doubles(costs_at, k, n), doubles(weights_at, k, n), ints(members_at, k, n)
@@ -101,7 +109,7 @@ def solve_bags(block):
         else:
             take(floats(cost, instances, n_classes), start, classes, c, r)
         lines, label = doubles(lines_at, LINES, n), longs(label_at, 1, n)[0]
-        rows, long_rows = doubles(rows_at, ROWS, k), longs(long_rows_at, LONG_ROWS, k)
+        rows, long_rows = doubles(rows_at, ROWS - 1, k), longs(long_rows_at, LONG_ROWS, k)
         phi, wanted, mass, size = rows[0], rows[1], rows[2], long_rows[0]
         arc, by, x = doubles(arc_at, k, k), longs(by_at, k, k), floats(x_at, k * ((n + BLOCK - 1) // BLOCK + 1), BLOCK)
         distances, bits, parents = doubles(pairs_at, 2, k), longs(pairs_at, 2, k), longs(pairs_at + 16 * k, 2, k)
@@ -109,9 +117,7 @@ def solve_bags(block):
         steps[0] = largest(longs(costs_at, 1, k * n)[0])
         scale = doubles(steps_at, 1, 1)[0, 0]
         total, gaps[bag], violations[bag], proofs[bag] = np.nan, np.nan, np.nan, 0
-        for attempt in range(
-            3 if to_masses(proportions[bag], classes, n, whole, wanted, mass) and scale < np.inf else 0
-        ):
+        for attempt in range(3 if to_masses(own[:k], n, whole, wanted, mass) and scale < np.inf else 0):
             # Rounding spoils the first where some costs, those of "never", outweigh the others.
             warm_start(c, mass, attempt, phi, lines, label, w, rows[3:7], x, lanes, steps)
             to_cheapest(r, mass, phi, 0.0 if attempt else TIED * scale, lines, label, w, members, size, rows[3])
@@ -143,12 +149,22 @@ def up(address):
 
 @compiled
 def adds_up(proportions):
-    """Return whether these proportions are none below 0 and of sum 1."""
-    total, least = 0.0, 0.0
-    for share in proportions:
-        total += share
-        least = min(least, share)
-    return least == 0 and abs(total - 1) <= SUMS
+    """Return whether the proportions (B, K) of every bag are none below 0 and of sum 1."""
+    for own in proportions:
+        total, least = 0.0, 0.0
+        for share in own:
+            total += share
+            least = min(least, share)
+        if not (least == 0 and abs(total - 1) <= SUMS):
+            return False
+    return True
+
+
+@compiled
+def wider(numbers, doubled):
+    """Write numbers in float64."""
+    for j in range(len(numbers)):
+        doubled[j] = numbers[j]
 
 
 @compiled
@@ -206,7 +222,7 @@ def largest(bits):
 
 
 @compiled
-def to_masses(proportions, classes, n, whole, wanted, rounded):
+def to_masses(proportions, n, whole, wanted, rounded):
     """Write masses that sum to n, whole numbers where all are within ``whole`` n and `NEAR` of them, and these masses
     as multiples of a power of two that sum to n exactly: the largest takes what rounding leaves.
 
@@ -214,11 +230,11 @@ def to_masses(proportions, classes, n, whole, wanted, rounded):
     """
     total, counted, off, k = 0.0, 0.0, 0.0, len(wanted)
     for j in range(k):
-        total += proportions[classes[j]]
+        total += proportions[j]
     if not 0 < total < np.inf:
         return False
     for j in range(k):
-        wanted[j] = n * proportions[classes[j]] / total
+        wanted[j] = n * proportions[j] / total
         counted += np.rint(wanted[j])
         off = max(off, abs(wanted[j] - np.rint(wanted[j])))
     quantum, most, left = 2.0 ** (np.ceil(np.log2(n + 1)) - MASS_BITS), 0, float(n)

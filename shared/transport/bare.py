@@ -62,7 +62,7 @@ def _array(context, builder, kind, address, shape):
     return made._getvalue()
 
 
-def entry(function: Callable, kinds: Sequence[tuple[str, int]] | None, returns: bool = True) -> Callable:
+def of_block(function: Callable, kinds: Sequence[tuple[str, int]] | None, returns: bool = True) -> Callable:
     """Return a function of an address: of what `function` reads itself, or of a block of its arguments."""
     if kinds is None:
         return lambda block: function(block)

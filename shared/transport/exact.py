@@ -1,12 +1,11 @@
 """Transport exactly: the linear program of Dulac-Arnold et al. 2019, Equation 5, for all bags at once."""
 
-import math
 import os
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -22,11 +21,10 @@ WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie 
 AHEAD = 4000  # costs that are solved before another thread has woken up
 ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
 MISFIT, ODD = -1, -2  # as of `bag_solver`, where they are explained
+PROBLEM, TURN = struct.Struct("=6qd10q"), struct.Struct("=4q")  # the two parts of the block of `bag_solver`
+BYTE = np.dtype("uint8")
+NUMBERS = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64"), torch.bool: np.dtype("bool")}
 _own = threading.local()
-PROBLEM, TURN = struct.Struct("=5qd10q"), struct.Struct("=4q")  # the two parts of the block of `bag_solver`
-FLOAT, DOUBLE, FLAG = map(np.dtype, ("float32", "float64", "bool"))
-NUMBERS = {torch.float32: FLOAT, torch.float64: DOUBLE}
-TENSORS = {FLOAT: torch.float32, DOUBLE: torch.float64, FLAG: torch.bool}
 
 
 def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Transport:
@@ -66,13 +64,55 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     RuntimeError
         Naming the bag whose solution is not certified, as with costs that are not numbers and ``check=False``.
     """
-    if check and not _fits(cost, offsets, proportions):
-        check_problem(cost, offsets, proportions)
-    answer = _solve(cost, offsets.cpu(), proportions, WHOLE.get(proportions.dtype, 1e-12), check)
-    gap, violation, certified, plan, value, u, v = answer
-    if torch.is_grad_enabled() and (cost.requires_grad or proportions.requires_grad):
-        value = _Value.apply(cost, proportions, value, plan, v, offsets)
-    return Transport(plan, value, u, v, violation, certified, 0, gap)
+    if not _fits(cost, offsets, proportions):
+        if check:
+            check_problem(cost, offsets, proportions)
+        raise _misfit(cost, offsets, proportions)
+    solved = _solve(cost, offsets, proportions, WHOLE[proportions.dtype], check)
+    if (cost.requires_grad or proportions.requires_grad) and torch.is_grad_enabled():
+        value = _Value.apply(cost, proportions, solved.value, solved.plan, solved.class_potential, offsets)
+        solved.__dict__["value"] = value
+    return solved
+
+
+class Solved(Transport):
+    """The answer in two pieces: the plan, and bytes of all else, of which a part is read when it is asked for."""
+
+    def __init__(self, plan: Tensor, rest: np.ndarray | Tensor, bags: int):
+        self.__dict__.update(plan=plan, _rest=rest, _bags=bags, iterations=0)
+
+    @cached_property
+    def gap(self) -> Tensor:
+        return self._part(0, 8 * self._bags, torch.float64)
+
+    @cached_property
+    def violation(self) -> Tensor:
+        return self._part(8 * self._bags, 8 * self._bags, torch.float64)
+
+    @cached_property
+    def value(self) -> Tensor:
+        return self._like_plan(0, self._bags)
+
+    @cached_property
+    def instance_potential(self) -> Tensor:
+        return self._like_plan(self._bags, len(self.plan))
+
+    @cached_property
+    def class_potential(self) -> Tensor:
+        classes = self.plan.shape[1]
+        return self._like_plan(self._bags + len(self.plan), self._bags * classes).view(self._bags, classes)
+
+    @cached_property
+    def converged(self) -> Tensor:
+        return self._part(len(self._rest) - self._bags, self._bags, torch.bool)
+
+    def _like_plan(self, start: int, numbers: int) -> Tensor:
+        size = self.plan.element_size()
+        return self._part(16 * self._bags + start * size, numbers * size, self.plan.dtype)
+
+    def _part(self, start: int, size: int, kind: torch.dtype) -> Tensor:
+        part = self._rest[start : start + size]
+        return part.view(kind) if isinstance(part, Tensor) else torch.from_numpy(part.view(NUMBERS[kind]))
 
 
 def solve(
@@ -102,8 +142,11 @@ def solve(
         Naming the bag whose solution is not certified.
     """
     problem = [torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions)]
-    gap, violation, _, *answer = _solve(*problem, whole, False)
-    return tuple(part.numpy() for part in (*answer, gap, violation))
+    if not _fits(*problem):
+        raise _misfit(*problem)
+    found = _solve(*problem, whole, False)
+    parts = found.plan, found.value, found.instance_potential, found.class_potential, found.gap, found.violation
+    return tuple(part.numpy() for part in parts)
 
 
 def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
@@ -118,47 +161,59 @@ def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
         and cost.layout == proportions.layout == torch.strided
         and cost.dim() == 2
         and offsets.dim() == 1
-        and proportions.shape == (len(offsets) - 1, cost.shape[1])
+        and proportions.shape == (offsets.shape[0] - 1, cost.shape[1])
     )
 
 
-def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, check: bool) -> list[Tensor]:
-    """Gap, violation and whether it is certified, plan, value, u and v, where the cost is; offsets are on the host."""
-    if not _fits(cost, offsets, proportions):
-        raise _misfit(cost, offsets, proportions)
-    (instances, classes), bags, kind = cost.shape, len(offsets) - 1, NUMBERS[cost.dtype]
-    shapes = (bags,), (bags,), (bags,), (instances, classes), (bags,), (instances,), (bags, classes)
-    kinds = DOUBLE, DOUBLE, FLAG, kind, kind, kind, kind
-    if cost.is_cpu:
-        answer = [torch.from_numpy(np.empty(shape, kind)) for shape, kind in zip(shapes, kinds, strict=True)]
+def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, check: bool) -> Solved:
+    """The answer, where the cost is."""
+    bags, classes = proportions.shape
+    instances, here, wide = cost.shape[0], cost.is_cpu, cost.dtype is torch.float64
+    size = 8 if wide else 4
+    like = 16 * bags + size * (bags + instances + bags * classes)
+    some = like + bags
+    if here:  # by NumPy, which allocates a microsecond earlier
+        rest, plan = np.empty(some, BYTE), torch.from_numpy(np.empty((instances, classes), NUMBERS[cost.dtype]))
+        at = torch.from_numpy(rest).data_ptr()
     else:
-        packed = torch.empty(sum(map(_bytes, shapes, kinds)), dtype=torch.uint8)
-        answer = _parts(packed, shapes, kinds)
-    held = _on_host(cost, proportions)
-    offsets = offsets.contiguous()
-    sizes = bags, instances, classes, kind is DOUBLE
-    places = [part.data_ptr() for part in (offsets, held[1], *answer[:3], held[0], *answer[3:])]
-    wrong = _in_turns(offsets, cost.numel(), PROBLEM.pack(*sizes, check, whole, *places))
+        start = some + -some % 8
+        packed = torch.empty(start + size * instances * classes, dtype=torch.uint8)
+        at, plan = packed.data_ptr(), packed[start:]
+    costs, shares = cost, proportions
+    if not (here and proportions.is_cpu and cost.is_contiguous() and proportions.is_contiguous()):
+        costs, shares = _on_host(cost, proportions)
+    offsets = offsets.cpu().contiguous()
+    numbers, answers = at + 16 * bags, (at, at + 8 * bags, at + like)
+    of_cost = costs.data_ptr(), plan.data_ptr(), numbers, numbers + size * bags, numbers + size * (bags + instances)
+    sizes = bags, instances, classes, wide, shares.dtype is torch.float64
+    given = whole, offsets.data_ptr(), shares.data_ptr(), *answers, *of_cost
+    wrong = _in_turns(offsets, instances * classes, PROBLEM.pack(*sizes, check, *given))
     if wrong and check:
         check_problem(cost, offsets, proportions)  # which names what is wrong
         if wrong == ODD:  # by less than it minds
-            wrong = _in_turns(offsets, cost.numel(), PROBLEM.pack(*sizes, False, whole, *places))
+            wrong = _in_turns(offsets, instances * classes, PROBLEM.pack(*sizes, False, *given))
     if wrong == MISFIT:
         raise _misfit(cost, offsets, proportions)
-    gap, violation, certified = answer[:3]
-    if wrong and not certified.all():
-        bag = int(certified.int().argmin())
+    if not here:
+        packed = packed.to(cost.device, non_blocking=True)
+        plan, rest = packed[start:].view(cost.dtype).view(cost.shape), packed[:some]
+    solved = Solved(plan, rest, bags)
+    if wrong and not solved.converged.all():
+        bag = int(solved.converged.int().argmin())
         raise RuntimeError(
-            f"bag {bag}: no certified plan, duality gap {gap[bag]:g} and marginal violation {violation[bag]:g}; are "
-            "its costs finite, their sum too, and not too far apart for float64, and its proportions not all 0?"
+            f"bag {bag}: no certified plan, duality gap {solved.gap[bag]:g} and marginal violation "
+            f"{solved.violation[bag]:g}; are its costs finite, their sum too, and not too far apart for float64, and "
+            "its proportions not all 0?"
         )
-    return answer if cost.is_cpu else _parts(packed.to(cost.device, non_blocking=True), shapes, kinds)
+    return solved
 
 
 def _in_turns(offsets: Tensor, costs: int, problem: bytes) -> int:
     """Solve all bags, on several threads where that pays, and return what `solve_bags` does, or the sum of it."""
-    solve_bags, bags = machine.solve_bags(), len(offsets) - 1
-    threads = 1 if bags == 1 or costs < 2 * AHEAD else min(_threads(), bags, costs // AHEAD)
+    solve_bags, bags = machine.solve_bags(), offsets.shape[0] - 1
+    if bags == 1 or costs < 2 * AHEAD:
+        return _turn(solve_bags, 0, bags, problem)
+    threads = min(_threads(), bags, costs // AHEAD)
     cuts = [0, bags]
     if threads > 1:
         ahead = min(AHEAD * (offsets[-1].item() / costs), offsets[-1].item())
@@ -185,28 +240,13 @@ def _turn(solve_bags: Callable[..., int], first: int, last: int, problem: bytes)
 
 
 def _on_host(cost: Tensor, proportions: Tensor) -> tuple[Tensor, Tensor]:
-    """Costs and, in float64, proportions on the host, contiguous: from another device in one copy."""
+    """Costs and proportions on the host, contiguous: from another device in one copy."""
     cost, proportions = cost.detach(), proportions.detach()
     if not cost.is_cpu and proportions.device == cost.device:
         both = torch.cat([cost.reshape(-1), proportions.reshape(-1)]).cpu()  # in the wider kind
         costs = cost.numel()
         cost, proportions = both[:costs].view(cost.shape).to(cost.dtype), both[costs:].view(proportions.shape)
-    return cost.cpu().contiguous(), proportions.cpu().double().contiguous()
-
-
-def _bytes(shape: tuple[int, ...], kind: np.dtype) -> int:
-    """Bytes, in eights."""
-    return -(-math.prod(shape) * kind.itemsize // 8) * 8
-
-
-def _parts(packed: Tensor, shapes: Sequence[tuple[int, ...]], kinds: Sequence[np.dtype]) -> list[Tensor]:
-    """Views of these shapes and kinds of a line of bytes, one after the other."""
-    parts = packed.split([_bytes(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)])
-    tables = []
-    for part, shape, kind in zip(parts, shapes, kinds, strict=True):
-        whole = part.view(TENSORS[kind])
-        tables.append(whole[: math.prod(shape)].view(shape))
-    return tables
+    return cost.cpu().contiguous(), proportions.cpu().contiguous()
 
 
 def _misfit(cost: Tensor, offsets: Tensor, proportions: Tensor) -> ValueError:

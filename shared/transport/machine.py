@@ -148,7 +148,7 @@ def _called(engine, loop: str, kinds: str) -> Callable:
 
 def _packing(call: Callable[[bytes], int], loop: str, kinds: str) -> Callable:
     """The loop with its arguments in a block: of an array the address and the shape."""
-    wanted = split(kinds)
+    wanted = kinds_of(kinds)
     form = struct.Struct("=" + "".join("q" * (1 + rank) if rank else _word(kind) for kind, rank in wanted))
 
     def packed(*arguments):
@@ -171,7 +171,7 @@ def _packing(call: Callable[[bytes], int], loop: str, kinds: str) -> Callable:
     return packed
 
 
-def split(kinds: str) -> list[tuple[str, int]]:
+def kinds_of(kinds: str) -> list[tuple[str, int]]:
     """Return (letter and bytes of numbers, number of dimensions) of every kind."""
     parts = (kind.rstrip("]").partition("[") for kind in kinds.partition("->")[0].split())
     return [(kind, int(rank or 0)) for kind, _, rank in parts]
@@ -291,7 +291,9 @@ def _compiled(llvm, loops: Loops) -> tuple[bytes, bool]:
 
     functions, linked = loops.found(), llvm.parse_assembly("")
     for loop, kinds in loops.kinds.items():
-        made = bare.entry(functions[loop], None if kinds == BLOCK else split(kinds), kinds == BLOCK or "->" in kinds)
+        made = bare.of_block(
+            functions[loop], None if kinds == BLOCK else kinds_of(kinds), kinds == BLOCK or "->" in kinds
+        )
         made = numba.njit(**bare.OPTIONS)(made)
         made.compile((numba.types.int64,))
         (overload,) = made.overloads.values()
