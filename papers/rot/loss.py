@@ -32,6 +32,7 @@ SOURCES = [Path(__file__).with_name("relaxed.py"), small.MEAN_LOGS, LOOPS]
 COMPILED = Loops("relax-ot", "Relax-OT", {"relax_bags": BLOCK}, _found, SOURCES, 5)
 PROBLEM = struct.Struct("=11q4dq")
 NO_GRADIENT, ENVELOPE, UNROLLED, UNSAFE = 0, 1, 2, 2  # as of `papers.rot.relaxed`, where they are explained
+MANY = 16  # times as many numbers as an average over bags takes: each is read in every iteration
 TOLERANCE = 1e-5  # in nats, of the potentials at whose optimum the gradient is taken
 
 
@@ -105,7 +106,7 @@ def rot_loss(
     if gradient not in ("unrolled", "envelope"):
         raise ValueError(f"gradient must be unrolled or envelope, not {gradient!r}")
     unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
-    compiled = small.serves(log_p, offsets, proportions) and iterations > 0 and not proportions.requires_grad
+    compiled = small.serves(log_p, offsets, proportions, MANY) and iterations > 0 and not proportions.requires_grad
     if check or not compiled:
         check_bags(log_p, offsets, proportions, values=check, finite=True)
     if compiled:
@@ -160,14 +161,11 @@ class _Relaxed(torch.autograd.Function):
             slope, gradient = torch.empty_like(log_p), UNROLLED if unrolled else ENVELOPE
         longest = instances if bags == 1 else int(offsets.diff().max())
         kept = iterations if gradient == UNROLLED else 1
-        room = torch.empty(
-            3 * classes * longest + (2 * kept + 7) * classes + (kept + 2) * longest, dtype=torch.float64
-        )
+        room = torch.empty((3 * classes + kept + 2) * longest + (2 * kept + 7) * classes, dtype=torch.float64)
         places = [0 if part is None else part.data_ptr() for part in (offsets, log_p, proportions, value, slope)]
-        wide, tolerance = log_p.element_size() == 8, -1.0 if unrolled else TOLERANCE
-        ended = COMPILED.calls["relax_bags"](
-            PROBLEM.pack(bags, instances, classes, wide, *places, gradient, iterations, *options, tolerance, room.data_ptr())
-        )
+        sizes, tolerance = (bags, instances, classes, log_p.element_size() == 8), -1.0 if unrolled else TOLERANCE
+        problem = *sizes, *places, gradient, iterations, *options, tolerance, room.data_ptr()
+        ended = COMPILED.calls["relax_bags"](PROBLEM.pack(*problem))
         if ended and ended != UNSAFE:
             check_bags(log_p, offsets, proportions, values=False)  # which names what is wrong
         ctx.slope = slope

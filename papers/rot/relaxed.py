@@ -1,4 +1,4 @@
-"""Compute Relax-OT and its gradient, Dulac-Arnold et al. 2019, Equation 6 by Algorithm 1, compiled, for all bags at once.
+"""Compute Relax-OT, Dulac-Arnold et al. 2019, Equation 6 by Algorithm 1, and its gradient, compiled, all bags at once.
 
 With L = log p / epsilon turned to (K, n), masses m = n z and tau as of `rot_tau`, a step of the algorithm is
 

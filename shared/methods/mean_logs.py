@@ -4,6 +4,8 @@ import math
 
 from shared.transport.bare import compiled, doubles, floats, longs
 
+LOWEST = -1.7e308  # in place of minus infinity, of which a difference would be NaN
+
 
 @compiled
 def mean_logs(block):
@@ -59,7 +61,8 @@ def over_bags(bounds, log_p, z, value, slope, for_z):
             for i in range(start, end):
                 top = max(top, log_p[i, k])
             for i in range(start, end):
-                share = math.exp(log_p[i, k] - top)
+                log = log_p[i, k] if not log_p[i, k] < LOWEST else LOWEST  # a NaN stays one
+                share = math.exp(log - max(top, LOWEST))
                 shares += share
                 if len(slope):
                     slope[i, k] = share

@@ -1,4 +1,4 @@
-"""Let small losses on the CPU be one call of compiled code, where every operator of torch costs more than its numbers."""
+"""Let small losses on the CPU be one call of compiled code: there an operator of torch costs more than its numbers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-MOST = 2**14  # numbers of a table: of more, torch takes exponentials several at once and on several threads
+MOST = 2**15  # numbers of a table: of more, torch takes exponentials several at once and on several threads
 MEAN_LOGS = Path(__file__).with_name("mean_logs.py")
 KINDS = (torch.float32, torch.float64)
 
 
-def serves(table: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
+def serves(table: Tensor, offsets: Tensor, proportions: Tensor, times: int = 1) -> bool:
     """Tell whether compiled code takes a table (M, K), offsets and proportions as they lie.
 
-    Then they have the form of a problem, see `shared.bags.check_bags`, but for the values of the offsets.
+    Then they have the form of a problem, see `shared.bags.check_bags`, but for the values of the offsets. It takes
+    `times` as many numbers as `MOST`.
     """
     return (
         type(table) is type(offsets) is type(proportions) is Tensor
@@ -32,7 +33,7 @@ def serves(table: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
         and table.layout == offsets.layout == proportions.layout == torch.strided
         and table.dim() == 2
         and offsets.dim() == 1
-        and 0 < table.numel() <= MOST
+        and 0 < table.numel() <= MOST * times
         and proportions.shape == (len(offsets) - 1, table.shape[1])
         and len(proportions) > 0
         and table.is_contiguous()

@@ -169,4 +169,3 @@ class CompiledSteps(torch.autograd.Function):
         for_weight = -(for_columns * columns).sum(1)[:, :, None] / weight.where(done[:, None, None] > 0, 1)
         left, right = torch.cat([for_columns, us], 1), torch.cat([before, for_rows], 1)
         return torch.bmm(left.mT, right), for_weight, for_u, for_v, None, None, None, None
-
