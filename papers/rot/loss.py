@@ -9,10 +9,10 @@ import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from shared.bags import check_bags, segment_mean, segment_sum
 from shared.bags.segments import sizes_like
@@ -147,7 +147,7 @@ class _Relaxed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         log_p: Tensor,
         offsets: Tensor,
         proportions: Tensor,
@@ -172,5 +172,5 @@ class _Relaxed(torch.autograd.Function):
         return None if ended else value
 
     @small.differentiable_once
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.slope * gradient, *(None,) * 7

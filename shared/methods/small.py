@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,10 +46,10 @@ def serves(table: Tensor, offsets: Tensor, proportions: Tensor, times: int = 1) 
 
 @cache
 def _compiles() -> bool:
-    return find_spec("llvmlite") is not None
+    return find_spec("numba") is not None
 
 
-def differentiable_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> staticmethod:
+def differentiable_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Any:
     """Return torch's `once_differentiable`, which takes longer than a small loss, but where no graph is made."""
     guarded = once_differentiable(backward)
 
