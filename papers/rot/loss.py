@@ -106,7 +106,7 @@ def rot_loss(
     if gradient not in ("unrolled", "envelope"):
         raise ValueError(f"gradient must be unrolled or envelope, not {gradient!r}")
     unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
-    compiled = small.serves(log_p, offsets, proportions, MANY) and iterations > 0 and not proportions.requires_grad
+    compiled = small.fits(log_p, offsets, proportions, MANY) and iterations > 0 and not proportions.requires_grad
     if check or not compiled:
         check_bags(log_p, offsets, proportions, values=check, finite=True)
     if compiled:

@@ -59,7 +59,7 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
         Naming the bag that is empty, whose proportions are negative or sum to something else than 1, or that holds a
         logit that is not finite; for an unknown cost.
     """
-    is_small = small.serves(logits, offsets, proportions)
+    is_small = small.fits(logits, offsets, proportions)
     if check or not is_small:
         check_bags(logits, offsets, proportions, values=check, what="logits")
     if is_small and cost == "ce":

@@ -95,7 +95,7 @@ def kl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool 
     TypeError, BagError
         Naming the bag and the value, where this is no problem over bags.
     """
-    compiled = small.serves(log_p, offsets, proportions)
+    compiled = small.fits(log_p, offsets, proportions)
     if check or not compiled:
         check_bags(log_p, offsets, proportions, values=check)
     return (_CompiledKL if compiled else _KL).apply(log_p, offsets, proportions)

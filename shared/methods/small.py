@@ -17,7 +17,7 @@ MEAN_LOGS = Path(__file__).with_name("mean_logs.py")
 KINDS = (torch.float32, torch.float64)
 
 
-def serves(table: Tensor, offsets: Tensor, proportions: Tensor, times: int = 1) -> bool:
+def fits(table: Tensor, offsets: Tensor, proportions: Tensor, times: int = 1) -> bool:
     """Tell whether compiled code takes a table (M, K), offsets and proportions as they lie.
 
     Then they have the form of a problem, see `shared.bags.check_bags`, but for the values of the offsets. It takes
