@@ -121,7 +121,9 @@ def solve_bags(block):
             # Rounding spoils the first where some costs, those of "never", outweigh the others.
             warm_start(c, mass, attempt, phi, lines, label, w, rows[3:7], x, lanes, steps)
             to_cheapest(r, mass, phi, 0.0 if attempt else TIED * scale, lines, label, w, members, size, rows[3])
-            by_paths(r, phi, w, members, size, rows[3], arc, by, distances, bits, parents, long_rows[1:6])
+            by_paths(
+                r, mass, phi, w, members, size, rows[3], rows[4], arc, by, distances, bits, parents, long_rows[1:6]
+            )
             total, gaps[bag], violations[bag], carried, lost = certify(c, wanted, phi, w, members, size, lines)
             open_gap = abs(gaps[bag]) + lost
             proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c, steps), scale)

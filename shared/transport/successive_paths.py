@@ -15,6 +15,8 @@ from shared.transport.bare import compiled
 
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
+MUCH = 0.22  # a class, of all that is to be sent: what good potentials leave of fractions is less
+LONG, QUARTER = 4, 0.25  # arcs of a path
 MANY = 8  # arcs of a class are found in the time of one, where all are
 
 
@@ -46,22 +48,46 @@ def to_cheapest(r, mass, phi, near, lines, label, w, members, size, surplus):
 
 
 @compiled
-def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
+def by_paths(r, mass, phi, w, members, size, surplus, target, arc, by, distances, bits, parents, nodes):
     """Send what classes have too much to those that have too little; weights w, members and potentials change in place.
+
+    Where masses are no whole numbers and much is to be sent, whole instances are sent first, then what is left: paths
+    of many classes are cut short by every split instance on their way. After such paths quarters are sent in between.
 
     Costs are r (n, K). The arcs ``arc[a, b]``, min c_ib - c_ia over the instances i of a, and that instance,
     ``by[a, b]``, and what follows are room to work in, of float64 and of integers.
     """
-    stale, parent, carrier, reached, settled = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
-    for a in range(len(phi)):
-        stale[a] = 1
-        for k in range(len(phi)):
+    n_classes, stale, much, whole = len(phi), nodes[0], 0.0, True
+    for a in range(n_classes):
+        stale[a], target[a] = 1, mass[a]
+        much += max(surplus[a], 0.0)
+        whole &= mass[a] == np.floor(mass[a])
+        for k in range(n_classes):
             arc[a, k], by[a, k] = np.inf, STALE
+    part = 0.0 if whole or much < MUCH * n_classes else 1.0
+    while True:
+        before = 0.0
+        for k in range(n_classes):
+            after = before + mass[k]
+            wanted = np.floor(after / part) * part - np.floor(before / part) * part if part > 0 else mass[k]
+            surplus[k] += target[k] - wanted
+            target[k], before = wanted, after
+        paths, hops = send(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes)
+        if part == 0:
+            return
+        part = QUARTER if part == 1 and hops > LONG * paths else 0.0
+
+
+@compiled
+def send(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
+    """Send all surplus, as far as there are ways; return how many paths it took, and of how many arcs in all."""
+    stale, parent, carrier, reached, settled = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
+    paths, hops = 0, 0
     while True:
         renew(r, members, size, arc, by, stale)
         n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, bits, parents, settled)
         if n_reached == 0:
-            return
+            return paths, hops
         for at in range(n_reached):
             t = reached[at]
             amount, k = -surplus[t], t
@@ -69,10 +95,13 @@ def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parent
                 amount = min(amount, w[parent[k], carrier[k]])
                 k = parent[k]
             amount = max(0.0, min(amount, surplus[k]))
+            if amount == 0:  # an earlier path has used this one up
+                continue
             surplus[k] -= amount
             surplus[t] += amount
+            paths += 1
             k = t
-            while amount > 0 and parent[k] >= 0:  # unless an earlier path has used this one up
+            while parent[k] >= 0:
                 i, a = carrier[k], parent[k]
                 if w[k, i] == 0:
                     enter(r[i], i, k, members, size, arc, by)
@@ -81,6 +110,7 @@ def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parent
                 if w[a, i] == 0:
                     leave(i, a, members, size, by)
                     stale[a] = 1
+                hops += 1
                 k = a
 
 
@@ -100,12 +130,14 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, b
         settled[k] = 0  # FAR when it is, so that `|` takes it out
         wanted += surplus[k] < 0
     while n_reached < wanted:
-        a, least = -1, FAR
-        for k in range(n_classes):
-            key = bits[now, k] | settled[k]
-            if key < least:
-                a, least = k, key
-        if a < 0 or not distances[now, a] < np.inf:
+        keys, least, a = bits[now], FAR, 0
+        for k in range(n_classes):  # in a round of its own it is vectorised
+            least = min(least, keys[k] | settled[k])
+        if least == FAR:
+            return 0
+        while keys[a] | settled[a] != least:
+            a += 1
+        if not distances[now, a] < np.inf:
             return 0
         at = distances[now, a]
         settled[a] = FAR
