@@ -16,26 +16,27 @@ from shared.transport.bare import compiled
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
 MUCH = 0.22  # a class, of all that is to be sent: what good potentials leave of fractions is less
-LONG, QUARTER = 4, 0.25  # arcs of a path
+LONG, EIGHTH = 4, 0.125  # arcs of a path
 MANY = 8  # arcs of a class are found in the time of one, where all are
 
 
 @compiled
-def to_cheapest(r, mass, phi, near, lines, label, w, members, size, surplus):
+def to_cheapest(r, mass, phi, tied, lines, label, w, members, size, surplus):
     """Put every instance of costs r (n, K) into its cheapest class; `lines` and `label` are what `cheapest` found.
 
-    Reduced costs within `near` of the least are taken for ties. The first ``size[k]`` of ``members[k]`` become the
+    Reduced costs are taken for ties where they differ by `tied` of the least and the largest potential, or less. The first ``size[k]`` of ``members[k]`` become the
     instances of class k, weights w are 1 there, and `surplus` what a class has too much.
     """
     n, n_classes = r.shape
-    least, second = lines[0], lines[1]
+    least, second, far = lines[0], lines[1], 0.0
     for k in range(n_classes):
         row = w[k]
         for i in range(n):
             row[i] = 0
         size[k], surplus[k] = 0, -mass[k]
+        far = max(far, abs(phi[k]))
     for i in range(n):
-        a = label[i]
+        a, near = label[i], tied * (abs(least[i]) + far)
         if second[i] - least[i] <= near:
             own = r[i]
             for k in range(n_classes):
@@ -52,7 +53,7 @@ def by_paths(r, mass, phi, w, members, size, surplus, target, arc, by, distances
     """Send what classes have too much to those that have too little; weights w, members and potentials change in place.
 
     Where masses are no whole numbers and much is to be sent, whole instances are sent first, then what is left: paths
-    of many classes are cut short by every split instance on their way. After such paths quarters are sent in between.
+    of many classes are cut short by every split instance on their way. After such paths eighths are sent in between.
 
     Costs are r (n, K). The arcs ``arc[a, b]``, min c_ib - c_ia over the instances i of a, and that instance,
     ``by[a, b]``, and what follows are room to work in, of float64 and of integers.
@@ -75,7 +76,7 @@ def by_paths(r, mass, phi, w, members, size, surplus, target, arc, by, distances
         paths, hops = send(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes)
         if part == 0:
             return
-        part = QUARTER if part == 1 and hops > LONG * paths else 0.0
+        part = EIGHTH if part == 1 and hops > LONG * paths else 0.0
 
 
 @compiled
@@ -129,6 +130,11 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, b
         parents[0, k] = parent[k] = -1
         settled[k] = 0  # FAR when it is, so that `|` takes it out
         wanted += surplus[k] < 0
+    for a in range(n_classes if wanted else 0):
+        if surplus[a] > 0:  # of those that reach a class at one distance the last has it, not the first all
+            settled[a] = FAR
+            relax(a, 0.0, True, arc, phi, distances[now], parents[now], distances[1 - now], parents[1 - now])
+            now = 1 - now
     while n_reached < wanted:
         keys, least, a = bits[now], FAR, 0
         for k in range(n_classes):  # in a round of its own it is vectorised
@@ -137,29 +143,42 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, b
             return 0
         while keys[a] | settled[a] != least:
             a += 1
-        if not distances[now, a] < np.inf:
-            return 0
         at = distances[now, a]
+        if not at < np.inf:
+            return 0
         settled[a] = FAR
-        before, p = parents[now], parents[now, a]
-        if p >= 0:
-            # Two arcs in a row that move one instance tie with one arc, but are limited by its weight in between.
-            while parent[p] >= 0 and by[p, a] == carrier[p]:
-                p = parent[p]
-            parent[a], carrier[a] = p, by[p, a]
+        p = parents[now, a]
+        # Two arcs in a row that move one instance tie with one arc, but are limited by its weight in between.
+        while parent[p] >= 0 and by[p, a] == carrier[p]:
+            p = parent[p]
+        parent[a], carrier[a] = p, by[p, a]
         if surplus[a] < 0:
             reached[n_reached] = a
             n_reached += 1
-        old, new, after = distances[now], distances[1 - now], parents[1 - now]
-        for k in range(n_classes):
-            # The settled are no farther than `at` and stay as they are.
-            through = at + max(arc[a, k] + (phi[a] - phi[k]), 0.0)
-            new[k] = min(old[k], through)
-            after[k] = a if through < old[k] else before[k]
+        relax(a, at, False, arc, phi, distances[now], parents[now], distances[1 - now], parents[1 - now])
         now = 1 - now
     for k in range(n_classes):
         phi[k] += min(distances[now, k], at) - at
     return n_reached
+
+
+@compiled
+def relax(a, at, always, arc, phi, old, before, new, after):
+    """Write distances and parents that class a, at this distance, makes shorter, or `always` not longer.
+
+    The settled are no farther than `at` and stay as they are; what becomes their parent is not asked.
+    """
+    lengths, level = arc[a], phi[a]
+    if always:
+        for k in range(len(phi)):
+            through = at + max(lengths[k] + (level - phi[k]), 0.0)
+            new[k] = min(old[k], through)
+            after[k] = a if through <= old[k] else before[k]
+    else:
+        for k in range(len(phi)):
+            through = at + max(lengths[k] + (level - phi[k]), 0.0)
+            new[k] = min(old[k], through)
+            after[k] = a if through < old[k] else before[k]
 
 
 @compiled
