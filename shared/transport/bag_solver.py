@@ -19,7 +19,7 @@ TIED = 4e-15  # of the largest number: what rounding leaves of a tie
 ROUNDING = 2.0**-53
 TURNED = 64  # instances whose costs are turned at once
 MISFIT, ODD = -1, -2  # answers in place of a solution
-LINES, ROWS, LONG_ROWS = 2, 8, 7  # of one number an instance, and of one a class, that a bag is solved in
+LINES, ROWS, LONG_ROWS = 4, 8, 7  # of one number an instance, and of one a class, that a bag is solved in
 
 
 @compiled
@@ -126,7 +126,10 @@ def solve_bags(block):
             )
             total, gaps[bag], violations[bag], carried, lost = certify(c, wanted, phi, w, members, size, lines)
             open_gap = abs(gaps[bag]) + lost
-            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c, steps), scale)
+            proven = open_gap <= CERTIFIED * carried
+            if not proven:
+                typical = CAP * small_step(c, steps, lines[2], lines[3])
+                proven = open_gap <= CERTIFIED * min(typical, scale)
             if proven and violations[bag] <= CERTIFIED:
                 proofs[bag] = 1
                 break

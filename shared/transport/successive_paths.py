@@ -24,8 +24,9 @@ MANY = 8  # arcs of a class are found in the time of one, where all are
 def to_cheapest(r, mass, phi, tied, lines, label, w, members, size, surplus):
     """Put every instance of costs r (n, K) into its cheapest class; `lines` and `label` are what `cheapest` found.
 
-    Reduced costs are taken for ties where they differ by `tied` of the least and the largest potential, or less. The first ``size[k]`` of ``members[k]`` become the
-    instances of class k, weights w are 1 there, and `surplus` what a class has too much.
+    Reduced costs are taken for ties where they differ by `tied` of the least and the largest potential, or less. The
+    first ``size[k]`` of ``members[k]`` become the instances of class k, weights w are 1 there, and `surplus` what a
+    class has too much.
     """
     n, n_classes = r.shape
     least, second, far = lines[0], lines[1], 0.0

@@ -12,6 +12,7 @@ STEPS, FIRST, COOLING = 5, 0.5, 0.67  # iterations in a row, and temperatures in
 FEWER, ENOUGH, COLDEST = 0.8, 4, 1e-5  # they go on while so much less is left to send, until it is a fourth of all
 FEW = 500  # costs, that bad potentials matter little to
 SAMPLE, SAMPLED = 256, 20_000  # rows that they take of bags of fewer costs than the second
+HEAVY = 1000  # deviations are so many caps where a few costs outweigh all others
 CAP, SMALL = 1000, 50  # no capped cost is farther above the least of its row, in small steps; see there
 EXPONENTS = 1100  # of float64: from -1073 to 1024
 
@@ -26,16 +27,20 @@ def warm_start(c, mass, first, phi, lines, label, above, wide, x, lanes, steps):
     written, too: costs into `lines`, classes into `label`. The rest is room to work in: `above` like c, `wide` (4, K),
     `steps` of 2 `EXPONENTS`, and in float32 `lanes` (3, `BLOCK`) and `x` of K rows of `BLOCK` a block and K more.
     """
-    n, step = c.shape[1], common_step(c)
+    n, step, cap = c.shape[1], common_step(c), np.inf
     left, found, least, second = np.inf, wide[0], lines[0], lines[1]
     for k in range(len(phi)):
         phi[k] = 0.0
     for trial in range(first, 2):
         if trial:
-            capped(c, CAP * small_step(c, steps), above)
+            if cap == np.inf:
+                cap = CAP * small_step(c, steps, least, second)
+            else:
+                two_least(c, least, second)
+            capped(c, cap, least, above)
         unit, spread = centre(above if trial else c, wide, x, lanes)
-        at = FIRST
-        while spread > 0:
+        at, heavy = FIRST, False
+        while spread > 0 and not heavy:
             at = anneal(mass, n, spread, at, wide, x, lanes)
             for k in range(len(phi)):
                 found[k] = wide[1][k] + unit * wide[2][k]
@@ -50,7 +55,10 @@ def warm_start(c, mass, first, phi, lines, label, above, wide, x, lanes, steps):
                 phi[k] = found[k]
             if left <= n / ENOUGH or at < COLDEST or step > 0:
                 break
-        if left <= n / 2 or step > 0 or n * len(phi) < FEW:
+            if trial == 0 and cap == np.inf and n * len(phi) >= FEW:
+                cap = CAP * small_step(c, steps, least, second)
+                heavy = unit * spread > HEAVY * cap
+        if (left <= n / 2 and not heavy) or step > 0 or n * len(phi) < FEW:
             break
     cheapest(c, phi, least, second, label)
 
@@ -219,22 +227,23 @@ def common_step(c):
 
 
 @compiled
-def small_step(c, steps):
+def small_step(c, steps, least, second):
     """Return a small difference from the least cost of a row to the next: one row in `SMALL` has a smaller one.
 
-    It is a power of two, or inf where no row has a difference that rounding cannot have made.
+    It is a power of two, or inf where no row has a difference that rounding cannot have made. `least` and `second` (n,)
+    take the two.
     """
-    found = 0
+    two_least(c, least, second)
+    found, exponent = 0, EXPONENTS
     for at in range(len(steps)):
         steps[at] = 0
     for i in range(c.shape[1]):
-        least, second = np.inf, np.inf
-        for k in range(c.shape[0]):
-            least, second = min(c[k, i], least), min(second, max(c[k, i], least))
-        if 1e-6 * abs(least) < second - least < np.inf:
-            steps[int(np.ceil(np.log2(second - least))) + EXPONENTS] += SMALL
+        if 1e-6 * abs(least[i]) < second[i] - least[i] < np.inf:
+            above = int(np.ceil(np.log2(second[i] - least[i])))
+            steps[above + EXPONENTS] += SMALL
+            exponent = min(exponent, above)
             found += 1
-    step, exponent = np.inf, -EXPONENTS
+    step = np.inf
     while found > 0:
         found -= steps[exponent + EXPONENTS]
         step = 2.0**exponent
@@ -242,12 +251,22 @@ def small_step(c, steps):
     return step
 
 
+@vectorised
+def two_least(c, least, second):
+    """Find the two least costs (K, n) of every instance."""
+    for i in range(len(least)):
+        least[i], second[i] = c[0, i], np.inf
+    for k in range(1, len(c)):
+        row = c[k]
+        for i in range(len(least)):
+            second[i] = min(second[i], max(row[i], least[i]))
+            least[i] = min(row[i], least[i])
+
+
 @compiled
-def capped(c, most, above):
+def capped(c, most, least, above):
     """Write costs (K, n) above the least of their row, none above `most`."""
-    for i in range(c.shape[1]):
-        least = np.inf
-        for k in range(c.shape[0]):
-            least = min(c[k, i], least)
-        for k in range(c.shape[0]):
-            above[k, i] = min(c[k, i] - least, most)
+    for k in range(len(c)):
+        row, to = c[k], above[k]
+        for i in range(len(least)):
+            to[i] = min(row[i] - least[i], most)
