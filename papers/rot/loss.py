@@ -6,14 +6,34 @@ The KL loss (3.1) is `shared.methods.kl_loss`; other papers call it DLLP.
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shared.bags import check_bags, segment_mean, segment_sum
 from shared.bags.segments import sizes_like
-from shared.methods import least_cost
+from shared.methods import least_cost, small
 from shared.transport import fused, unbalanced_sinkhorn
+from shared.transport.machine import BLOCK, Loops
+from shared.transport.plain import LOOPS
+
+
+def _found() -> dict[str, Callable]:
+    from papers.rot.relaxed import relax_bags
+
+    return {"relax_bags": relax_bags}
+
+
+SOURCES = [Path(__file__).with_name("relaxed.py"), small.MEAN_LOGS, LOOPS]
+COMPILED = Loops("relax-ot", "Relax-OT", {"relax_bags": BLOCK}, _found, SOURCES, 5)
+PROBLEM = struct.Struct("=11q4dq")
+NO_GRADIENT, ENVELOPE, UNROLLED, UNSAFE = 0, 1, 2, 2  # as of `papers.rot.relaxed`, where they are explained
+MANY = 16  # times as many numbers as an average over bags takes: each is read in every iteration
+TOLERANCE = 1e-5  # in nats, of the potentials at whose optimum the gradient is taken
 
 
 def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
@@ -85,9 +105,15 @@ def rot_loss(
     """
     if gradient not in ("unrolled", "envelope"):
         raise ValueError(f"gradient must be unrolled or envelope, not {gradient!r}")
-    check_bags(log_p, offsets, proportions, values=check, finite=True)
     unrolled, tau = gradient == "unrolled", rot_tau(alpha, epsilon)
-    tolerance, gradient = (None, "unrolled") if unrolled else (1e-5, "none")
+    compiled = small.fits(log_p, offsets, proportions, MANY) and iterations > 0 and not proportions.requires_grad
+    if check or not compiled:
+        check_bags(log_p, offsets, proportions, values=check, finite=True)
+    if compiled:
+        loss = _Relaxed.apply(log_p, offsets, proportions, unrolled, iterations, alpha, epsilon, tau)
+        if loss is not None:
+            return loss
+    tolerance, gradient = (None, "unrolled") if unrolled else (TOLERANCE, "none")
     sizes, tiny = sizes_like(log_p, offsets), torch.finfo(log_p.dtype).tiny
     if fused.serves(log_p, len(proportions) * iterations * unrolled):
         how = fused.How(epsilon, tau, iterations, tolerance, gradient)
@@ -114,3 +140,37 @@ def rot_loss(
     # Rows of U sum to one, so the two linear terms of the generalised KL cancel.
     per_bag = alpha * instance / sizes + (1 - alpha) * bag.sum(1)
     return per_bag.mean()
+
+
+class _Relaxed(torch.autograd.Function):
+    """The same by one call of compiled code, for proportions that are constants; None where plain numbers do not do."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        log_p: Tensor,
+        offsets: Tensor,
+        proportions: Tensor,
+        unrolled: bool,
+        iterations: int,
+        *options: float,
+    ) -> Tensor | None:
+        (instances, classes), bags = log_p.shape, len(proportions)
+        value, slope, gradient = log_p.new_empty(()), None, NO_GRADIENT
+        if ctx.needs_input_grad[0]:
+            slope, gradient = torch.empty_like(log_p), UNROLLED if unrolled else ENVELOPE
+        longest = instances if bags == 1 else int(offsets.diff().max())
+        kept = iterations if gradient == UNROLLED else 1
+        room = torch.empty((3 * classes + kept + 2) * longest + (2 * kept + 7) * classes, dtype=torch.float64)
+        places = [0 if part is None else part.data_ptr() for part in (offsets, log_p, proportions, value, slope)]
+        sizes, tolerance = (bags, instances, classes, log_p.element_size() == 8), -1.0 if unrolled else TOLERANCE
+        problem = *sizes, *places, gradient, iterations, *options, tolerance, room.data_ptr()
+        ended = COMPILED.calls["relax_bags"](PROBLEM.pack(*problem))
+        if ended and ended != UNSAFE:
+            check_bags(log_p, offsets, proportions, values=False)  # which names what is wrong
+        ctx.slope = slope
+        return None if ended else value
+
+    @small.differentiable_once
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.slope * gradient, *(None,) * 7

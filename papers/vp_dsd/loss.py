@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from shared.bags import check_bags, segment_mean
-from shared.methods import kl_loss, least_cost
+from shared.methods import kl_loss, least_cost, small
+from shared.methods.least_cost import least_cross_entropy
 
 COSTS = ("ce", "l2")
 
@@ -58,7 +59,11 @@ def vp_loss(logits: Tensor, offsets: Tensor, proportions: Tensor, cost: str = "c
         Naming the bag that is empty, whose proportions are negative or sum to something else than 1, or that holds a
         logit that is not finite; for an unknown cost.
     """
-    check_bags(logits, offsets, proportions, values=check, what="logits")
+    is_small = small.fits(logits, offsets, proportions)
+    if check or not is_small:
+        check_bags(logits, offsets, proportions, values=check, what="logits")
+    if is_small and cost == "ce":
+        return least_cross_entropy(logits, offsets, proportions)
     return least_cost(vertex_costs(logits, cost), offsets, proportions)
 
 

@@ -5,11 +5,33 @@ It is known as the KL loss (Dulac-Arnold et al. 2019), as DLLP (Ardehaly & Culot
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from shared.bags import check_bags, segment_softmax
+from shared.methods import small
+from shared.transport.machine import BLOCK, Loops
+
+
+def _found() -> dict[str, Callable]:
+    from shared.methods.mean_logs import mean_logs
+
+    return {"mean_logs": mean_logs}
+
+
+COMPILED = Loops(
+    "proportion-loss",
+    "the proportion loss",
+    {"mean_logs": BLOCK},
+    _found,
+    [small.MEAN_LOGS],
+    3,
+)
+PROBLEM = struct.Struct("=10q")
 
 
 class _KL(torch.autograd.Function):
@@ -24,14 +46,32 @@ class _KL(torch.autograd.Function):
             for_log_p = (share * (weight[:, None] if bag is None else weight[bag])).view_as(log_p)
         if ctx.needs_input_grad[2]:
             for_proportions = log_mean * (-1 / len(proportions))
-        ctx.save_for_backward(for_log_p, for_proportions)
+        ctx.slopes = for_log_p, for_proportions
         return (weight * log_mean).sum()
 
-    @staticmethod
-    @once_differentiable
+    @small.differentiable_once
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        for_log_p, for_proportions = (saved if saved is None else saved * gradient for saved in ctx.saved_tensors)
-        return for_log_p, None, for_proportions
+        for_log_p, for_proportions = ctx.slopes
+        scaled = None if for_proportions is None else for_proportions * gradient
+        return None if for_log_p is None else for_log_p * gradient, None, scaled
+
+
+class _CompiledKL(_KL):
+    """The same by one call of compiled code."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+        bags, classes = proportions.shape
+        value, slopes = log_p.new_empty(()), [None, None]
+        if ctx.needs_input_grad[0]:
+            slopes[0] = torch.empty_like(log_p)
+        if ctx.needs_input_grad[2]:
+            slopes[1] = torch.empty_like(proportions)
+        places = [0 if part is None else part.data_ptr() for part in (offsets, log_p, proportions, value, *slopes)]
+        if COMPILED.calls["mean_logs"](PROBLEM.pack(bags, len(log_p), classes, log_p.element_size() == 8, *places)):
+            check_bags(log_p, offsets, proportions, values=False)  # which names what is wrong
+        ctx.slopes = slopes
+        return value
 
 
 def kl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:
@@ -55,5 +95,7 @@ def kl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool 
     TypeError, BagError
         Naming the bag and the value, where this is no problem over bags.
     """
-    check_bags(log_p, offsets, proportions, values=check)
-    return _KL.apply(log_p, offsets, proportions)
+    compiled = small.fits(log_p, offsets, proportions)
+    if check or not compiled:
+        check_bags(log_p, offsets, proportions, values=check)
+    return (_CompiledKL if compiled else _KL).apply(log_p, offsets, proportions)

@@ -15,11 +15,11 @@ NEAR = 1e-3  # of proportions that are counts / n: how close to whole numbers th
 CERTIFIED = 1e-9  # gap relative to the cost that the plan carries or to `CAP` small steps; and violation
 SUMS = 1e-4  # how close to 1 proportions sum that nothing else need look at
 MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
-TIED = 4e-15  # of the largest cost: what rounding leaves of a tie
+TIED = 4e-15  # of the largest number: what rounding leaves of a tie
 ROUNDING = 2.0**-53
 TURNED = 64  # instances whose costs are turned at once
 MISFIT, ODD = -1, -2  # answers in place of a solution
-LINES, ROWS, LONG_ROWS = 2, 8, 7  # of one number an instance, and of one a class, that a bag is solved in
+LINES, ROWS, LONG_ROWS = 4, 8, 7  # of one number an instance, and of one a class, that a bag is solved in
 
 
 @compiled
@@ -120,11 +120,16 @@ def solve_bags(block):
         for attempt in range(3 if to_masses(own[:k], n, whole, wanted, mass) and scale < np.inf else 0):
             # Rounding spoils the first where some costs, those of "never", outweigh the others.
             warm_start(c, mass, attempt, phi, lines, label, w, rows[3:7], x, lanes, steps)
-            to_cheapest(r, mass, phi, 0.0 if attempt else TIED * scale, lines, label, w, members, size, rows[3])
-            by_paths(r, phi, w, members, size, rows[3], arc, by, distances, bits, parents, long_rows[1:6])
+            to_cheapest(r, mass, phi, 0.0 if attempt else TIED, lines, label, w, members, size, rows[3])
+            by_paths(
+                r, mass, phi, w, members, size, rows[3], rows[4], arc, by, distances, bits, parents, long_rows[1:6]
+            )
             total, gaps[bag], violations[bag], carried, lost = certify(c, wanted, phi, w, members, size, lines)
             open_gap = abs(gaps[bag]) + lost
-            proven = open_gap <= CERTIFIED * carried or open_gap <= CERTIFIED * min(CAP * small_step(c, steps), scale)
+            proven = open_gap <= CERTIFIED * carried
+            if not proven:
+                typical = CAP * small_step(c, steps, lines[2], lines[3])
+                proven = open_gap <= CERTIFIED * min(typical, scale)
             if proven and violations[bag] <= CERTIFIED:
                 proofs[bag] = 1
                 break

@@ -20,11 +20,22 @@ from shared.transport.result import Transport
 WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie to counts: float32 does not hold 0.1
 AHEAD = 4000  # costs that are solved before another thread has woken up
 ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
+FEW = 2**12  # bytes
 MISFIT, ODD = -1, -2  # as of `bag_solver`, where they are explained
 PROBLEM, TURN = struct.Struct("=6qd10q"), struct.Struct("=4q")  # the two parts of the block of `bag_solver`
 BYTE = np.dtype("uint8")
 NUMBERS = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64"), torch.bool: np.dtype("bool")}
-_own = threading.local()
+
+
+class _Own(threading.local):
+    """What every thread keeps from call to call: memory to work in, and for the answers, all but plans, of few bags."""
+
+    def __init__(self):
+        self.memory, self.answers = np.empty(ROOM, BYTE), np.empty(FEW, BYTE)
+        self.room, self.at = self.memory.ctypes.data, self.answers.ctypes.data
+
+
+_own = _Own()
 
 
 def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Transport:
@@ -64,11 +75,12 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
     RuntimeError
         Naming the bag whose solution is not certified, as with costs that are not numbers and ``check=False``.
     """
-    if not _fits(cost, offsets, proportions):
+    sizes = _sizes(cost, offsets, proportions)
+    if sizes is None:
         if check:
             check_problem(cost, offsets, proportions)
         raise _misfit(cost, offsets, proportions)
-    solved = _solve(cost, offsets, proportions, WHOLE[proportions.dtype], check)
+    solved = _solve(cost, offsets, proportions, sizes, WHOLE[proportions.dtype], check)
     if (cost.requires_grad or proportions.requires_grad) and torch.is_grad_enabled():
         value = _Value.apply(cost, proportions, solved.value, solved.plan, solved.class_potential, offsets)
         solved.__dict__["value"] = value
@@ -142,39 +154,45 @@ def solve(
         Naming the bag whose solution is not certified.
     """
     problem = [torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions)]
-    if not _fits(*problem):
+    sizes = _sizes(*problem)
+    if sizes is None:
         raise _misfit(*problem)
-    found = _solve(*problem, whole, False)
+    found = _solve(*problem, sizes, whole, False)
     parts = found.plan, found.value, found.instance_potential, found.class_potential, found.gap, found.violation
     return tuple(part.numpy() for part in parts)
 
 
-def _fits(cost: Tensor, offsets: Tensor, proportions: Tensor) -> bool:
-    """Whether these are tensors of the kinds and shapes of a problem."""
-    return (
+def _sizes(cost: Tensor, offsets: Tensor, proportions: Tensor) -> tuple[int, int, int] | None:
+    """Bags, instances and classes, if these are tensors of the kinds and shapes of a problem."""
+    if not (
         isinstance(cost, Tensor)
         and isinstance(offsets, Tensor)
         and isinstance(proportions, Tensor)
         and cost.dtype in WHOLE
         and proportions.dtype in WHOLE
-        and offsets.dtype == torch.int64
-        and cost.layout == proportions.layout == torch.strided
-        and cost.dim() == 2
-        and offsets.dim() == 1
-        and proportions.shape == (offsets.shape[0] - 1, cost.shape[1])
-    )
+        and offsets.dtype is torch.int64
+        and cost.layout is proportions.layout is torch.strided
+    ):
+        return None
+    try:
+        (instances, classes), (bags, width), (edges,) = cost.shape, proportions.shape, offsets.shape
+    except ValueError:  # of other dimensions
+        return None
+    return (bags, instances, classes) if width == classes and edges == bags + 1 else None
 
 
-def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, check: bool) -> Solved:
+def _solve(
+    cost: Tensor, offsets: Tensor, proportions: Tensor, sizes: tuple[int, int, int], whole: float, check: bool
+) -> Solved:
     """The answer, where the cost is."""
-    bags, classes = proportions.shape
-    instances, here, wide = cost.shape[0], cost.is_cpu, cost.dtype is torch.float64
+    (bags, instances, classes), here, wide = sizes, cost.is_cpu, cost.dtype is torch.float64
     size = 8 if wide else 4
     like = 16 * bags + size * (bags + instances + bags * classes)
     some = like + bags
     if here:  # by NumPy, which allocates a microsecond earlier
-        rest, plan = np.empty(some, BYTE), torch.from_numpy(np.empty((instances, classes), NUMBERS[cost.dtype]))
-        at = torch.from_numpy(rest).data_ptr()
+        plan = torch.from_numpy(np.empty((instances, classes), NUMBERS[cost.dtype]))
+        rest = None if some <= FEW else np.empty(some, BYTE)
+        at = _own.at if rest is None else torch.from_numpy(rest).data_ptr()
     else:
         start = some + -some % 8
         packed = torch.empty(start + size * instances * classes, dtype=torch.uint8)
@@ -182,21 +200,24 @@ def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, che
     costs, shares = cost, proportions
     if not (here and proportions.is_cpu and cost.is_contiguous() and proportions.is_contiguous()):
         costs, shares = _on_host(cost, proportions)
-    offsets = offsets.cpu().contiguous()
+    if not (offsets.is_cpu and offsets.is_contiguous()):
+        offsets = offsets.cpu().contiguous()
     numbers, answers = at + 16 * bags, (at, at + 8 * bags, at + like)
     of_cost = costs.data_ptr(), plan.data_ptr(), numbers, numbers + size * bags, numbers + size * (bags + instances)
-    sizes = bags, instances, classes, wide, shares.dtype is torch.float64
+    fine = shares.dtype is torch.float64
     given = whole, offsets.data_ptr(), shares.data_ptr(), *answers, *of_cost
-    wrong = _in_turns(offsets, instances * classes, PROBLEM.pack(*sizes, check, *given))
+    wrong = _in_turns(offsets, sizes, PROBLEM.pack(*sizes, wide, fine, check, *given))
     if wrong and check:
         check_problem(cost, offsets, proportions)  # which names what is wrong
         if wrong == ODD:  # by less than it minds
-            wrong = _in_turns(offsets, instances * classes, PROBLEM.pack(*sizes, False, *given))
+            wrong = _in_turns(offsets, sizes, PROBLEM.pack(*sizes, wide, fine, False, *given))
     if wrong == MISFIT:
         raise _misfit(cost, offsets, proportions)
     if not here:
         packed = packed.to(cost.device, non_blocking=True)
         plan, rest = packed[start:].view(cost.dtype).view(cost.shape), packed[:some]
+    elif rest is None:
+        rest = _own.answers[:some].copy()
     solved = Solved(plan, rest, bags)
     if wrong and not solved.converged.all():
         bag = int(solved.converged.int().argmin())
@@ -208,33 +229,28 @@ def _solve(cost: Tensor, offsets: Tensor, proportions: Tensor, whole: float, che
     return solved
 
 
-def _in_turns(offsets: Tensor, costs: int, problem: bytes) -> int:
+def _in_turns(offsets: Tensor, sizes: tuple[int, int, int], problem: bytes) -> int:
     """Solve all bags, on several threads where that pays, and return what `solve_bags` does, or the sum of it."""
-    solve_bags, bags = machine.solve_bags(), offsets.shape[0] - 1
+    solve_bags, (bags, instances, classes) = machine.solve_bags(), sizes
+    costs = instances * classes
     if bags == 1 or costs < 2 * AHEAD:
         return _turn(solve_bags, 0, bags, problem)
     threads = min(_threads(), bags, costs // AHEAD)
     cuts = [0, bags]
     if threads > 1:
-        ahead = min(AHEAD * (offsets[-1].item() / costs), offsets[-1].item())
-        shares = ahead + np.arange(1, threads) / threads * (offsets[-1].item() - ahead)
+        ahead = min(AHEAD / classes, instances)
+        shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
         cuts[1:1] = np.interp(shares, offsets.numpy(), np.arange(bags + 1)).round().astype(int).tolist()
     rest = [_pool().submit(_turn, solve_bags, *part, problem) for part in pairwise(cuts[1:])]
     answers = [_turn(solve_bags, *cuts[:2], problem), *(turn.result() for turn in rest)]
     return min(answers) if min(answers) < 0 else sum(answers)
 
 
-def _turn(solve_bags: Callable[..., int], first: int, last: int, problem: bytes) -> int:
+def _turn(solve_bags: Callable[[bytes], int], first: int, last: int, problem: bytes) -> int:
     """Solve some bags; what a few hundred costs need of room is kept from call to call, more is not."""
-    try:
-        room = _own.room[0]
-    except AttributeError:
-        own = np.empty(ROOM, np.uint8)
-        room = own.ctypes.data
-        _own.room = room, own
-    answer = solve_bags(problem + TURN.pack(first, last, room, ROOM))
+    answer = solve_bags(problem + TURN.pack(first, last, _own.room, ROOM))
     if answer < ODD:
-        more = np.empty(-answer, np.uint8)
+        more = np.empty(-answer, BYTE)
         answer = solve_bags(problem + TURN.pack(first, last, more.ctypes.data, -answer))
     return answer
 

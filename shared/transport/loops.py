@@ -10,95 +10,86 @@ nearest cache. A bag stops by itself, so that it neither waits for others nor de
 
 import math
 
-import numpy as np
-from numba import njit
+from shared.transport.bare import compiled, vectorised
 
 SAFE, STOPPED = 0, 1  # how a bag's steps ended: all made or converged; at numbers that are no longer safe
 
-compiled = njit(nogil=True, error_model="numpy")
-vectorised = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+@vectorised
+def of_four(rows, k, v):
+    """Return the products of four rows, from the k-th on, with v."""
+    s0, s1, s2, s3 = v[0] * 0, v[0] * 0, v[0] * 0, v[0] * 0
+    for i in range(len(v)):
+        s0 += rows[k, i] * v[i]
+        s1 += rows[k + 1, i] * v[i]
+        s2 += rows[k + 2, i] * v[i]
+        s3 += rows[k + 3, i] * v[i]
+    return s0, s1, s2, s3
 
 
 @vectorised
+def of_one(row, v):
+    """Return the product of a row with v."""
+    total = v[0] * 0
+    for i in range(len(v)):
+        total += row[i] * v[i]
+    return total
+
+
+@vectorised
+def add_four(rows, k, by, r):
+    """Add four rows, from the k-th on, times their numbers in `by`, to r."""
+    b0, b1, b2, b3 = by[k], by[k + 1], by[k + 2], by[k + 3]
+    for i in range(len(r)):
+        r[i] += (rows[k, i] * b0 + rows[k + 1, i] * b1) + (rows[k + 2, i] * b2 + rows[k + 3, i] * b3)
+
+
+@vectorised
+def add_one(row, by, r):
+    """Add a row times a number to r."""
+    for i in range(len(r)):
+        r[i] += row[i] * by
+
+
+@compiled
 def over_instances(kernel, v, c):
     """Write kernel v into c (K,)."""
-    n_classes, n = kernel.shape
-    zero = v[0] * 0
-    full = n_classes - n_classes % 4
+    full = len(c) - len(c) % 4
     for k in range(0, full, 4):
-        s0, s1, s2, s3 = zero, zero, zero, zero
-        for i in range(n):
-            s0 += kernel[k, i] * v[i]
-            s1 += kernel[k + 1, i] * v[i]
-            s2 += kernel[k + 2, i] * v[i]
-            s3 += kernel[k + 3, i] * v[i]
-        c[k], c[k + 1], c[k + 2], c[k + 3] = s0, s1, s2, s3
-    for k in range(full, n_classes):
-        s0 = zero
-        for i in range(n):
-            s0 += kernel[k, i] * v[i]
-        c[k] = s0
+        c[k], c[k + 1], c[k + 2], c[k + 3] = of_four(kernel, k, v)
+    for k in range(full, len(c)):
+        c[k] = of_one(kernel[k], v)
 
 
-@vectorised
+@compiled
 def there_and_back(kernel, v, add, w, tau, c, u, r):
     """Write c = kernel v + add, u = w c^-1 to the power tau, and add kernel^T u to r."""
-    n_classes, n = kernel.shape
-    zero = v[0] * 0
-    for k in range(0, n_classes, 4):
-        if k + 4 > n_classes:
-            for j in range(k, n_classes):
-                s0 = zero
-                for i in range(n):
-                    s0 += kernel[j, i] * v[i]
-                c[j] = s0 + add[j]
-                u[j] = w[j] / c[j] if tau == 1 else (w[j] / c[j]) ** tau
-                u0 = u[j]
-                for i in range(n):
-                    r[i] += kernel[j, i] * u0
-            break
-        s0, s1, s2, s3 = zero, zero, zero, zero
-        for i in range(n):
-            s0 += kernel[k, i] * v[i]
-            s1 += kernel[k + 1, i] * v[i]
-            s2 += kernel[k + 2, i] * v[i]
-            s3 += kernel[k + 3, i] * v[i]
-        c[k], c[k + 1], c[k + 2], c[k + 3] = s0, s1, s2, s3
+    full = len(c) - len(c) % 4
+    for k in range(0, full, 4):
+        c[k], c[k + 1], c[k + 2], c[k + 3] = of_four(kernel, k, v)
         for j in range(k, k + 4):
             c[j] += add[j]
             u[j] = w[j] / c[j] if tau == 1 else (w[j] / c[j]) ** tau
-        u0, u1, u2, u3 = u[k], u[k + 1], u[k + 2], u[k + 3]
-        for i in range(n):
-            r[i] += (kernel[k, i] * u0 + kernel[k + 1, i] * u1) + (kernel[k + 2, i] * u2 + kernel[k + 3, i] * u3)
+        add_four(kernel, k, u, r)
+    for k in range(full, len(c)):
+        c[k] = of_one(kernel[k], v) + add[k]
+        u[k] = w[k] / c[k] if tau == 1 else (w[k] / c[k]) ** tau
+        add_one(kernel[k], u[k], r)
 
 
-@vectorised
+@compiled
 def back_and_there(kernel, for_r, slope, for_c, for_v):
     """Write for_c = slope (kernel for_r + for_c), and kernel^T for_c into for_v: the way back through a step."""
-    n_classes, n = kernel.shape
-    zero = for_r[0] * 0
+    full = len(for_c) - len(for_c) % 4
     for_v[:] = 0
-    full = n_classes - n_classes % 4
     for k in range(0, full, 4):
-        s0, s1, s2, s3 = zero, zero, zero, zero
-        for i in range(n):
-            s0 += kernel[k, i] * for_r[i]
-            s1 += kernel[k + 1, i] * for_r[i]
-            s2 += kernel[k + 2, i] * for_r[i]
-            s3 += kernel[k + 3, i] * for_r[i]
-        s0, s1 = (s0 + for_c[k]) * slope[k], (s1 + for_c[k + 1]) * slope[k + 1]
-        s2, s3 = (s2 + for_c[k + 2]) * slope[k + 2], (s3 + for_c[k + 3]) * slope[k + 3]
-        for_c[k], for_c[k + 1], for_c[k + 2], for_c[k + 3] = s0, s1, s2, s3
-        for i in range(n):
-            for_v[i] += (kernel[k, i] * s0 + kernel[k + 1, i] * s1) + (kernel[k + 2, i] * s2 + kernel[k + 3, i] * s3)
-    for k in range(full, n_classes):
-        s0 = zero
-        for i in range(n):
-            s0 += kernel[k, i] * for_r[i]
-        s0 = (s0 + for_c[k]) * slope[k]
-        for_c[k] = s0
-        for i in range(n):
-            for_v[i] += kernel[k, i] * s0
+        s0, s1, s2, s3 = of_four(kernel, k, for_r)
+        for_c[k], for_c[k + 1] = (s0 + for_c[k]) * slope[k], (s1 + for_c[k + 1]) * slope[k + 1]
+        for_c[k + 2], for_c[k + 3] = (s2 + for_c[k + 2]) * slope[k + 2], (s3 + for_c[k + 3]) * slope[k + 3]
+        add_four(kernel, k, for_c, for_v)
+    for k in range(full, len(for_c)):
+        for_c[k] = (of_one(kernel[k], for_r) + for_c[k]) * slope[k]
+        add_one(kernel[k], for_c[k], for_v)
 
 
 @compiled
@@ -110,7 +101,14 @@ def within(values, bound):
     return True
 
 
-@vectorised
+@compiled
+def write(given, to):
+    """Copy a row."""
+    for i in range(len(to)):
+        to[i] = given[i]
+
+
+@compiled
 def farthest(kernel, v, w, tau, u, mass, c):
     """Return what is left to converge: of a column's mass, or, without masses, of the logarithm of its scaling.
 
@@ -125,8 +123,10 @@ def farthest(kernel, v, w, tau, u, mass, c):
     return most
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def run(kernel, weight, mass, absent, missing, tau, bound, limits, every, left, u, v, us, columns, vs, done, ends):
+@compiled
+def run(
+    kernel, weight, mass, absent, missing, tau, bound, limits, every, left, u, v, us, columns, vs, done, ends, room
+):  # fmt: skip
     """Make up to ``left[b]`` steps of every bag.
 
     Parameters
@@ -139,8 +139,10 @@ def run(kernel, weight, mass, absent, missing, tau, bound, limits, every, left, 
         none are kept
     done, ends : (B,) steps made and how they ended. Steps since the last look, before numbers became unsafe, do not
         count, and are not in u and v
+    room : (4, max(K, N)) to work in
     """
-    keeps, two, one, c = us.shape[1] > 0, np.empty((2, v.shape[1]), v.dtype), np.empty_like(u[0]), np.empty_like(u[0])
+    keeps, (classes, n) = us.shape[1] > 0, kernel.shape[1:]
+    one, c = room[2, :classes], room[3, :classes]
     for b in range(len(kernel)):
         done[b], ends[b] = 0, SAFE
         if left[b] == 0:
@@ -148,16 +150,14 @@ def run(kernel, weight, mass, absent, missing, tau, bound, limits, every, left, 
         if not within(weight[b], bound * bound):
             ends[b] = STOPPED
             continue
-        if keeps:
-            vs[b, 0] = v[b]
-        else:
-            two[0] = v[b]
+        first = vs[b, 0] if keeps else room[0, :n]
+        write(v[b], first)
         for step in range(left[b]):
             if keeps:
                 there, now, sums, back = vs[b, step], us[b, step], columns[b, step], vs[b, step + 1]
             else:
-                there, now, sums, back = two[step % 2], one, c, two[1 - step % 2]
-            back[:] = missing[b]
+                there, now, sums, back = room[step % 2, :n], one, c, room[1 - step % 2, :n]
+            write(missing[b], back)
             there_and_back(kernel[b], there, absent[b], weight[b], tau, sums, now, back)
             for i in range(len(back)):
                 back[i] = 1 / back[i]
@@ -166,26 +166,27 @@ def run(kernel, weight, mass, absent, missing, tau, bound, limits, every, left, 
                     ends[b] = STOPPED
                     break
                 done[b] = step + 1
-                u[b], v[b] = now, back
+                write(now, u[b])
+                write(back, v[b])
                 if limits[b] >= 0 and farthest(kernel[b], back, weight[b], tau, now, mass[b], c) <= limits[b]:
                     break
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def run_back(kernel, us, columns, vs, tau, done, for_u, for_v, for_columns, for_rows):
+@compiled
+def run_back(kernel, us, columns, vs, tau, done, for_u, for_v, for_columns, for_rows, slope):
     """Go back through the steps that `run` kept.
 
     for_u (B, K) and for_v (B, N) come in as the slopes of the last u and v and go out as those of the first; where
     steps were made, for_u is 0 then. for_columns (B, S, K) and for_rows (B, S, N) take the slopes of all c and r.
+    slope (K,) is room to work in.
     """
-    slope, before = for_u[0].copy(), for_v[0].copy()
     for b in range(len(kernel)):
         for step in range(done[b] - 1, -1, -1):
             v_next = vs[b, step + 1]
-            for i in range(len(before)):
+            for i in range(len(v_next)):
                 for_rows[b, step, i] = -for_v[b, i] * v_next[i] * v_next[i]
             for k in range(len(slope)):
                 slope[k] = -tau * us[b, step, k] / columns[b, step, k]
             back_and_there(kernel[b], for_rows[b, step], slope, for_u[b], for_v[b])
-            for_columns[b, step] = for_u[b]
-            for_u[b] = 0
+            write(for_u[b], for_columns[b, step])
+            for_u[b, :] = 0

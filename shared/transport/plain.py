@@ -10,15 +10,35 @@ the steps are compiled (`shared.transport.loops`); elsewhere torch multiplies an
 told to compute in 10 bits there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from shared.transport.machine import Loops
+
 EVERY = 10  # steps between looks at whether numbers are safe and bags have converged
+STOPPED = 1  # as of `shared.transport.loops`, where it is explained
+
+
+def _found() -> dict[str, Callable]:
+    from shared.transport.loops import run, run_back
+
+    return {"run4": run, "run8": run, "run_back4": run_back, "run_back8": run_back}
+
+
+RUN = "T[3] T[2] T[2] T[2] T[2] T f8 f8[1] i8 i8[1] T[2] T[2] T[3] T[3] T[3] i8[1] i8[1] T[2]"
+RUN_BACK = "T[3] T[3] T[3] T[3] T i8[1] T[2] T[2] T[3] T[3] T[1]"
+KINDS = {
+    f"{name}{size}": kinds.replace("T", f"f{size}")
+    for name, kinds in (("run", RUN), ("run_back", RUN_BACK))
+    for size in (4, 8)
+}
+LOOPS = Path(__file__).with_name("loops.py")
+COMPILED = Loops("scaling", "entropic transport", KINDS, _found, [LOOPS], 10)
 
 
 class PlainSteps(torch.autograd.Function):
@@ -115,8 +135,6 @@ class CompiledSteps(torch.autograd.Function):
         tau: float,
         stop: Stop,
     ) -> tuple[Tensor, ...]:
-        from shared.transport.loops import STOPPED, run
-
         bags, classes, longest = kernel.shape
         kept = int(stop.left.max()) if any(ctx.needs_input_grad[:4]) else 0
         us, columns = (kernel.new_empty(bags, kept, classes) for _ in range(2))
@@ -126,9 +144,11 @@ class CompiledSteps(torch.autograd.Function):
         absent = torch.zeros_like(u) if absent is None else absent
         missing = torch.zeros_like(v) if missing is None else missing
         given = (kernel, weight.squeeze(2), stop.mass.squeeze(2), absent.squeeze(2), missing.squeeze(1))
-        places = (stop.left, u_end.squeeze(2), v_end.squeeze(1), us, columns, vs, done, ends)
-        given, places = _arrays(given), _arrays(places)
-        run(*given, given[0].dtype.type(tau), stop.bound, stop.limits.numpy(), EVERY, *places)
+        until = tau, stop.bound, stop.limits.contiguous(), EVERY, stop.left.contiguous()
+        places = u_end.squeeze(2), v_end.squeeze(1), us, columns, vs, done, ends
+        room = kernel.new_empty(4, max(classes, longest))
+        run = COMPILED.calls[f"run{kernel.element_size()}"]
+        run(*(tensor.contiguous() for tensor in given), *until, *places, room)
         if kept:
             most = int(done.max())
             ctx.save_for_backward(kernel, weight, us[:, :most], columns[:, :most], vs[:, : most + 1], done)
@@ -139,20 +159,13 @@ class CompiledSteps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, for_u: Tensor, for_v: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        from shared.transport.loops import run_back
-
-        kernel, weight, us, columns, vs, done = ctx.saved_tensors
+        kernel, weight, us, columns, vs, done = (tensor.contiguous() for tensor in ctx.saved_tensors)
         for_u, for_v = (slope.clone(memory_format=torch.contiguous_format) for slope in (for_u, for_v))
         for_columns, for_rows = torch.zeros_like(columns), torch.zeros_like(vs[:, 1:])
-        slopes = (for_u.squeeze(2), for_v.squeeze(1), for_columns, for_rows)
-        given = _arrays((kernel, us, columns, vs))
-        run_back(*given, given[0].dtype.type(ctx.tau), *_arrays((done, *slopes)))
+        slopes = for_u.squeeze(2), for_v.squeeze(1), for_columns, for_rows, kernel.new_empty(kernel.shape[1])
+        COMPILED.calls[f"run_back{kernel.element_size()}"](kernel, us, columns, vs, ctx.tau, done, *slopes)
         made = torch.arange(us.shape[1]) < done[:, None]  # what lies beyond a bag's last step was never written
         us, columns, before = (t.masked_fill(~made[:, :, None], 0) for t in (us, columns, vs[:, :-1]))
         for_weight = -(for_columns * columns).sum(1)[:, :, None] / weight.where(done[:, None, None] > 0, 1)
         left, right = torch.cat([for_columns, us], 1), torch.cat([before, for_rows], 1)
         return torch.bmm(left.mT, right), for_weight, for_u, for_v, None, None, None, None
-
-
-def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]

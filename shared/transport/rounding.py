@@ -41,9 +41,12 @@ def largest_remainder(proportions: Tensor, sizes: Tensor) -> Tensor:
     shares = proportions.double()
     masses = sizes[:, None] * shares / shares.sum(1, keepdim=True)
     counts = masses.floor().long()
-    order = (masses - counts).argsort(dim=1, descending=True, stable=True)
-    rank = order.argsort(dim=1)
-    return counts + (rank < (sizes - counts.sum(1))[:, None])
+    left = sizes - counts.sum(1)
+    short = left.nonzero()[:, 0]  # most bags' masses are whole
+    order = (masses - counts)[short].argsort(dim=1, descending=True, stable=True)
+    extra = (torch.arange(counts.shape[1], device=counts.device) < left[short, None]).long()
+    counts[short] += torch.zeros_like(order).scatter_(1, order, extra)
+    return counts
 
 
 def round_to_labels(plan: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
@@ -84,13 +87,13 @@ def round_to_labels(plan: Tensor, offsets: Tensor, counts: Tensor) -> Tensor:
         if broken.any():
             bag = int(np.searchsorted(edges, broken.argmax(), side="right")) - 1
             raise ValueError(f"bag {bag}: the plan is not finite")
+    # In their own precision, which the solver widens; of integers and halves there are few.
+    scores = plan if plan.dtype in (torch.float32, torch.float64) else plan.double()
     # Most classes of a short bag have no instance, and tables of all would take longer than the labels.
-    most = max(1, int((wanted > 0).sum(1).max()))
+    most, own = max(1, int((wanted > 0).sum(1).max())), None
     if 2 * most <= wanted.shape[1]:
         classes = np.argsort(wanted == 0, axis=1, kind="stable")[:, :most]
         own = torch.from_numpy(np.repeat(classes, np.diff(edges), axis=0))
-        scores, wanted = plan.gather(1, own).double().numpy(), np.take_along_axis(wanted, classes, 1)
-        found = torch.from_numpy(solve(-scores, edges, wanted.astype(np.float64))[0]).argmax(1, keepdim=True)
-        return own.gather(1, found)[:, 0].to(device)
-    labels = solve(-plan.double().numpy(), edges, wanted.astype(np.float64))[0].argmax(1)
-    return torch.from_numpy(labels).to(device)
+        scores, wanted = scores.gather(1, own), np.take_along_axis(wanted, classes, 1)
+    labels = torch.from_numpy(solve(-scores.numpy(), edges, wanted.astype(np.float64))[0]).argmax(1)
+    return (labels if own is None else own.gather(1, labels[:, None])[:, 0]).to(device)

@@ -15,25 +15,29 @@ from shared.transport.bare import compiled
 
 EMPTY, STALE = -1, -2  # no instance makes an arc; it has left
 FAR = 2**63 - 1
+MUCH = 0.22  # a class, of all that is to be sent: what good potentials leave of fractions is less
+LONG, EIGHTH = 4, 0.125  # arcs of a path
 MANY = 8  # arcs of a class are found in the time of one, where all are
 
 
 @compiled
-def to_cheapest(r, mass, phi, near, lines, label, w, members, size, surplus):
+def to_cheapest(r, mass, phi, tied, lines, label, w, members, size, surplus):
     """Put every instance of costs r (n, K) into its cheapest class; `lines` and `label` are what `cheapest` found.
 
-    Reduced costs within `near` of the least are taken for ties. The first ``size[k]`` of ``members[k]`` become the
-    instances of class k, weights w are 1 there, and `surplus` what a class has too much.
+    Reduced costs are taken for ties where they differ by `tied` of the least and the largest potential, or less. The
+    first ``size[k]`` of ``members[k]`` become the instances of class k, weights w are 1 there, and `surplus` what a
+    class has too much.
     """
     n, n_classes = r.shape
-    least, second = lines[0], lines[1]
+    least, second, far = lines[0], lines[1], 0.0
     for k in range(n_classes):
         row = w[k]
         for i in range(n):
             row[i] = 0
         size[k], surplus[k] = 0, -mass[k]
+        far = max(far, abs(phi[k]))
     for i in range(n):
-        a = label[i]
+        a, near = label[i], tied * (abs(least[i]) + far)
         if second[i] - least[i] <= near:
             own = r[i]
             for k in range(n_classes):
@@ -46,22 +50,46 @@ def to_cheapest(r, mass, phi, near, lines, label, w, members, size, surplus):
 
 
 @compiled
-def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
+def by_paths(r, mass, phi, w, members, size, surplus, target, arc, by, distances, bits, parents, nodes):
     """Send what classes have too much to those that have too little; weights w, members and potentials change in place.
+
+    Where masses are no whole numbers and much is to be sent, whole instances are sent first, then what is left: paths
+    of many classes are cut short by every split instance on their way. After such paths eighths are sent in between.
 
     Costs are r (n, K). The arcs ``arc[a, b]``, min c_ib - c_ia over the instances i of a, and that instance,
     ``by[a, b]``, and what follows are room to work in, of float64 and of integers.
     """
-    stale, parent, carrier, reached, settled = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
-    for a in range(len(phi)):
-        stale[a] = 1
-        for k in range(len(phi)):
+    n_classes, stale, much, whole = len(phi), nodes[0], 0.0, True
+    for a in range(n_classes):
+        stale[a], target[a] = 1, mass[a]
+        much += max(surplus[a], 0.0)
+        whole &= mass[a] == np.floor(mass[a])
+        for k in range(n_classes):
             arc[a, k], by[a, k] = np.inf, STALE
+    part = 0.0 if whole or much < MUCH * n_classes else 1.0
+    while True:
+        before = 0.0
+        for k in range(n_classes):
+            after = before + mass[k]
+            wanted = np.floor(after / part) * part - np.floor(before / part) * part if part > 0 else mass[k]
+            surplus[k] += target[k] - wanted
+            target[k], before = wanted, after
+        paths, hops = send(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes)
+        if part == 0:
+            return
+        part = EIGHTH if part == 1 and hops > LONG * paths else 0.0
+
+
+@compiled
+def send(r, phi, w, members, size, surplus, arc, by, distances, bits, parents, nodes):
+    """Send all surplus, as far as there are ways; return how many paths it took, and of how many arcs in all."""
+    stale, parent, carrier, reached, settled = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
+    paths, hops = 0, 0
     while True:
         renew(r, members, size, arc, by, stale)
         n_reached = shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, bits, parents, settled)
         if n_reached == 0:
-            return
+            return paths, hops
         for at in range(n_reached):
             t = reached[at]
             amount, k = -surplus[t], t
@@ -69,10 +97,13 @@ def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parent
                 amount = min(amount, w[parent[k], carrier[k]])
                 k = parent[k]
             amount = max(0.0, min(amount, surplus[k]))
+            if amount == 0:  # an earlier path has used this one up
+                continue
             surplus[k] -= amount
             surplus[t] += amount
+            paths += 1
             k = t
-            while amount > 0 and parent[k] >= 0:  # unless an earlier path has used this one up
+            while parent[k] >= 0:
                 i, a = carrier[k], parent[k]
                 if w[k, i] == 0:
                     enter(r[i], i, k, members, size, arc, by)
@@ -81,6 +112,7 @@ def by_paths(r, phi, w, members, size, surplus, arc, by, distances, bits, parent
                 if w[a, i] == 0:
                     leave(i, a, members, size, by)
                     stale[a] = 1
+                hops += 1
                 k = a
 
 
@@ -99,35 +131,55 @@ def shortest_paths(surplus, arc, by, phi, parent, carrier, reached, distances, b
         parents[0, k] = parent[k] = -1
         settled[k] = 0  # FAR when it is, so that `|` takes it out
         wanted += surplus[k] < 0
+    for a in range(n_classes if wanted else 0):
+        if surplus[a] > 0:  # of those that reach a class at one distance the last has it, not the first all
+            settled[a] = FAR
+            relax(a, 0.0, True, arc, phi, distances[now], parents[now], distances[1 - now], parents[1 - now])
+            now = 1 - now
     while n_reached < wanted:
-        a, least = -1, FAR
-        for k in range(n_classes):
-            key = bits[now, k] | settled[k]
-            if key < least:
-                a, least = k, key
-        if a < 0 or not distances[now, a] < np.inf:
+        keys, least, a = bits[now], FAR, 0
+        for k in range(n_classes):  # in a round of its own it is vectorised
+            least = min(least, keys[k] | settled[k])
+        if least == FAR:
             return 0
+        while keys[a] | settled[a] != least:
+            a += 1
         at = distances[now, a]
+        if not at < np.inf:
+            return 0
         settled[a] = FAR
-        before, p = parents[now], parents[now, a]
-        if p >= 0:
-            # Two arcs in a row that move one instance tie with one arc, but are limited by its weight in between.
-            while parent[p] >= 0 and by[p, a] == carrier[p]:
-                p = parent[p]
-            parent[a], carrier[a] = p, by[p, a]
+        p = parents[now, a]
+        # Two arcs in a row that move one instance tie with one arc, but are limited by its weight in between.
+        while parent[p] >= 0 and by[p, a] == carrier[p]:
+            p = parent[p]
+        parent[a], carrier[a] = p, by[p, a]
         if surplus[a] < 0:
             reached[n_reached] = a
             n_reached += 1
-        old, new, after = distances[now], distances[1 - now], parents[1 - now]
-        for k in range(n_classes):
-            # The settled are no farther than `at` and stay as they are.
-            through = at + max(arc[a, k] + (phi[a] - phi[k]), 0.0)
-            new[k] = min(old[k], through)
-            after[k] = a if through < old[k] else before[k]
+        relax(a, at, False, arc, phi, distances[now], parents[now], distances[1 - now], parents[1 - now])
         now = 1 - now
     for k in range(n_classes):
         phi[k] += min(distances[now, k], at) - at
     return n_reached
+
+
+@compiled
+def relax(a, at, always, arc, phi, old, before, new, after):
+    """Write distances and parents that class a, at this distance, makes shorter, or `always` not longer.
+
+    The settled are no farther than `at` and stay as they are; what becomes their parent is not asked.
+    """
+    lengths, level = arc[a], phi[a]
+    if always:
+        for k in range(len(phi)):
+            through = at + max(lengths[k] + (level - phi[k]), 0.0)
+            new[k] = min(old[k], through)
+            after[k] = a if through <= old[k] else before[k]
+    else:
+        for k in range(len(phi)):
+            through = at + max(lengths[k] + (level - phi[k]), 0.0)
+            new[k] = min(old[k], through)
+            after[k] = a if through < old[k] else before[k]
 
 
 @compiled

@@ -189,7 +189,7 @@ def test_it_works_in_the_room_that_it_asks_for(shift):
         cost, shares = rng.exponential(size=(n, classes)) ** 6, rng.dirichlet(np.ones(classes), 1)
         bounds, answer = np.array([0, n]), [np.empty(shape) for shape in (1, 1, 1, (n, classes), 1, n, classes)]
         places = [part.ctypes.data for part in (bounds, shares, *answer[:3], cost, *answer[3:])]
-        problem, solve = PROBLEM.pack(1, n, classes, True, True, 1e-12, *places), machine.solve_bags()
+        problem, solve = PROBLEM.pack(1, n, classes, True, True, True, 1e-12, *places), machine.solve_bags()
         needed = -solve(problem + TURN.pack(0, 1, 64, 0))
         room = np.full(needed + 256, 7, np.uint8)
         start = -room.ctypes.data % 64 + shift
