@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--large-objects", action="store_true", help=said)
             said = "of one dataset that may be absent: write `ready` or why it cannot be had to FILE, and exit with 0"
             sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
-            said = "of one dataset, for DVC: write what is recorded of it to FILE, and exit with 0 where it may be absent"
+            said = "of one dataset, for DVC: write what is recorded of it to FILE; exit with 0 where it may be absent"
             sub.add_argument("--pin", type=Path, metavar="FILE", help=said)
     sub = commands.add_parser("pack", help="put prepared sets into parts to carry")
     sub.add_argument("names", nargs="+", metavar="NAME", help="as `list` names it, or features/NAME")
