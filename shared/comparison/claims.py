@@ -45,10 +45,13 @@ Kinds, with what is examined per seed:
                  at most margin at every later point; or at_least: Kendall's tau of the two curves
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shared.comparison.reported import SELECTIONS, InputError
 from shared.config.files import parse_yaml
@@ -81,6 +84,9 @@ CHOICES = {
 NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
 RESERVED = ("metric", "selection", "minus", "floor", "over")  # keys of a side that select no run
 SELECTORS = ("where", "left", "right", "of", "requires")
+
+
+Selector = Mapping[str, Any]  # spec key -> value, list of values, or {min:, max:}; of a side also `RESERVED`
 
 
 @dataclass(frozen=True)
@@ -120,28 +126,28 @@ class Claim:
     note: str = ""
 
     @property
-    def sides(self):
+    def sides(self) -> tuple[Selector, ...]:
         """Return the sides this kind of claim compares: two selectors, or one."""
         return (self.left, self.right) if "left" in KINDS[self.kind][0] else (self.of,)
 
     @property
-    def region(self):
+    def region(self) -> tuple[float, float, bool]:
         """Return `(low, high, closed)`: where the examined quantity must lie for the claim to hold."""
         if self.kind in ("greater", "ranking", "monotone"):
             return self.margin or 0.0, math.inf, False
         if self.kind == "at_least":
-            return self.threshold, math.inf, True
+            return _number(self.threshold), math.inf, True
         if self.kind == "at_most":
-            return -math.inf, self.threshold, True
+            return -math.inf, _number(self.threshold), True
         if self.kind == "ratio":
             low = -math.inf if self.at_least is None else math.log(self.at_least)
             return low, math.inf if self.at_most is None else math.log(self.at_most), True
         if self.kind == "same_shape" and self.at_least is not None:
             return self.at_least, math.inf, True
-        return -self.margin, self.margin, True
+        return -_number(self.margin), _number(self.margin), True
 
 
-def read_claims(path):
+def read_claims(path: str | Path) -> list[Claim]:
     """Read and validate a `claims.yaml`.
 
     Returns
@@ -169,12 +175,12 @@ def read_claims(path):
     return claims
 
 
-def _claim(entry, where):
+def _claim(entry: Any, where: str) -> Claim:
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: must be a mapping that starts with 'id:'")
     where = f"{where} ({entry['id']})" if entry.get("id") else where
 
-    def check(ok, key, instead):
+    def check(ok: object, key: str, instead: str) -> None:
         if not ok:
             raise InputError(f"{where}, key {key}: {entry.get(key)!r} {instead}")
 
@@ -226,7 +232,7 @@ def _claim(entry, where):
     return Claim(**{**entry, **lists})
 
 
-def concerns(claim, about):
+def concerns(claim: Claim, about: Selector) -> bool:
     """Return whether a claim selects a run; `about` holds its spec's values, its method and its tier."""
     subtracted = [{**side, **side["minus"]} for side in claim.sides if "minus" in side]
     return selects(claim.requires, about) and any(
@@ -234,22 +240,28 @@ def concerns(claim, about):
     )
 
 
-def selects(selector, about):
+def selects(selector: Selector, about: Selector) -> bool:
     """Return whether a run meets a selector; a key that the run has not is met by None alone."""
     return all(_meets(about.get(key), want) for key, want in selector.items() if key not in RESERVED)
 
 
-def _meets(value, want):
+def _meets(value: Any, want: Any) -> bool:
     if isinstance(want, Mapping):
         return _is_number(value) and want.get("min", -math.inf) <= value <= want.get("max", math.inf)
     return value in want if isinstance(want, list) else value == want
 
 
-def _is_number(x):
+def _number(bound: float | None) -> float:
+    """A bound that claims of this kind have: `KINDS` asks for it."""
+    assert bound is not None
+    return bound
+
+
+def _is_number(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
 
 
-def _is_selector(selector):
+def _is_selector(selector: Any) -> bool:
     if not isinstance(selector, Mapping):
         return False
     for key, value in selector.items():

@@ -24,8 +24,10 @@ from shared.report.found import (
 )
 
 BEGIN, END = "<!-- made from verdicts by `python -m shared.report.answer` -->", "<!-- end -->"
-COUNTED = ("paper", "tier", "reported numbers judged", "not comparable", "not run")
-COUNTED = (*COUNTED, "claims held", "contradicted", "undecided", "not judged here")
+COUNTED = (
+    *("paper", "tier", "reported numbers judged", "not comparable", "not run"),
+    *("claims held", "contradicted", "undecided", "not judged here"),
+)
 
 
 def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, str]:

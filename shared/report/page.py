@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from shared.comparison.reported import as_reported
 from shared.config import ConfigError, papers_of, repository
@@ -156,7 +157,7 @@ def _known(path: Path) -> dict[str, object]:
     }
 
 
-def _json(path: Path, absent):
+def _json(path: Path, absent: Any) -> Any:
     return json.loads(read_text(path, ConfigError)) if path.exists() else absent
 
 

@@ -35,7 +35,7 @@ class Drawn:
     folder : ``results/<tier>/<paper>``.
     """
 
-    def __init__(self, paper: str, tier: str, folder: Path):
+    def __init__(self, paper: str, tier: str, folder: Path) -> None:
         self.paper, self.tier, self.folder = paper, tier, folder
 
     def __getitem__(self, name: str) -> pandas.DataFrame:

@@ -6,7 +6,7 @@ Both read what ``python -m shared.comparison`` wrote, comparison.csv and claims.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +17,7 @@ from shared import plotting
 from shared.plotting import COLOURS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from shared.tables.draw import Drawn
@@ -44,6 +45,7 @@ def reported(drawn: Drawn) -> Figure:
         why = "the paper reports no number" if len(cells) == 0 else "no run here of what the paper reports"
         return plotting.nothing(why)
     figure, axis = plt.subplots(figsize=(plotting.COLUMN, 3.1))
+    face: dict[str, Any]
     for n, (table, own) in enumerate(there.groupby("table", sort=False)):
         style = plotting.CYCLE[n % len(plotting.CYCLE)] | {"linestyle": "none", "markersize": 4}
         for comparable, some in own.groupby(own.verdict != UNLIKE):
@@ -59,7 +61,7 @@ def reported(drawn: Drawn) -> Figure:
     return figure
 
 
-def _diagonal(axis, numbers: np.ndarray) -> None:
+def _diagonal(axis: Axes, numbers: np.ndarray) -> None:
     """Give both axes one scale and range, from 0 where it is linear, and draw the line of equality."""
     positive, largest = numbers[numbers > 0], numbers.max()
     if len(positive) and largest > WIDE_RANGE * np.median(positive):
@@ -136,7 +138,7 @@ def _word(row: dict) -> str:
     return next(word for word in VERDICTS if row["verdict"].startswith(word))
 
 
-def _draw(axis, height: float, row: dict, style: dict) -> None:
+def _draw(axis: Axes, height: float, row: dict, style: dict) -> None:
     """Draw an estimate and its interval on a scale of their own: the nearest bound at 0, the farthest end at 1.
 
     The claim's side is to the right. Ratios are drawn by their logarithms.
