@@ -23,6 +23,7 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
     question     what a reader asks that this claim answers; claims that share one stand in for each other, in order
+    quantity     what the estimate is, in words ("accuracy of KL less that of ROT, points"); only with a question
     answers      {holds:, contradicted:} in words, where these are not yes and no; only with a question
     note         anything else a reader should know; of a claim that gpu, or of a control that paper, has no runs for:
                  "not in gpu: ..." with the reason (tests/contract/test_tiers.py asks for it)
@@ -72,7 +73,8 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("share", "still", "converged", "requires", "because", "control", "role", "question", "answers", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "role", "note"),
+    *("question", "quantity", "answers"),
 }
 CHOICES = {
     "aggregate": ("every", "any", "mean", "share"),
@@ -82,6 +84,7 @@ CHOICES = {
     "selection": SELECTIONS,
 }
 NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
+OPEN = ("greater", "ranking", "monotone")  # kinds whose bound itself is not claimed
 RESERVED = ("metric", "selection", "minus", "floor", "over")  # keys of a side that select no run
 SELECTORS = ("where", "left", "right", "of", "requires")
 
@@ -122,6 +125,7 @@ class Claim:
     control: str = ""
     role: str = "paper"
     question: str = ""
+    quantity: str = ""
     answers: dict = field(default_factory=dict)
     note: str = ""
 
@@ -133,7 +137,7 @@ class Claim:
     @property
     def region(self) -> tuple[float, float, bool]:
         """Return `(low, high, closed)`: where the examined quantity must lie for the claim to hold."""
-        if self.kind in ("greater", "ranking", "monotone"):
+        if self.kind in OPEN:
             return self.margin or 0.0, math.inf, False
         if self.kind == "at_least":
             return _number(self.threshold), math.inf, True
@@ -145,6 +149,15 @@ class Claim:
         if self.kind == "same_shape" and self.at_least is not None:
             return self.at_least, math.inf, True
         return -_number(self.margin), _number(self.margin), True
+
+
+def bounds_in_words(kind: str, low: float, high: float) -> str:
+    """Return where an estimate must lie for a claim of a kind to hold; bounds of a ratio are ratios."""
+    if math.isinf(high):
+        return f"{'above' if kind in OPEN else 'at least'} {low:g}"
+    if low == (0 if kind == "ratio" else -math.inf):
+        return f"at most {high:g}"
+    return f"within [{low:g}, {high:g}]"
 
 
 def read_claims(path: str | Path) -> list[Claim]:
@@ -212,7 +225,9 @@ def _claim(entry: Any, where: str) -> Claim:
     texts = isinstance(answers, Mapping) and all(isinstance(text, str) and text for text in answers.values())
     check(texts and answers.keys() <= {"holds", "contradicted"}, "answers", "must be {holds:, contradicted:}, in words")
     check(bool(entry.get("question")) or not answers, "answers", "goes with a question")
-    check(isinstance(entry.get("question", ""), str), "question", "must be a sentence")
+    for key in ("question", "quantity"):
+        check(isinstance(entry.get(key, ""), str), key, "must be a sentence")
+    check(bool(entry.get("question")) or "quantity" not in entry, "quantity", "goes with a question")
     check(("share" in entry) == (entry.get("aggregate") == "share"), "share", "goes with aggregate: share")
     check(0 < entry.get("share", 1) <= 1, "share", "must be a share of the cells, above 0 and at most 1")
     if entry["kind"] == "ratio":

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from shared.comparison import convergence, stats
-from shared.comparison.claims import DECIDED, Claim, Selector
+from shared.comparison.claims import DECIDED, Claim, Selector, bounds_in_words
 from shared.comparison.convergence import Moves
 from shared.comparison.evidence import AmbiguousError, Runs, Sample, matches, samples
 from shared.comparison.setting import Setting
@@ -341,15 +341,10 @@ def _region(claim: Claim) -> str:
         examined = "the ratio of standard deviations over seeds"
     if claim.kind == "same_shape":
         examined = "the gap of the scaled curves" if claim.at_least is None else "Kendall's tau"
-    low, high, closed = claim.region
+    low, high, _ = claim.region
     if claim.kind == "ratio":
-        low, high = math.exp(low), math.inf if high == math.inf else math.exp(high)
-        low = low or -math.inf
-    if math.isinf(high):
-        return f"{examined} {'at least' if closed else 'above'} {low:g}"
-    if math.isinf(low):
-        return f"{examined} at most {high:g}"
-    return f"{examined} within [{low:g}, {high:g}]"
+        low, high = math.exp(low), math.exp(high)
+    return f"{examined} {bounds_in_words(claim.kind, low, high)}"
 
 
 def _worded(selector: Selector) -> str:

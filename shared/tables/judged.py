@@ -14,6 +14,7 @@ import pandas
 from matplotlib.lines import Line2D
 
 from shared import plotting
+from shared.comparison.claims import bounds_in_words
 from shared.plotting import COLOURS
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ VERDICTS = {  # colour and marker of what was decided
     UNLIKE: (COLOURS["brown"], "s"),
 }
 VALUES = ("estimate", "low90", "high90", "region_low", "region_high")
-OPEN = ("greater", "ranking", "monotone")  # kinds whose bound itself is not claimed
 WIDE_RANGE = 10  # largest number over the median, above which the axes are logarithmic
 SHOWN = 4  # reasons that are given before the rest are counted
 ROW = 0.2  # inches of a claim
@@ -162,11 +162,5 @@ def _draw(axis: Axes, height: float, row: dict, style: dict) -> None:
 
 def _numbers(row: dict) -> str:
     """An estimate with its interval and what is claimed of it."""
-    low, high = row["region_low"], row["region_high"]
-    said = f"in [{low:g}, {high:g}]"
-    if math.isinf(high):
-        said = f"{'>' if row['kind'] in OPEN else '≥'} {low:g}"
-    elif low == (0 if row["kind"] == "ratio" else -math.inf):
-        said = f"≤ {high:g}"
     between = "" if math.isnan(row["low90"]) else f" [{row['low90']:.3g}, {row['high90']:.3g}]"
-    return f"{row['estimate']:.3g}{between}, {said}"
+    return f"{row['estimate']:.3g}{between}, {bounds_in_words(row['kind'], row['region_low'], row['region_high'])}"
