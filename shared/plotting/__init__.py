@@ -80,7 +80,8 @@ def note(figure: Figure, text: str) -> None:
         for said in (f"{text} {before}", before)
     )
     figure.set_figheight(figure.get_figheight() + (len(lines) - len(kept)) * LINE)
-    figure.supxlabel("\n".join(lines), fontsize=TEXT, color=GREY)
+    # From the left, where lines begin in any font: a viewer may not have the one they were measured in.
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=TEXT, color=GREY)
 
 
 def not_run(axis: Axes) -> None:
@@ -96,9 +97,14 @@ def left_out(figure: Figure, names: list[str], why: str = "NOT RUN") -> None:
 
 def nothing(why: str = "no run of this tier has a record of it") -> Figure:
     """Return a figure that is one line of text: that it was not run."""
+    return line(f"NOT RUN: {why}")
+
+
+def line(text: str) -> Figure:
+    """Return a figure that is one line of text."""
     figure, axis = plt.subplots(figsize=(COLUMN, 0.5))
     axis.axis("off")
-    axis.text(0.5, 0.5, f"NOT RUN: {why}", ha="center", va="center", color=GREY, wrap=True)
+    axis.text(0.5, 0.5, text, ha="center", va="center", color=GREY, wrap=True)
     return figure
 
 
@@ -155,9 +161,10 @@ def legend_above(figure: Figure, order: Sequence[str] = ()) -> None:
         hollow = HOLLOW | {"markeredgewidth": _edge(said)}
         handles[said] = Line2D([], [], marker="o", color=GREY, **hollow)
     if handles:
-        width = max(map(len, handles)) * CHARACTER + 0.5
-        columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
-        figure.set_figheight(figure.get_figheight() + math.ceil(len(handles) / columns) * LINE)
+        width = max(map(len, handles)) * 0.95 * CHARACTER + 0.5
+        rows = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / width)))
+        columns = math.ceil(len(handles) / rows)
+        figure.set_figheight(figure.get_figheight() + rows * LINE)
         where: dict[str, Any] = {"loc": "outside upper center", "ncols": columns, "columnspacing": 1.2}
         figure.legend(handles.values(), handles.keys(), handlelength=2.6, **where)
 
