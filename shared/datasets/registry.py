@@ -168,11 +168,11 @@ def needs() -> Needs:
     for tier in tiers():
         for paper in papers_of(tier):
             try:
-                names = {run.spec.values().get("dataset") for run in plan(paper, tier)}
+                names = {str(run.spec.values().get("dataset", "")) for run in plan(paper, tier)}
             except ConfigError as error:
                 say(f"{paper}, tier {tier}: {error}")
                 continue
-            for name in names - {None}:
+            for name in names - {""}:
                 found.setdefault(name, {}).setdefault(paper, []).append(tier)
     return found
 

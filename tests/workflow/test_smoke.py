@@ -228,7 +228,7 @@ def test_dvc_finds_what_snakemake_made(house):
     before = state(house / "results")
     try:
         (house / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
-        said = run(["dvc", "repro", *stages], house, **offline)
+        said = run(["dvc", "repro", "--allow-missing", *stages], house, **offline)  # without CIFAR-10
         assert said.count("Nothing to be done") == len(stages)
         assert "up to date" in run(["dvc", "status", *stages], house, **offline)
         assert state(house / "results") == before
