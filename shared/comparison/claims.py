@@ -56,6 +56,7 @@ from typing import Any
 
 from shared.comparison.reported import SELECTIONS, InputError
 from shared.config.files import parse_yaml
+from shared.tables.bounds import OPEN
 
 VERDICTS = ("HOLDS", "CONTRADICTED", "INCONCLUSIVE", "NOT COMPARABLE", "NOT RUN")  # shared/comparison/judging.py
 DECIDED = VERDICTS[:2]
@@ -84,7 +85,6 @@ CHOICES = {
     "selection": SELECTIONS,
 }
 NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
-OPEN = ("greater", "ranking", "monotone")  # kinds whose bound itself is not claimed
 RESERVED = ("metric", "selection", "minus", "floor", "over")  # keys of a side that select no run
 SELECTORS = ("where", "left", "right", "of", "requires")
 
@@ -149,15 +149,6 @@ class Claim:
         if self.kind == "same_shape" and self.at_least is not None:
             return self.at_least, math.inf, True
         return -_number(self.margin), _number(self.margin), True
-
-
-def bounds_in_words(kind: str, low: float, high: float) -> str:
-    """Return where an estimate must lie for a claim of a kind to hold; bounds of a ratio are ratios."""
-    if math.isinf(high):
-        return f"{'above' if kind in OPEN else 'at least'} {low:g}"
-    if low == (0 if kind == "ratio" else -math.inf):
-        return f"at most {high:g}"
-    return f"within [{low:g}, {high:g}]"
 
 
 def read_claims(path: str | Path) -> list[Claim]:

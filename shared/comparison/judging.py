@@ -30,10 +30,11 @@ import numpy as np
 import pandas as pd
 
 from shared.comparison import convergence, stats
-from shared.comparison.claims import DECIDED, Claim, Selector, bounds_in_words
+from shared.comparison.claims import DECIDED, Claim, Selector
 from shared.comparison.convergence import Moves
 from shared.comparison.evidence import AmbiguousError, Runs, Sample, matches, samples
 from shared.comparison.setting import Setting
+from shared.tables.bounds import bounds_in_words
 from shared.tables.evidence import FAILED
 
 EXAMINED = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from shared.comparison.claims import DECIDED, bounds_in_words
+from shared.comparison.claims import DECIDED
 from shared.report.found import Judged
+from shared.tables.bounds import bounds_in_words
 
 ANSWERS = {
     "HOLDS": "Yes",

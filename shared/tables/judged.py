@@ -15,8 +15,8 @@ import pandas
 from matplotlib.lines import Line2D
 
 from shared import plotting
-from shared.comparison.claims import bounds_in_words
 from shared.plotting import COLOURS
+from shared.tables.bounds import bounds_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,6 +6,7 @@ import pytest
 
 from shared.comparison import claims
 from shared.comparison.reported import InputError
+from shared.tables.bounds import bounds_in_words
 
 GOOD = {
     "id": "a",
@@ -83,4 +84,4 @@ def test_ids_are_used_once(tmp_path):
     ],
 )
 def test_where_an_estimate_must_lie_is_worded_once_for_pages_figures_and_reasons(kind, low, high, said):
-    assert claims.bounds_in_words(kind, low, high) == said
+    assert bounds_in_words(kind, low, high) == said
