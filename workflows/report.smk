@@ -45,6 +45,7 @@ rule answers:
         VERDICTS,
         expand(f"{RESULTS}/{{paper}}/claims.svg", paper=PAPERS),
         expand("papers/{paper}/claims.yaml", paper=PAPERS),
+        verified=sorted(map(str, Path("results").glob("*/verified.csv"))),
         code=code("shared.report.answer"),
     output:
         "results/README.md",

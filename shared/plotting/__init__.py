@@ -22,11 +22,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -170,7 +172,7 @@ def legend_above(figure: Figure, order: Sequence[str] = ()) -> None:
 
 
 def name_points(axis: Axes, points: list[tuple[float, float]], names: list[str], bars: list[float]) -> None:
-    """Write names beside points where they cover the least of points, of each other and of bars (half their height).
+    """Write names beside points where they cover the least of markers, of each other and of bars (half their height).
 
     To be called when all else is drawn and the axes' limits stand.
     """
@@ -180,12 +182,15 @@ def name_points(axis: Axes, points: list[tuple[float, float]], names: list[str],
     at = axis.transData.transform(points)
     tops = axis.transData.transform([(x, y + bar) for (x, y), bar in zip(points, bars, strict=True)])
     scale, box = figure.dpi / 72, axis.get_window_extent()
-    taken: list[Box] = [(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in at]
+    marked = [np.asarray(line.get_xydata()) for line in axis.lines if line.get_marker() not in ("None", "", None)]
+    marks = axis.transData.transform(np.concatenate([np.asarray(points, float), *marked]))
+    around = 4 * scale
+    taken: list[Box] = [(x - around, y - around, x + around, y + around) for x, y in np.unique(marks, axis=0)]
     taken += [(x - scale, 2 * y - top, x + scale, top) for (x, y), (_, top) in zip(at, tops, strict=True)]
     for (x, y), point, name in sorted(zip(at, points, names, strict=True), key=lambda of: (-of[0][1], of[0][0])):
-        wide, high = len(name) * CHARACTER * 0.85 * 72 * scale, (TEXT + 1) * scale
+        wide, high = (TextPath((0, 0), name, size=TEXT).get_extents().width + 2) * scale, (TEXT + 2) * scale
         choices: list[tuple[float, tuple[int, int], str, Box]] = []
-        for far in (5, 11, 18, 26):
+        for far in (6, 11, 18, 26, 36):
             for right, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
                 left = x + right * far * scale - wide * (1 - right) / 2
                 low = y + up * far * scale - high / 2

@@ -21,13 +21,16 @@ from shared.report.found import (
     everything,
     questions,
     sharpest,
+    tiers_found,
 )
+from shared.runs.verified import COUNTS, read_verified
 
 BEGIN, END = "<!-- made from verdicts by `python -m shared.report.answer` -->", "<!-- end -->"
 COUNTED = (
     *("paper", "tier", "reported numbers judged", "not comparable", "not run"),
     *("claims held", "contradicted", "undecided", "not judged here"),
 )
+VERIFIED = ("paper", "tier", "records", "trained again", "same to the last digit", "not the same", "when, by", "on")
 
 
 def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, str]:
@@ -64,6 +67,10 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         "## How much was judged",
         "",
         *count_table(found, results),
+        "",
+        "## Trained again",
+        "",
+        *verified_table(results),
         "",
         "## The sharpest contradiction of each paper",
         "",
@@ -148,6 +155,20 @@ def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str
     rest = sum(n for verdict, n in claim.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
     left = (cell["NOT COMPARABLE"], cell["NOT RUN"] + cell["FAILED"])
     return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))
+
+
+def verified_table(results: Path) -> list[str]:
+    """Return of how many records another training was compared, digit by digit, a line for each paper and tier."""
+    lines = [f"| {' | '.join(VERIFIED)} |", "|---" * len(VERIFIED) + "|"]
+    for tier in tiers_found(results):
+        for row in read_verified(results / tier).values():
+            again = sum(int(row[name]) for name in COUNTS)
+            where = f"{row['cpu']}; torch {row['torch']}"
+            when = f"{row['date']}, {row['by']}" + ("; **the records have changed since**" if row["outdated"] else "")
+            apart = ", ".join(f"{row[name]} {name}" for name in COUNTS[1:] if row[name] != "0") or "none"
+            cells = (row["paper"], tier, row["records"], str(again), row["same"], apart, when, where)
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines if len(lines) > 2 else ["Nothing yet: `python -m shared.runs.verify --sample 6 --write` does it."]
 
 
 def of_paper(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[str]:

@@ -27,8 +27,9 @@ from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
 from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
-from shared.runs.provenance import origin
+from shared.runs.provenance import commit, origin
 from shared.runs.sweep import CHECKPOINTS, caveat, count, guarded, pattern, runs_folder
+from shared.runs.verified import COUNTS, write_verified
 from shared.runs.workers import Event, Home, Pool
 
 ELSEWHERE = "elsewhere"  # differs, and was recorded on another machine
@@ -183,8 +184,8 @@ def rerun(
     n_sample: int | None = None,
     cores: int | None = None,
     say=print,
-) -> Counter:
-    """Train committed records of papers again into `out`, say of each what came of it; return {state: how many}.
+) -> dict[str, Counter]:
+    """Train committed records again into `out`, say of each what came of it; return {paper: {state: how many}}.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ def rerun(
     only : a regular expression on run ids.
     n_sample : how many records of each paper; all unless told.
     """
-    states: Counter = Counter()
+    states: dict[str, Counter] = {paper: Counter() for paper in names}
     looked, hand = [look(paper, tier.tier, only) for paper in names], Hand.of(tier.device, tier.runs_at_once, cores)
     if not any(found.runs for found in looked):
         raise ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}")
@@ -210,14 +211,15 @@ def rerun(
         # In a sample, what cannot be compared for want of a record was not chosen.
         missing = found.missing if n_sample is None else {}
         for state, reasons in (("outdated", found.outdated), ("missing", missing)):
-            states[state] += len(reasons)
+            states[found.paper][state] += len(reasons)
             for run_id, why in reasons.items():
                 say(f"{state:10}{run_id}  {why}")
         if records:
-            states.update(_again(found, records, tier.tier, hand, progress, out, say))
-    if not sum(states[state] for state in (*WRONG, "same")):
-        raise ConfigError(f"nothing was compared: {_counts(states)}")
-    say(_counts(states))
+            states[found.paper].update(_again(found, records, tier.tier, hand, progress, out, say))
+    total = sum(states.values(), Counter())
+    if not sum(total[state] for state in (*WRONG, "same")):
+        raise ConfigError(f"nothing was compared: {_counts(total)}")
+    say(_counts(total))
     return states
 
 
@@ -277,7 +279,10 @@ def _command(args: argparse.Namespace) -> int:
     out = args.out.absolute() if args.out else Path(tempfile.mkdtemp(prefix="verify-"))
     keep = bool(args.out)
     try:
-        states = rerun(names, tier, out, only=args.only, n_sample=args.sample, cores=args.cores, say=_print)
+        by_paper = rerun(names, tier, out, only=args.only, n_sample=args.sample, cores=args.cores, say=_print)
+        if args.write:
+            _print(f"{_written(by_paper, tier.tier)} says so")
+        states = sum(by_paper.values(), Counter())
         wrong = sum(states[state] for state in WRONG if state != ELSEWHERE or not args.allow_elsewhere)
         keep = keep or bool(states["differs"] + states[ELSEWHERE] + states["failed"])
         if keep:
@@ -289,6 +294,17 @@ def _command(args: argparse.Namespace) -> int:
     finally:
         if not keep:
             shutil.rmtree(out, ignore_errors=True)
+
+
+def _written(by_paper: dict[str, Counter], tier: str) -> Path:
+    """Write down, beside the records, what came of those that were trained again; return the file."""
+    found = {
+        paper: {state: states[state] for state in COUNTS}
+        | {"records": len(look(paper, tier).current), "code": code_hash(f"papers.{paper}.train")}
+        for paper, states in by_paper.items()
+        if any(states[state] for state in COUNTS)
+    }
+    return write_verified(runs_folder(next(iter(by_paper)), tier).parents[1], found, commit())
 
 
 def _print(line: str) -> None:
@@ -311,6 +327,9 @@ def main(argv: list[str] | None = None) -> int:
         "--allow-elsewhere",
         action="store_true",
         help="a difference from a record that was made on another CPU or with other versions is no failure",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write down what was found, in results/<tier>/verified.csv"
     )
     parser.add_argument("--cores", type=count, metavar="N", help="CPU cores to use; all unless told")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="an empty folder to train into, which is kept")

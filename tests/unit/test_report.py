@@ -7,6 +7,7 @@ import pytest
 
 from shared.comparison.claims import DECIDED
 from shared.report import answer, found, page, words
+from shared.runs import verified
 from tests.made_paper import CLAIMS, KL, ROT, build, fill, written
 
 ASKED = CLAIMS.replace("  source", "  question: Is KL better than ROT?\n  source")
@@ -69,6 +70,19 @@ def test_a_contradicted_claim_is_no_and_the_sharpest_is_named(house):
     assert words.answer(claims[0]) == "No" and found.sharpest(claims) is claims[0] and claims[0].distance > 1
     text = answer.texts(house.root, house.results)[house.results / "README.md"]
     assert "“KL beats ROT” is CONTRADICTED (Section 4): difference in accuracy: -4.87 [-5.29, -4.44]; claimed" in text
+
+
+def test_what_was_trained_again_is_told_and_when_its_records_have_changed_since(house):
+    judge(house, {"kl": KL, "rot": ROT})
+    top, paper = house.results / "README.md", house.paper.name
+    assert "Nothing yet: `python -m shared.runs.verify" in answer.texts(house.root, house.results)[top]
+    row = {"records": 6, "code": "c"} | dict(zip(verified.COUNTS, (3, 0, 1, 0), strict=True))
+    verified.write_verified(house.results / "paper", {paper: row}, {"commit": "0123456789", "dirty": False})
+    text = answer.texts(house.root, house.results)[top]
+    assert f"| {paper} | paper | 6 | 4 | 3 | 1 elsewhere | " in text and "changed since" not in text
+    index = house.results / "paper" / paper / "runs" / "index.csv"
+    index.write_text("id\n")
+    assert "**the records have changed since**" in answer.texts(house.root, house.results)[top]
 
 
 @pytest.mark.parametrize(

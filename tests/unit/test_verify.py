@@ -10,7 +10,7 @@ import pytest
 from shared.config import ConfigError, Run, Tier
 from shared.config.spec import Section, Sections, Spec
 from shared.records import store
-from shared.runs import sweep, verify
+from shared.runs import sweep, verified, verify
 from shared.runs.workers import Event
 from shared.training import checkpoint
 from tests.conftest import APool, a_run
@@ -187,6 +187,21 @@ def test_a_record_of_other_code_is_compared_all_the_same_and_it_is_said(house, c
     said = capsys.readouterr().out
     assert "toy: 2 records are of other code than now, which trains them now (hash then, commit 0123456)" in said
     assert "2 same" in said
+
+
+def test_what_was_found_is_written_beside_the_records_and_outdated_by_another_record(house, monkeypatch, capsys):
+    runs, folder = [toy("fine", seed) for seed in range(3)] + [toy("moved")], house.committed.parents[1]
+    monkeypatch.setattr(verify, "commit", lambda: {"commit": "0123456789", "dirty": False})
+    verified.write_verified(folder, {"old": {"records": 9, "code": "c", **dict.fromkeys(verified.COUNTS, 1)}}, {})
+    assert house(runs, map(trained, runs), "--allow-elsewhere") == 0 and set(verified.read_verified(folder)) == {"old"}
+    store.write_index(house.committed, [run.id for run in runs])
+    assert house(runs, [], "--allow-elsewhere", "--write", "--only", "seed0") == 0
+    line = verified.read_verified(folder)["toy"]
+    assert "verified.csv says so" in capsys.readouterr().out and set(verified.read_verified(folder)) == {"old", "toy"}
+    assert [line[name] for name in ("records", *verified.COUNTS)] == ["4", "1", "0", "1", "0"]
+    assert line["by"] == "commit 0123456" and line["code"] == "now" and not line["outdated"]
+    store.write_index(house.committed, [runs[0].id])
+    assert verified.read_verified(folder)["toy"]["outdated"]
 
 
 def test_a_record_of_another_schema_is_outdated(house, capsys):
