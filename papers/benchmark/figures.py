@@ -37,7 +37,7 @@ def by_size(drawn: Drawn) -> Figure:
             if len(line):
                 style = plotting.method_style(method)
                 plotting.error_bars(axis, line.x, line["mean"], line["std"], label=_title(method), **style)
-        axis.set(xlabel=label, title=dataset, ylim=(0, 100))
+        axis.set(xlabel=label, title=dataset.replace("_", " "), ylim=(0, 100))
         axis.set_xscale("log", base=base)
         axis.set_xticks(sorted(set(found.x)), [f"{x:g}" for x in sorted(set(found.x))])
         axis.minorticks_off()
@@ -63,11 +63,10 @@ def by_time(drawn: Drawn) -> Figure:
         for method in (name for name in METHODS if name in own.index):
             style = plotting.method_style(method) | {"linestyle": "none"}
             axis.plot(own.step[method], own["mean"][method], label=_title(method), **style)
-        axis.set(title=dataset)
+        axis.set(title=dataset.replace("_", " "), xlabel="milliseconds a step")
         axis.set_xscale("log")
     for axis in axes.flat[len(datasets) :]:
         axis.set_visible(False)
-    figure.supxlabel("milliseconds a step", fontsize=plotting.TEXT)
     figure.supylabel("test accuracy (%)", fontsize=plotting.TEXT)
     plotting.legend_above(figure)
     return figure

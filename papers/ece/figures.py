@@ -32,6 +32,7 @@ METHODS = {  # in words, and first in this order; others go by their name
     "weak0.75-logit": "weak supervision, from .75, plain logits",
     "weak0.5-logit": "weak supervision, from .5, plain logits",
 }
+SETS = {SIMULATED: "simulated tissue", "tnbc": "TNBC", "crchisto": "CRCHisto", "monuseg": "MoNuSeg", "kumar": "Kumar"}
 SCHEDULES = ("code", "sigmoid")  # the official code's, and the best of Table 2
 TRIVIAL = {"everything positive": ":", "nothing positive": "--"}
 READ_AS = ("tnbc", SIMULATED)  # the data of what the paper reports, and what stands in for them
@@ -48,7 +49,7 @@ def fig3(drawn: Drawn) -> Figure:
     figure = plt.figure(figsize=(plotting.PAGE, 0.2 * len(blocks) + 1.6 * sum(lines)))
     parts = np.atleast_1d(figure.subfigures(len(blocks), 1, height_ratios=[0.13 + n for n in lines]))
     for part, rows, (dataset, task, own) in zip(parts, lines, blocks, strict=True):
-        part.suptitle(f"{dataset}, {task}", fontsize=plotting.TEXT + 1)
+        part.suptitle(f"{SETS.get(dataset, dataset)}, {task}", fontsize=plotting.TEXT + 1)
         image = _array(own, "image").reshape(own.panel.eq("image").sum(), -1, 3).astype(np.uint8)
         axes = part.subplots(rows, ACROSS, squeeze=False)
         for axis in axes.flat:
@@ -104,7 +105,7 @@ def _by_fraction(drawn: Drawn, name: str, metrics: dict[str, str], of: str, pape
     for row, dataset in zip(axes, datasets, strict=True):
         for axis, (metric, said) in zip(row, metrics.items(), strict=True):
             own = table[(table.metric == metric) & (table.dataset == dataset)].sort_values("fraction")
-            axis.set(title=dataset, ylabel=said)
+            axis.set(title=SETS.get(dataset, dataset), ylabel=said)
             _panel(axis, own, methods)
             for method in methods if (dataset, metric) == (reported, of) else ():
                 some = paper[paper.row == method]

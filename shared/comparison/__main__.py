@@ -1,8 +1,11 @@
 """Run the command line: python -m shared.comparison [PAPER ...] [--tier T] [--records ID] [--results DIR]"""
 
+from __future__ import annotations
+
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.comparison import terminal, writing
@@ -14,7 +17,7 @@ from shared.config.tiers import add_tier, check_paper
 from shared.files import sentence_of
 
 
-def main(argv=None, root=None):
+def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
     """Compare, print and write; return the exit status: 0, 1 (the paper is contradicted) or 2 (bad input)."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.comparison",
@@ -51,7 +54,7 @@ def main(argv=None, root=None):
     return int(any(comparison.contradicted for comparison in comparisons))
 
 
-def _papers(options, results, root):
+def _papers(options: argparse.Namespace, results: Path, root: Path | None) -> list[str]:
     """The papers asked for, once everything named on the command line is known to exist."""
     for name in options.paper:
         check_paper(name, root)

@@ -1,17 +1,25 @@
 """Name the records behind a claim or a reported number: ``python -m shared.comparison PAPER --records ID``."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
+from shared.comparison.claims import Claim
 from shared.comparison.evidence import measures_of, samples
 from shared.comparison.report import CELL, Rows, told
-from shared.comparison.reported import InputError
+from shared.comparison.reported import InputError, Reported
 from shared.config.files import likeliest
 from shared.records.store import record_path
 from shared.tables.evidence import gather
 
 
-def records_behind(name, papers, tier, results=None, root=None):
+def records_behind(
+    name: str, papers: Iterable[str], tier: str, results: Path | None = None, root: Path | None = None
+) -> list[str]:
     """Yield the lines that list the records behind a claim or a cell of a tier, by cell and side.
 
     Parameters
@@ -28,7 +36,8 @@ def records_behind(name, papers, tier, results=None, root=None):
     InputError
         When no paper knows the name; says which is most like it.
     """
-    known, lines = {}, []
+    known: dict[str, None] = {}
+    lines: list[str] = []
     for paper in papers:
         cells, claims = told(paper, root)
         asked = [claim for claim in claims if claim.id.lower() == name.lower()]
@@ -39,7 +48,7 @@ def records_behind(name, papers, tier, results=None, root=None):
         rows = Rows(gather(paper, tier, results, root))
         for claim in asked:
             lines += [f"{claim.id}, {paper}, tier {tier}: {claim.says}", *_of_claim(claim, rows)]
-        ours = rows.mapped({(cell.metric, cell.selection) for cell in meant}, root) if meant else None
+        ours = rows.mapped({(cell.metric, cell.selection) for cell in meant}, root) if meant else pd.DataFrame()
         for cell in meant:
             mine = ours[(ours[CELL] == cell.cell).all(axis=1) & ours["value"].notna()]
             lines += [f"{'/'.join(cell.cell)}, {paper}, tier {tier}", *_listed(mine["id"], rows, "  ")]
@@ -50,17 +59,17 @@ def records_behind(name, papers, tier, results=None, root=None):
     return lines
 
 
-def _names(cell):
+def _names(cell: Reported) -> list[str]:
     """What a reported number may be called: table/row/column, with its metric, with its selection."""
     parts = [part.lower() for part in cell.cell]
     return ["/".join(parts[:n]) for n in (3, 4, 5)]
 
 
-def _like(name, known):
+def _like(name: str, known: Iterable[str]) -> str:
     return likeliest(name.lower(), known, "python -m shared.comparison lists all")
 
 
-def _of_claim(claim, rows):
+def _of_claim(claim: Claim, rows: Rows) -> Iterator[str]:
     """The records of each cell and side; without a value to reduce to, all that share a cell and a seed are listed."""
     found = samples(rows.of(measures_of(claim)), replace(claim, reduce=claim.reduce or "mean")).cells
     for sample in found:
@@ -72,7 +81,7 @@ def _of_claim(claim, rows):
         yield "  no records"
 
 
-def _listed(ids, rows, indent):
+def _listed(ids: Collection[str], rows: Rows, indent: str) -> Iterator[str]:
     folder = rows.evidence.folder / "runs"
     here = Path.cwd()
     for run_id in dict.fromkeys(ids):

@@ -23,6 +23,7 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
     question     what a reader asks that this claim answers; claims that share one stand in for each other, in order
+    quantity     what the estimate is, in words ("accuracy of KL less that of ROT, points"); only with a question
     answers      {holds:, contradicted:} in words, where these are not yes and no; only with a question
     note         anything else a reader should know; of a claim that gpu, or of a control that paper, has no runs for:
                  "not in gpu: ..." with the reason (tests/contract/test_tiers.py asks for it)
@@ -45,13 +46,17 @@ Kinds, with what is examined per seed:
                  at most margin at every later point; or at_least: Kendall's tau of the two curves
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shared.comparison.reported import SELECTIONS, InputError
 from shared.config.files import parse_yaml
+from shared.tables.bounds import OPEN
 
 VERDICTS = ("HOLDS", "CONTRADICTED", "INCONCLUSIVE", "NOT COMPARABLE", "NOT RUN")  # shared/comparison/judging.py
 DECIDED = VERDICTS[:2]
@@ -69,7 +74,8 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("share", "still", "converged", "requires", "because", "control", "role", "question", "answers", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "role", "note"),
+    *("question", "quantity", "answers"),
 }
 CHOICES = {
     "aggregate": ("every", "any", "mean", "share"),
@@ -81,6 +87,9 @@ CHOICES = {
 NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
 RESERVED = ("metric", "selection", "minus", "floor", "over")  # keys of a side that select no run
 SELECTORS = ("where", "left", "right", "of", "requires")
+
+
+Selector = Mapping[str, Any]  # spec key -> value, list of values, or {min:, max:}; of a side also `RESERVED`
 
 
 @dataclass(frozen=True)
@@ -116,32 +125,33 @@ class Claim:
     control: str = ""
     role: str = "paper"
     question: str = ""
+    quantity: str = ""
     answers: dict = field(default_factory=dict)
     note: str = ""
 
     @property
-    def sides(self):
+    def sides(self) -> tuple[Selector, ...]:
         """Return the sides this kind of claim compares: two selectors, or one."""
         return (self.left, self.right) if "left" in KINDS[self.kind][0] else (self.of,)
 
     @property
-    def region(self):
+    def region(self) -> tuple[float, float, bool]:
         """Return `(low, high, closed)`: where the examined quantity must lie for the claim to hold."""
-        if self.kind in ("greater", "ranking", "monotone"):
+        if self.kind in OPEN:
             return self.margin or 0.0, math.inf, False
         if self.kind == "at_least":
-            return self.threshold, math.inf, True
+            return _number(self.threshold), math.inf, True
         if self.kind == "at_most":
-            return -math.inf, self.threshold, True
+            return -math.inf, _number(self.threshold), True
         if self.kind == "ratio":
             low = -math.inf if self.at_least is None else math.log(self.at_least)
             return low, math.inf if self.at_most is None else math.log(self.at_most), True
         if self.kind == "same_shape" and self.at_least is not None:
             return self.at_least, math.inf, True
-        return -self.margin, self.margin, True
+        return -_number(self.margin), _number(self.margin), True
 
 
-def read_claims(path):
+def read_claims(path: str | Path) -> list[Claim]:
     """Read and validate a `claims.yaml`.
 
     Returns
@@ -169,12 +179,12 @@ def read_claims(path):
     return claims
 
 
-def _claim(entry, where):
+def _claim(entry: Any, where: str) -> Claim:
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: must be a mapping that starts with 'id:'")
     where = f"{where} ({entry['id']})" if entry.get("id") else where
 
-    def check(ok, key, instead):
+    def check(ok: object, key: str, instead: str) -> None:
         if not ok:
             raise InputError(f"{where}, key {key}: {entry.get(key)!r} {instead}")
 
@@ -206,7 +216,9 @@ def _claim(entry, where):
     texts = isinstance(answers, Mapping) and all(isinstance(text, str) and text for text in answers.values())
     check(texts and answers.keys() <= {"holds", "contradicted"}, "answers", "must be {holds:, contradicted:}, in words")
     check(bool(entry.get("question")) or not answers, "answers", "goes with a question")
-    check(isinstance(entry.get("question", ""), str), "question", "must be a sentence")
+    for key in ("question", "quantity"):
+        check(isinstance(entry.get(key, ""), str), key, "must be a sentence")
+    check(bool(entry.get("question")) or "quantity" not in entry, "quantity", "goes with a question")
     check(("share" in entry) == (entry.get("aggregate") == "share"), "share", "goes with aggregate: share")
     check(0 < entry.get("share", 1) <= 1, "share", "must be a share of the cells, above 0 and at most 1")
     if entry["kind"] == "ratio":
@@ -226,7 +238,7 @@ def _claim(entry, where):
     return Claim(**{**entry, **lists})
 
 
-def concerns(claim, about):
+def concerns(claim: Claim, about: Selector) -> bool:
     """Return whether a claim selects a run; `about` holds its spec's values, its method and its tier."""
     subtracted = [{**side, **side["minus"]} for side in claim.sides if "minus" in side]
     return selects(claim.requires, about) and any(
@@ -234,22 +246,28 @@ def concerns(claim, about):
     )
 
 
-def selects(selector, about):
+def selects(selector: Selector, about: Selector) -> bool:
     """Return whether a run meets a selector; a key that the run has not is met by None alone."""
     return all(_meets(about.get(key), want) for key, want in selector.items() if key not in RESERVED)
 
 
-def _meets(value, want):
+def _meets(value: Any, want: Any) -> bool:
     if isinstance(want, Mapping):
         return _is_number(value) and want.get("min", -math.inf) <= value <= want.get("max", math.inf)
     return value in want if isinstance(want, list) else value == want
 
 
-def _is_number(x):
+def _number(bound: float | None) -> float:
+    """A bound that claims of this kind have: `KINDS` asks for it."""
+    assert bound is not None
+    return bound
+
+
+def _is_number(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
 
 
-def _is_selector(selector):
+def _is_selector(selector: Any) -> bool:
     if not isinstance(selector, Mapping):
         return False
     for key, value in selector.items():

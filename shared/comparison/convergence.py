@@ -17,13 +17,22 @@ point is not settled while a side gains .7 in a quarter. Training on would go on
 A movement that would only make the verdict stronger never takes it away: a method that wins and still gains has won.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from shared.comparison import stats
+from shared.comparison.claims import Claim
 from shared.tables.evidence import CONVERGENCE
+
+if TYPE_CHECKING:
+    from shared.comparison.evidence import Sample
 
 ERRORS = 2  # standard errors that a gain must exceed
 FAR = 4  # quarters of training: as long again as the whole of it
@@ -41,13 +50,16 @@ class Move:
     epochs: float
     tolerance: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         verb = "gains" if self.gain > 0 else "loses"
         quarter = f"{abs(self.gain):.2g} in its last quarter, tolerance {self.tolerance:.2g}"
         return f"{self.who} {verb} {abs(self.gain / self.epochs):.2g} of {self.name} an epoch ({quarter})"
 
 
-def moving(rows, metric, tolerance):
+Moves = tuple[Move, ...]
+
+
+def moving(rows: pd.DataFrame, metric: str, tolerance: float) -> tuple[Move, ...]:
     """Return what still moves of the runs of one side, or of one cell.
 
     Parameters
@@ -76,7 +88,7 @@ def moving(rows, metric, tolerance):
     return tuple(found)
 
 
-def _gain(course):
+def _gain(course: pd.DataFrame) -> tuple[float, float]:
     """The mean gain over clusters and its standard error: of one cluster, its runs' own."""
     seeds = course["seed"].fillna(-1) if "seed" in course else course["value"] * 0
     clusters = course.groupby(seeds)["cluster"].first() if "cluster" in course else None
@@ -87,7 +99,7 @@ def _gain(course):
     return gains.mean(), np.sqrt((errors**2).sum()) / len(errors)
 
 
-def unsettled(rows, claim, sample):
+def unsettled(rows: pd.DataFrame, claim: Claim, sample: Sample) -> tuple[Moves, Moves]:
     """Return what counts against either verdict on one cell of a claim.
 
     Parameters
@@ -103,9 +115,9 @@ def unsettled(rows, claim, sample):
     """
     bounds = [bound for bound in claim.region[:2] if math.isfinite(bound)]
     distance = min(abs(sample.x.mean() - bound) for bound in bounds)
-    against = ([], [])
+    against: tuple[list[Move], list[Move]] = ([], [])
     for runs in sample.sides:
-        metric = (claim.converged or {}).get("metric", runs.metric)
+        metric = claim.converged["metric"] if isinstance(claim.converged, Mapping) else runs.metric
         unit = metric == runs.metric and claim.kind not in ("ratio", "same_shape")
         tolerance = tolerance_of(claim, metric, distance if unit else math.inf)
         if tolerance is None or (runs.selection == "cost" and not claim.converged):
@@ -116,16 +128,16 @@ def unsettled(rows, claim, sample):
             sign = _inward(claim) * runs.sign * np.sign(move.gain) if unit and move.name == metric else 0
             for moves, wrong in zip(against, (-1, 1), strict=True):
                 moves += [move] if sign in (0, wrong) else []
-    return tuple(map(tuple, against))
+    return tuple(against[0]), tuple(against[1])
 
 
-def _inward(claim):
+def _inward(claim: Claim) -> int:
     """Whether a rising quantity goes into the claim's region (1), out of it (-1), or either (0)."""
     low, high, _ = claim.region
     return 0 if math.isfinite(low) and math.isfinite(high) else 1 if math.isfinite(low) else -1
 
 
-def tolerance_of(claim, metric, distance=math.inf):
+def tolerance_of(claim: Claim, metric: str, distance: float = math.inf) -> float | None:
     """Return by how much a side may still move where the estimate is at a `distance` from the claim's bound.
 
     None where the claim's convergence is not checked.

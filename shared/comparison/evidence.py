@@ -1,16 +1,19 @@
 """Collect what the records say on a claim: one sample per cell of its grid, paired by seed."""
 
+from __future__ import annotations
+
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from shared.comparison import stats
-from shared.comparison.claims import RESERVED
+from shared.comparison.claims import RESERVED, Claim, Selector
 from shared.tables.evidence import NOT_RUN
 
 TAKEN = ("seed", "value", "id", "cluster")  # of the rows of a side
@@ -35,7 +38,7 @@ class Runs:
     sign: int
     metric: str
     selection: str
-    ids: tuple
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class Sample:
     guard: float = 0.0
     better: float = float("nan")
     clusters: pd.Series | None = None
-    sides: tuple = ()
+    sides: tuple[Runs, ...] = ()
 
     @cached_property
-    def x(self):
+    def x(self) -> pd.Series:
         """Return what tests are made of: a Series of the means over what seeds share."""
         return stats.cluster_means(self.values, self.clusters)
 
@@ -78,13 +81,17 @@ class Samples(NamedTuple):
     absent : names of cells of the grid that nobody plans.
     """
 
-    cells: list
-    missing: list
+    cells: list[Sample]
+    missing: list[str]
     used: pd.DataFrame
-    absent: list
+    absent: list[str]
 
 
-def matches(rows, selector):
+Built = tuple[Sample | None, str]  # a sample of a cell, or None and why there is none
+Part = tuple[str, list[Selector], Callable[[], Built]]  # name, cells it needs, builder
+
+
+def matches(rows: pd.DataFrame, selector: Selector) -> np.ndarray:
     """Return a boolean mask of the rows that meet a selector; a spec key no row has matches nothing."""
     mask = np.ones(len(rows), dtype=bool)
     for key, want in selector.items():
@@ -105,7 +112,7 @@ def matches(rows, selector):
     return np.asarray(mask)
 
 
-def samples(rows, claim):
+def samples(rows: pd.DataFrame, claim: Claim) -> Samples:
     """Return the `Samples` a claim is judged on.
 
     Parameters
@@ -133,7 +140,7 @@ def samples(rows, claim):
     return Samples(found, missing, used, absent)
 
 
-def planned_cells(runs, claim):
+def planned_cells(runs: pd.DataFrame, claim: Claim) -> list[str]:
     """Return the names of the cells of a claim's grid whose sides all have runs.
 
     Parameters
@@ -150,41 +157,41 @@ def planned_cells(runs, claim):
     return [name for name, parts, _ in parts if all(_of(used, claim, s, p).any() for s in sides for p in parts)]
 
 
-def measures_of(claim):
+def measures_of(claim: Claim) -> set[tuple[str, str]]:
     """Return the set of (metric, selection) that the sides of a claim read."""
     return {(side.get("metric", claim.metric), side.get("selection", claim.selection)) for side in _all_sides(claim)}
 
 
-def _all_sides(claim):
+def _all_sides(claim: Claim) -> list[Selector]:
     """The selectors of all sides, what is subtracted from one among them."""
     return [*claim.sides, *({**_without(side), **side["minus"]} for side in claim.sides if "minus" in side)]
 
 
-def _without(side):
+def _without(side: Selector) -> Selector:
     return {key: value for key, value in side.items() if key != "minus"}
 
 
-def _used(rows, claim):
+def _used(rows: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     mask = np.zeros(len(rows), dtype=bool)
     for side in _all_sides(claim):
         mask |= _of(rows, claim, side, {})
     return rows[mask]
 
 
-def _of(rows, claim, side, cell):
+def _of(rows: pd.DataFrame, claim: Claim, side: Selector, cell: Selector) -> np.ndarray:
     """The mask of the rows of a side in one cell."""
     metric, selection = side.get("metric", claim.metric), side.get("selection", claim.selection)
     measured = (rows["metric"].to_numpy() == metric) & (rows["selection"].to_numpy() == selection)
     return measured & matches(rows, _selector(claim, side, cell))
 
 
-def _selector(claim, side, cell):
+def _selector(claim: Claim, side: Selector, cell: Selector) -> Selector:
     """A side's selector in one cell: the cell's values give way only to what the side fixes to one value."""
     fixed = {k: v for k, v in side.items() if k not in cell or not isinstance(v, list | Mapping)}
     return {**claim.where, **cell, **fixed}
 
 
-def _levels(rows, claim, key, cell=None):
+def _levels(rows: pd.DataFrame, claim: Claim, key: str, cell: Selector | None = None) -> list:
     """Values of a spec key on the grid: those a selector lists, else those the records have."""
     for selector in (claim.where, *claim.sides):
         if isinstance(selector.get(key), list):
@@ -198,17 +205,17 @@ def _levels(rows, claim, key, cell=None):
     return sorted(rows[key][mask].dropna().unique().tolist(), key=lambda v: (isinstance(v, str), v))
 
 
-def _grid(rows, claim):
+def _grid(rows: pd.DataFrame, claim: Claim) -> list[Selector]:
     levels = [_levels(rows, claim, key) for key in claim.cells]
     return [dict(zip(claim.cells, values, strict=True)) for values in itertools.product(*levels)]
 
 
-def name_of(cell):
+def name_of(cell: Selector) -> str:
     """Write a cell as text: ``dataset=digits, bag_size=4``; "all" for the empty one."""
     return ", ".join(f"{k}={_text(v)}" for k, v in cell.items()) or "all"
 
 
-def _text(value):
+def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -217,10 +224,10 @@ class _Side(NamedTuple):
 
     values: pd.Series
     clusters: pd.Series
-    runs: tuple
+    runs: tuple[Runs, ...]
 
 
-def _side(rows, claim, side, cell, role):
+def _side(rows: pd.DataFrame, claim: Claim, side: Selector, cell: Selector, role: str) -> _Side:
     worst = {"at_most": "max", "at_least": "min"}.get(claim.kind, "") if claim.deterministic else ""
     mask = _of(rows, claim, side, cell) & rows["value"].notna().to_numpy()
     part = rows.loc[mask, [column for column in TAKEN if column in rows]]  # all of them would take long
@@ -239,7 +246,7 @@ def _side(rows, claim, side, cell, role):
     return found
 
 
-def _log_spreads(x):
+def _log_spreads(x: pd.Series) -> pd.Series:
     """The jackknife's pseudo-values of the logarithm of a standard deviation (Miller 1968), none of fewer than three.
 
     Their mean is its estimate, and their spread the estimate's, so that two sides are compared as two means are.
@@ -252,7 +259,7 @@ def _log_spreads(x):
         return pd.Series(n * np.log(x.std()) - (n - 1) * without, x.index)
 
 
-def _per_seed(rows, reduce, whole):
+def _per_seed(rows: pd.DataFrame, reduce: str, whole: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
     """One value per seed, and the rows these come from; `whole` has all their columns."""
     counts = rows["seed"].value_counts(sort=False)
     if len(counts) and counts.max() > 1 and not reduce:
@@ -271,7 +278,7 @@ def _per_seed(rows, reduce, whole):
     return rows.groupby("seed")["value"].mean(), rows
 
 
-def _parts(rows, claim, cell):
+def _parts(rows: pd.DataFrame, claim: Claim, cell: Selector) -> Iterator[Part]:
     """What one cell of the grid expands to: `(name, cells it needs, builder of a sample or None, and of why none)`."""
     if claim.kind in ("ranking", "monotone"):
         yield from _steps(rows, claim, cell)
@@ -281,20 +288,20 @@ def _parts(rows, claim, cell):
         yield name_of(cell), [cell], lambda: _one(rows, claim, cell)
 
 
-def _one(rows, claim, cell):
+def _one(rows: pd.DataFrame, claim: Claim, cell: Selector) -> Built:
     if len(claim.sides) == 1:
         low, high, _ = claim.region
         values, clusters, runs = _side(rows, claim, claim.sides[0], cell, "of")
         better = float(np.mean((values >= low) & (values <= high))) if len(values) else np.nan
         return Sample(name_of(cell), values, better=better, clusters=clusters, sides=runs), ""
-    sides = [_side(rows, claim, side, cell, role) for side, role in zip(claim.sides, ("left", "right"), strict=True)]
+    left, right = _side(rows, claim, claim.left, cell, "left"), _side(rows, claim, claim.right, cell, "right")
     if "over" in claim.left:  # the sides are logarithms already, and no run has a spread of its own
-        sample, why = _pair(*sides, name_of(cell))
+        sample, why = _pair(left, right, name_of(cell))
         return sample and replace(sample, better=np.nan), why
-    return _pair(*sides, name_of(cell), claim.kind == "ratio")
+    return _pair(left, right, name_of(cell), claim.kind == "ratio")
 
 
-def _pair(first, second, name, logs=False):
+def _pair(first: _Side, second: _Side, name: str, logs: bool = False) -> Built:
     """The paired difference, or log ratio, of two sides over the seeds they share."""
     left, right = first.values.align(second.values, join="inner")
     if not len(left):
@@ -307,28 +314,28 @@ def _pair(first, second, name, logs=False):
         left, right = np.log(left), np.log(right)
     x = (left - right)[np.isfinite(left - right)]
     clusters = first.clusters.combine_first(second.clusters)
-    floor = np.hypot(*(stats.spread(stats.cluster_means(side, clusters)) for side in (left, right)))
-    return Sample(name, x, float(floor), better=better, clusters=clusters, sides=first.runs + second.runs), ""
+    floor = math.hypot(*(stats.spread(stats.cluster_means(side, clusters)) for side in (left, right)))
+    return Sample(name, x, floor, better=better, clusters=clusters, sides=first.runs + second.runs), ""
 
 
-def _steps(rows, claim, cell):
+def _steps(rows: pd.DataFrame, claim: Claim, cell: Selector) -> Iterator[Part]:
     key = claim.along
     if claim.kind == "ranking":
-        pairs = itertools.combinations(claim.order, 2)
+        pairs: Iterator[tuple[Any, Any]] = itertools.combinations(claim.order, 2)
     else:
         levels = sorted(_levels(rows, claim, key, cell))
         pairs = itertools.pairwise(levels if claim.direction == "decreasing" else levels[::-1])
     for first, second in pairs:
         name = ", ".join(filter(None, [name_of(cell) if cell else "", f"{key} {_text(first)} over {_text(second)}"]))
 
-        def build(first=first, second=second, name=name):
-            sides = {"left": {**claim.of, key: first}, "right": {**claim.of, key: second}}
-            return _pair(*(_side(rows, claim, side, cell, role) for role, side in sides.items()), name)
+        def build(first: object = first, second: object = second, name: str = name) -> Built:
+            left = _side(rows, claim, {**claim.of, key: first}, cell, "left")
+            return _pair(left, _side(rows, claim, {**claim.of, key: second}, cell, "right"), name)
 
         yield name, [{**cell, key: first}, {**cell, key: second}], build
 
 
-def _shapes(rows, claim, cell):
+def _shapes(rows: pd.DataFrame, claim: Claim, cell: Selector) -> Iterator[Part]:
     key = claim.along
     levels = _levels(rows, claim, key, cell)
     sides = [
@@ -350,24 +357,26 @@ def _shapes(rows, claim, cell):
     for level in shared[1:]:
         name = name_of({**cell, key: level})
 
-        def build(level=level, name=name):
+        def build(level: object = level, name: str = name) -> Built:
             # A point of a scaled curve rests on the runs of its first point as well.
-            ends = [
+            left, right = (
                 _Side(curve[level], side[level].clusters, side[shared[0]].runs + side[level].runs)
                 for curve, side in zip(scaled, sides, strict=True)
-            ]
-            return _pair(*ends, name)
+            )
+            return _pair(left, right, name)
 
         yield name, [{**cell, key: level}], build
 
 
-def _scaled(curve, floor):
+def _scaled(curve: pd.DataFrame, floor: float) -> pd.DataFrame:
     """(value - floor) / (first value - floor); nan where the first value is not above the floor."""
     top = curve.iloc[:, 0] - floor if curve.shape[1] else pd.Series(dtype=float)
     return (curve - floor).div(top.where(top > 0), axis=0)
 
 
-def _tau(left, right, name, clusters, runs):
+def _tau(
+    left: pd.DataFrame, right: pd.DataFrame, name: str, clusters: pd.Series | None, runs: tuple[Runs, ...]
+) -> Sample | None:
     """Kendall's tau per seed. The mean curves must also agree beyond chance: few points always look alike.
 
     Where all seeds have the same tau, one exchange of neighbours stands in for its spread.

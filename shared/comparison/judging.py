@@ -19,16 +19,22 @@ two ends p is of either tail at the nearer end. A deterministic claim is judged 
 in the region.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from shared.comparison import convergence, stats
-from shared.comparison.claims import DECIDED
+from shared.comparison.claims import DECIDED, Claim, Selector
+from shared.comparison.convergence import Moves
 from shared.comparison.evidence import AmbiguousError, Runs, Sample, matches, samples
 from shared.comparison.setting import Setting
+from shared.tables.bounds import bounds_in_words
 from shared.tables.evidence import FAILED
 
 EXAMINED = {
@@ -78,17 +84,22 @@ class ClaimVerdict:
     behind: tuple = ()
 
     @property
-    def comparable(self):
+    def comparable(self) -> bool:
         """Tell whether the records behind it are comparable with the paper's."""
         return not self.setting
 
     @property
-    def word(self):
+    def word(self) -> str:
         """Return the verdict as it is printed: a decision says where it was made."""
         return f"{self.verdict} {self.setting}" if self.setting and self.verdict in DECIDED else self.verdict
 
 
-def judge_claim(rows, claim, setting=lambda rows: Setting(), elsewhere=lambda claim: ()):
+def judge_claim(
+    rows: pd.DataFrame,
+    claim: Claim,
+    setting: Callable[[pd.DataFrame], Setting] = lambda rows: Setting(),
+    elsewhere: Callable[[Claim], Iterable[str]] = lambda claim: (),
+) -> ClaimVerdict:
     """Judge a claim on tidy rows.
 
     Parameters
@@ -114,7 +125,7 @@ def judge_claim(rows, claim, setting=lambda rows: Setting(), elsewhere=lambda cl
     except AmbiguousError as error:
         return ClaimVerdict("INCONCLUSIVE", str(error))
     here = {sample.name for sample in found.cells} | {name.split(" (")[0] for name in found.missing}
-    beside = {"missing": tuple(found.missing), "unplanned": len(set(elsewhere(claim)) - here)}
+    beside: dict[str, Any] = {"missing": tuple(found.missing), "unplanned": len(set(elsewhere(claim)) - here)}
     beside["behind"] = tuple((sample.name, sample.sides) for sample in found.cells)
     if not found.cells:
         return replace(_nothing(rows, claim, found.used), **beside)
@@ -123,7 +134,7 @@ def judge_claim(rows, claim, setting=lambda rows: Setting(), elsewhere=lambda cl
     return decide(found.cells, claim, kept, caveats=where.reasons, setting=where.word, **beside)
 
 
-def decide(found, claim, rows=None, **beside):
+def decide(found: list[Sample], claim: Claim, rows: pd.DataFrame | None = None, **beside: Any) -> ClaimVerdict:
     """Return the verdict on a claim from one sample per cell; `judge_claim` says how the samples come from records.
 
     Parameters
@@ -151,7 +162,7 @@ def decide(found, claim, rows=None, **beside):
     return _by_test(found, claim, moves, shared)
 
 
-def _nothing(rows, claim, used):
+def _nothing(rows: pd.DataFrame, claim: Claim, used: pd.DataFrame) -> ClaimVerdict:
     """The verdict when no cell has a sample; `used` are the rows that any side selects."""
     if claim.requires and len(rows):
         unmet = samples(rows, claim).used
@@ -167,7 +178,7 @@ def _nothing(rows, claim, used):
     return ClaimVerdict("NOT RUN", needs + why)
 
 
-def _by_value(found, claim, shared):
+def _by_value(found: list[Sample], claim: Claim, shared: dict[str, Any]) -> ClaimVerdict:
     low, high, _ = claim.region
     extremes = [(float(s.x.min()), float(s.x.max())) for s in found]
     hold = [low <= a and b <= high for a, b in extremes]
@@ -180,7 +191,9 @@ def _by_value(found, claim, shared):
     return ClaimVerdict("CONTRADICTED", f"deterministic values not all with {_region(claim)}: {outside}", **shared)
 
 
-def _by_test(found, claim, moves, shared):
+def _by_test(
+    found: list[Sample], claim: Claim, moves: list[tuple[Moves, Moves]], shared: dict[str, Any]
+) -> ClaimVerdict:
     n = len(found)
     wanted = {"any": 1, "share": math.ceil((claim.share or 1) * n - 1e-9)}.get(claim.aggregate, n)
     inside = np.array([_p_inside(s, claim) for s in found])
@@ -202,8 +215,8 @@ def _by_test(found, claim, moves, shared):
             shared["p"] = stats.printed(_at_least(k, p), _fewest(by))
             return ClaimVerdict(verdict, _supported(verdict, by, found, claim) + _theory(by, n - k + 1), **shared)
         if _at_least(k, p) <= stats.ALPHA:
-            by = [(s, moved) for s, q, moved in zip(found, p, against, strict=True) if moved and q <= stats.ALPHA]
-            return ClaimVerdict("INCONCLUSIVE", f"not converged: {_moving(by, n)}", **shared)
+            late = [(s, moved) for s, q, moved in zip(found, p, against, strict=True) if moved and q <= stats.ALPHA]
+            return ClaimVerdict("INCONCLUSIVE", f"not converged: {_moving(late, n)}", **shared)
     if not any(stats.varies(s.x) or s.floor for s in found) and all(len(s.x) > 1 for s in found):
         return ClaimVerdict("INCONCLUSIVE", f"{_constant(found[0])}: {_shown(found[0], claim)}", **shared)
     weakest = found[int(np.argmax(inside))]
@@ -211,7 +224,7 @@ def _by_test(found, claim, moves, shared):
     return ClaimVerdict("INCONCLUSIVE", f"{why}; {_needs(weakest, claim)}", **shared)
 
 
-def _at_least(k, p):
+def _at_least(k: int, p: np.ndarray) -> float:
     """The p-value for at least k of len(p) cells: Bonferroni's partial conjunction (Benjamini & Heller 2008).
 
     It holds whatever ties the cells to each other. For all of them it is the largest p, for one len(p) times the least.
@@ -219,7 +232,7 @@ def _at_least(k, p):
     return float(min(1.0, (len(p) - k + 1) * np.sort(p)[k - 1]))
 
 
-def _supported(verdict, by, found, claim):
+def _supported(verdict: str, by: list[Sample], found: list[Sample], claim: Claim) -> str:
     """What decides: the region and its cells, or the cells against it."""
     if verdict == "CONTRADICTED":
         return f"significantly against {_region(claim)}: {_some([_shown(s, claim) for s in by])}"
@@ -228,56 +241,56 @@ def _supported(verdict, by, found, claim):
     return f"{_region(claim)} in {cells}"
 
 
-def _fewest(found):
+def _fewest(found: list[Sample]) -> int:
     return min(len(s.x) for s in found)
 
 
-def _theory(by, times):
+def _theory(by: list[Sample], times: int) -> str:
     """What is to be known of a verdict on values that are too few, `times` corrected, unless they are normal."""
     n = _fewest(by)
     return f"; normal theory, n = {n}" if times * 0.5**n > stats.ALPHA else ""
 
 
-def _moving(by, n):
+def _moving(by: list[tuple[Sample, Moves]], n: int) -> str:
     """The moves that take a verdict away, each once, with the cell where there are several."""
     texts = {str(move): s.name for s, moves in reversed(by) for move in moves}
     return _some([f"{name}: {text}" if n > 1 else text for text, name in reversed(texts.items())])
 
 
-def _some(texts):
+def _some(texts: list[str]) -> str:
     more = len(texts) - SHOWN
     return "; ".join(texts[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _p_inside(sample, claim):
+def _p_inside(sample: Sample, claim: Claim) -> float:
     low, high, closed = claim.region
     x = sample.x.to_numpy()
     tests = (stats.p_above(x, low, closed, sample.floor), stats.p_below(x, high, closed, sample.floor))
     return max(*tests, sample.guard)
 
 
-def _p_outside(sample, claim):
+def _p_outside(sample: Sample, claim: Claim) -> float:
     """An exact tie is not outside."""
     return stats.p_beyond(sample.x.to_numpy(), *claim.region[:2], floor=sample.floor)
 
 
-def _averaged(found):
+def _averaged(found: list[Sample]) -> Sample:
     """Per-seed mean over the cells, on the seeds that have them all; a side is that of all cells."""
     table = pd.concat([s.values for s in found], axis=1, join="inner")
-    runs = {}
+    runs: dict[Runs, list[str]] = {}
     for side in (side for s in found for side in s.sides):
-        runs.setdefault((side.role, side.sign, side.metric, side.selection), []).extend(side.ids)
+        runs.setdefault(replace(side, ids=()), []).extend(side.ids)
     clusters = [s.clusters for s in found if s.clusters is not None and len(s.clusters)]
     return Sample(
         "mean over cells",
         table.mean(axis=1),
         floor=max(s.floor for s in found),
         clusters=pd.concat(clusters).groupby(level=0).first() if clusters else None,
-        sides=tuple(Runs(*key, tuple(ids)) for key, ids in runs.items()),
+        sides=tuple(replace(side, ids=tuple(ids)) for side, ids in runs.items()),
     )
 
 
-def _summary(found, claim):
+def _summary(found: list[Sample], claim: Claim) -> dict[str, Any]:
     back = math.exp if claim.kind == "ratio" else float
     counts = {"seeds": [len(s.values) for s in found], "clusters": [len(s.x) for s in found]}
     mean = _averaged(found)
@@ -290,14 +303,14 @@ def _summary(found, claim):
     }
 
 
-def _shown(sample, claim):
+def _shown(sample: Sample, claim: Claim) -> str:
     back = math.exp if claim.kind == "ratio" else float
     mean = back(sample.x.mean())
     low, high = stats.paired_interval(sample.x.to_numpy(), floor=sample.floor)
     return f"{sample.name}: {mean:.3g}" + ("" if math.isnan(low) else f" [{back(low):.3g}, {back(high):.3g}]")
 
 
-def _needs(sample, claim):
+def _needs(sample: Sample, claim: Claim) -> str:
     n = len(sample.x)
     if n < 2:
         return f"one {_unit(sample)} has no spread, at least 1 more is needed"
@@ -313,38 +326,33 @@ def _needs(sample, claim):
     return f"about {more} more {_unit(sample)}{'s' if more > 1 else ''} would decide it with power {stats.POWER:g}"
 
 
-def _unit(sample):
+def _unit(sample: Sample) -> str:
     """What n counts."""
     return "seed" if len(sample.x) == len(sample.values) else "cluster"
 
 
-def _constant(sample):
+def _constant(sample: Sample) -> str:
     return f"nothing varies over {len(sample.values)} seeds, so that no test can tell them from a coincidence"
 
 
-def _region(claim):
+def _region(claim: Claim) -> str:
     """What is examined, and where the claim puts it."""
     examined = EXAMINED.get(claim.kind, claim.metric)
     if "over" in claim.left:
         examined = "the ratio of standard deviations over seeds"
     if claim.kind == "same_shape":
         examined = "the gap of the scaled curves" if claim.at_least is None else "Kendall's tau"
-    low, high, closed = claim.region
+    low, high, _ = claim.region
     if claim.kind == "ratio":
-        low, high = math.exp(low), math.inf if high == math.inf else math.exp(high)
-        low = low or -math.inf
-    if math.isinf(high):
-        return f"{examined} {'at least' if closed else 'above'} {low:g}"
-    if math.isinf(low):
-        return f"{examined} at most {high:g}"
-    return f"{examined} within [{low:g}, {high:g}]"
+        low, high = math.exp(low), math.exp(high)
+    return f"{examined} {bounds_in_words(claim.kind, low, high)}"
 
 
-def _worded(selector):
+def _worded(selector: Selector) -> str:
     return ", ".join(f"{key} {_one_of(value)}" for key, value in selector.items())
 
 
-def _one_of(value):
+def _one_of(value: object) -> str:
     if isinstance(value, list):
         return " or ".join(map(str, value))
     if isinstance(value, dict):
@@ -352,5 +360,5 @@ def _one_of(value):
     return str(value)
 
 
-def _listed(rows, key):
+def _listed(rows: pd.DataFrame, key: str) -> str:
     return "/".join(map(str, sorted(rows[key].dropna().astype(str).unique()))) or "none" if key in rows else "none"

@@ -16,9 +16,12 @@ A rate is that of the worse of two directions: the paper lies above ours, or bel
 order are each other's mirror.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,23 +50,23 @@ REGIONS = {"order": (1, 0.0, np.inf), "orders": (CELLS, 0.0, np.inf), "within": 
 BEGIN, END = "<!-- made by `python -m shared.comparison.rates` -->", "<!-- end -->"
 
 
-def normal(rng, shape):
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return normal values of mean 0."""
     return SD * rng.standard_normal(shape)
 
 
-def lognormal(rng, shape):
+def lognormal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return values of mean 0 with a long right tail: exp of a standard normal, scaled to the standard deviation."""
     x = np.exp(rng.standard_normal(shape)) - np.exp(0.5)
     return SD * x / np.sqrt((np.e - 1) * np.e)
 
 
-def collapsing(rng, shape):
+def collapsing(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return values of mean 0 of which a quarter lies four margins below the rest; their own scatter is small."""
     return 1 - 4.0 * (rng.random(shape) < 0.25) + 0.12 * rng.standard_normal(shape)
 
 
-def constant(rng, shape):
+def constant(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return values of mean 0 that agree exactly, but for one in five, five margins below."""
     return 1 - 5.0 * (rng.random(shape) < 0.2)
 
@@ -81,34 +84,34 @@ class Case:
     aware : whether the judge is told of the clusters.
     """
 
-    draw: object
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     n: int
     clusters: int = 0
     shared: float = 0.0
     aware: bool = True
 
-    def __str__(self):
+    def __str__(self) -> str:
         told = "" if self.aware else ", taken as independent"
         groups = f" in {self.clusters} clusters, correlation {self.shared:g}{told}" if self.clusters else ""
         return f"{self.draw.__name__}, {self.n} seeds{groups}"
 
     @property
-    def of(self):
+    def of(self) -> np.ndarray:
         """Return the cluster of each seed, as numbers."""
         return np.arange(self.n) % self.clusters
 
     @property
-    def names(self):
+    def names(self) -> list[str] | None:
         """Return the cluster of each seed as the judge is told it; None where they stand alone."""
         return [f"split {c}" for c in self.of] if self.clusters and self.aware else None
 
-    def means(self, values):
+    def means(self, values: np.ndarray) -> np.ndarray:
         """Return the values that tests are made of: those of the clusters where the judge is told of them."""
         if not self.names:
             return values
         return np.array([values[self.of == c].mean() for c in range(self.clusters)])
 
-    def values(self, rng, cells=()):
+    def values(self, rng: np.random.Generator, cells: tuple[int, ...] = ()) -> np.ndarray:
         """Return the seeds' values: an array (*cells, n)."""
         own = self.draw(rng, (*cells, self.n))
         if not self.clusters:
@@ -123,22 +126,23 @@ CASES = (
 )
 
 
-def judged(scenario, case, sign, rng):
+def judged(scenario: str, case: Case, sign: int, rng: np.random.Generator) -> str:
     """Draw once in a scenario, with our values mirrored where `sign` is -1, and return the verdict in a word."""
     if scenario in REGIONS:
         cells, low, high = REGIONS[scenario]
         edge = high if np.isfinite(high) else low
         return claimed([case.means(x) for x in sign * case.values(rng, (cells,)) + edge], low, high)
     ours = sign * (case.values(rng) - (2 if scenario == "far run" else 1))
+    names = ("t", "r", "c", "accuracy")
     if scenario == "cell":
         paper = SD * rng.standard_normal(THEIRS)
-        about = (float(paper.mean()), float(paper.std(ddof=1)), "std", THEIRS)
+        reported = Reported(*names, float(paper.mean()), float(paper.std(ddof=1)), "std", THEIRS)
     else:
-        about = (SD * rng.standard_normal(), None, "none", 1)
-    return verdicts.judge_cell(ours, Reported("t", "r", "c", "accuracy", *about), clusters=case.names).verdict
+        reported = Reported(*names, SD * rng.standard_normal(), None, "none", 1)
+    return verdicts.judge_cell(ours, reported, clusters=case.names).verdict
 
 
-def claimed(cells, low, high):
+def claimed(cells: list[np.ndarray], low: float, high: float) -> str:
     """Return the verdict on a claim that the mean lies between two bounds in every cell, as judging.decide has it.
 
     Parameters
@@ -152,9 +156,9 @@ def claimed(cells, low, high):
     return "CONTRADICTED" if outside <= stats.ALPHA else "INCONCLUSIVE"
 
 
-def rates(case, scenario, draws=DRAWS):
+def rates(case: Case, scenario: str, draws: int = DRAWS) -> dict[str, float]:
     """Return {verdict: the share of draws with it, in the worse direction} of a case in a scenario of `COLUMNS`."""
-    found = {}
+    found: dict[str, float] = {}
     for sign in (1, -1):
         rng = np.random.default_rng([*f"{case}; {scenario}; {sign}".encode()])
         counts = Counter(judged(scenario, case, sign, rng) for _ in range(draws))
@@ -162,7 +166,7 @@ def rates(case, scenario, draws=DRAWS):
     return found
 
 
-def table(draws=DRAWS):
+def table(draws: int = DRAWS) -> Iterator[str]:
     """Return the lines of the table: a case a row, a verdict a column, in per cent."""
     yield f"| {' | '.join(('what seeds give', *COLUMNS))} |"
     yield "|" + "---|" * (1 + len(COLUMNS))
@@ -172,7 +176,7 @@ def table(draws=DRAWS):
         yield f"| {case} | {' | '.join(cells)} |"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and write the table into docs/verdicts.md between its marks; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.comparison.rates", description="Measure how often each verdict is wrong."

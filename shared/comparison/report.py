@@ -1,7 +1,10 @@
 """Compare one paper in one tier: records in, every verdict out. Nothing here writes."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from shared.comparison import claims, convergence, judging, reported, stats, verdicts
+from shared.comparison.claims import Claim
 from shared.comparison.evidence import measures_of, planned_cells, samples
-from shared.comparison.reported import InputError
+from shared.comparison.judging import ClaimVerdict
+from shared.comparison.reported import InputError, Reported
 from shared.comparison.setting import setting_of
+from shared.comparison.verdicts import Verdict
 from shared.config import plan, repository
 from shared.config.plan import module_of, read_config, sources_of
 from shared.runs.code import code_hash
@@ -21,6 +27,8 @@ from shared.tables.numbers import moved
 
 CELL = ["table", "row", "column", "metric", "selection"]
 SETTING = ("stand_in", "differs", "simulated", "dataset")  # columns of rows that setting_of reads
+Measures = Iterable[tuple[str, str]]  # pairs of metric and selection
+Elsewhere = Callable[[Claim], Iterable[str]]  # names of the cells of its grid that the paper plans
 NOBODY_KNOWS = "no record follows a measure of the test set, so that nobody knows whether it had converged"
 
 
@@ -36,10 +44,10 @@ class Behind:
     assumed : where it was not reproduced, {key: the reason} of what its runs assume because the paper does not say it.
     """
 
-    ids: tuple
-    reasons: tuple
-    commits: tuple
-    assumed: dict
+    ids: tuple[str, ...]
+    reasons: tuple[str, ...]
+    commits: tuple[str, ...]
+    assumed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,19 +66,19 @@ class Comparison:
     paper: str
     tier: str
     folder: Path
-    cells: tuple
-    behind: tuple
-    claims: tuple
-    kept: tuple
-    facts: tuple
+    cells: tuple[tuple[Reported, Verdict], ...]
+    behind: tuple[Behind, ...]
+    claims: tuple[tuple[Claim, ClaimVerdict], ...]
+    kept: tuple[bool | None, ...]
+    facts: tuple[str, ...]
 
     @property
-    def contradicted(self):
+    def contradicted(self) -> list[Claim]:
         """Return the claims of the paper itself that records comparable with the paper's contradict."""
         return [c for c, v in self.claims if v.verdict == "CONTRADICTED" and v.comparable and c.role == "paper"]
 
     @cached_property
-    def controls(self):
+    def controls(self) -> dict[str, ClaimVerdict]:
         """Return {claim: the verdict on its control}, of those that have one."""
         found = {claim.id: verdict for claim, verdict in self.claims}
         return {claim.id: found[claim.control] for claim, _ in self.claims if claim.control}
@@ -79,7 +87,7 @@ class Comparison:
 class Rows:
     """The tidy rows of a tier, by what they measure; a planned run without a record has one without a value."""
 
-    def __init__(self, evidence):
+    def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self._found = dict(list(evidence.found.groupby(["metric", "selection"], sort=False)))
         blank = [about for run_id, about in evidence.about.items() if run_id not in evidence.records]
@@ -87,14 +95,14 @@ class Rows:
         course = [rows for (_, selection), rows in self._found.items() if selection == CONVERGENCE]
         self.course = pd.concat(course, ignore_index=True) if course else evidence.found[:0]
 
-    def of(self, measures):
+    def of(self, measures: Measures) -> pd.DataFrame:
         """Return the rows of pairs of metric and selection, and what those runs still gained."""
         parts = [self._found[pair] for pair in sorted(measures) if pair in self._found]
         parts += [self._blank.assign(metric=m, selection=s) for m, s in sorted(measures) if len(self._blank)]
         parts += [self.course] if parts and len(self.course) else []
         return pd.concat(parts, ignore_index=True) if parts else self.evidence.found[:0]
 
-    def mapped(self, measures, root=None):
+    def mapped(self, measures: Measures, root: Path | None = None) -> pd.DataFrame:
         """Return all rows, and those of `measures` without a value, as the paper's tables.py maps them to its cells."""
         found = self.evidence.found
         parts = [found[found["selection"] != CONVERGENCE]]
@@ -112,7 +120,7 @@ class Rows:
         return ours.assign(value=value, **{key: ours[key].astype(str) for key in CELL})
 
 
-def compare(paper, tier, results=None, root=None):
+def compare(paper: str, tier: str, results: Path | None = None, root: Path | None = None) -> Comparison:
     """Hold the records of one paper in one tier against its reported numbers and claims.
 
     Parameters
@@ -152,13 +160,13 @@ def compare(paper, tier, results=None, root=None):
     )
 
 
-def told(paper, root=None):
+def told(paper: str, root: Path | None = None) -> tuple[list[Reported], list[Claim]]:
     """Return what a paper says: its reported numbers and its claims."""
     folder = (root or repository()) / "papers" / paper
     return reported.read_reported(folder / "reported.csv"), claims.read_claims(folder / "claims.yaml")
 
 
-def _cell(cell, mine, rows, root):
+def _cell(cell: Reported, mine: pd.DataFrame, rows: Rows, root: Path | None) -> tuple[Verdict, Behind]:
     """The verdict on one reported number, from our rows of its cell, and its `Behind`."""
     evidence = rows.evidence
     about = pd.DataFrame([evidence.about[run_id] for run_id in mine["id"]], columns=["id", "status", "why", *SETTING])
@@ -184,7 +192,7 @@ def _cell(cell, mine, rows, root):
     return verdict, Behind(ids, reasons, tuple(sorted(commits)), assumed)
 
 
-def _claim(claim, rows, elsewhere):
+def _claim(claim: Claim, rows: Rows, elsewhere: Elsewhere) -> ClaimVerdict:
     """The verdict on one claim; of one that was not run, with the reasons that the index knows."""
     mine = rows.of(measures_of(claim))
     verdict = judging.judge_claim(mine, claim, setting_of, elsewhere)
@@ -194,7 +202,7 @@ def _claim(claim, rows, elsewhere):
     return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}") if said else verdict
 
 
-def _planned_in_paper(paper, tier, root):
+def _planned_in_paper(paper: str, tier: str, root: Path | None) -> Elsewhere:
     """A callable: claim -> names of the cells of its grid that the paper's own protocol plans; none in that tier."""
     if tier == "paper" or "paper" not in read_config(paper, root).tiers:
         return lambda claim: ()
@@ -204,24 +212,24 @@ def _planned_in_paper(paper, tier, root):
     return lambda claim: planned_cells(runs, claim)
 
 
-def _kept(found):
+def _kept(found: list[ClaimVerdict]) -> tuple[bool | None, ...]:
     """Which verdicts on claims stand after Benjamini-Hochberg. What is undecided counts as a test, with p = 1."""
     p = [v.p if v.verdict in judging.DECIDED or math.isnan(v.p) else 1.0 for v in found]
     kept = stats.benjamini_hochberg(p)
     return tuple(None if math.isnan(v.p) else bool(keep) for v, keep in zip(found, kept, strict=True))
 
 
-def _assumed(ids, evidence, root):
+def _assumed(ids: Collection[str], evidence: Evidence, root: Path | None) -> dict[str, str]:
     """{key: the reason} of the values of a cell's runs that config.yaml calls assumed; the seed is no assumption."""
-    found, ids = {}, set(ids)
-    for run in (run for run in evidence.runs if run.id in ids):
+    found: dict[str, dict[str, None]] = {}
+    for run in (run for run in evidence.runs if run.id in set(ids)):
         for key, source in sources_of(run, evidence.tier, root).items():
             if source.startswith("assumed") and key != "seed":
                 found.setdefault(key, {})[source.removeprefix("assumed").strip(" :")] = None
     return {key: "; or ".join(reasons) for key, reasons in found.items()}
 
 
-def _facts(rows, cells, ours, root):
+def _facts(rows: Rows, cells: list[Reported], ours: pd.DataFrame, root: Path | None) -> Iterator[str]:
     """Sentences on provenance: what the records are, of which commits, made on what; what is missing, and why."""
     evidence = rows.evidence
     found = list(evidence.records.values())
@@ -256,7 +264,7 @@ def _facts(rows, cells, ours, root):
         yield f"{len(others)} further cells of ours in these tables have no reported number"
 
 
-def _since(paper, found, root):
+def _since(paper: str, found: list[dict], root: Path | None) -> str:
     """Whether the code that training runs is still the one the records came from."""
     try:
         now = code_hash(f"papers.{paper}.train", root)

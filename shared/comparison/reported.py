@@ -1,9 +1,12 @@
 """Read `reported.csv`, the numbers a paper reports, and refuse what cannot be compared honestly."""
 
+from __future__ import annotations
+
 import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from shared.files import Sentence, read_text
 
@@ -51,11 +54,11 @@ class Reported:
     selection: str = "last"
 
     @property
-    def cell(self):
+    def cell(self) -> tuple[str, str, str, str, str]:
         return self.table, self.row, self.column, self.metric, self.selection
 
     @property
-    def sd(self):
+    def sd(self) -> float | None:
         """Return the standard deviation over the paper's runs, or None where it cannot be known."""
         if self.spread is None or self.n is None or self.n < 2:
             return None
@@ -69,12 +72,12 @@ class Reported:
         return sem * math.sqrt(self.n)
 
     @property
-    def is_bound(self):
+    def is_bound(self) -> bool:
         """Return whether the paper gives only a bound of the number."""
         return self.spread_kind in BOUNDS
 
     @property
-    def unknown(self):
+    def unknown(self) -> str:
         """Return in words what of the paper's runs a test would need and cannot know; "" where nothing is."""
         if self.is_bound or self.sd is not None:
             return ""
@@ -83,13 +86,13 @@ class Reported:
         return "the paper gives no " + " and no ".join(k for k in ("n", "spread") if getattr(self, k) is None)
 
 
-def as_reported(value, spread, spread_kind, n):
+def as_reported(value: object, spread: object, spread_kind: str, n: object) -> str:
     """Return a reported number in words, "> 90" or "87.69 ± 0.54 std, n=5", of parts of which some may be empty."""
     sign = {"lower_bound": "> ", "upper_bound": "< "}.get(spread_kind, "")
     return f"{sign}{value}" + (f" ± {spread} {spread_kind}" if spread else "") + (f", n={n}" if n else "")
 
 
-def read_reported(path):
+def read_reported(path: str | Path) -> list[Reported]:
     """Read and validate a `reported.csv`.
 
     Returns
@@ -110,7 +113,8 @@ def read_reported(path):
     if tuple(header) != COLUMNS:
         found = ",".join(header) or "nothing"
         raise InputError(f"{path}, line 1: the header must be {','.join(COLUMNS)}; found {found}")
-    cells, lines = [], {}
+    cells: list[Reported] = []
+    lines: dict[tuple[str, ...], int] = {}
     for fields in reader:
         if not fields:
             continue
@@ -127,13 +131,14 @@ def read_reported(path):
     return cells
 
 
-def _row(field, where):
-    def fail(column, instead):
+def _row(field: dict[str, str], where: str) -> Reported:
+    def fail(column: str, instead: str) -> NoReturn:
         raise InputError(f"{where}, column {column}: {field[column]!r} {instead}")
 
-    def number(column, default=None):
-        if not field[column]:
-            return default
+    def number(column: str) -> float | None:
+        return given(column) if field[column] else None
+
+    def given(column: str) -> float:
         try:
             value = float(field[column])
         except ValueError:
@@ -162,12 +167,12 @@ def _row(field, where):
         fail("n", "is one run, which has no spread; leave n empty if the paper does not say it")
     if not field["margin"] and "accuracy" not in field["metric"]:
         fail("margin", f"must be given: only accuracy has a default (1.0 point), not {field['metric']}")
-    margin = number("margin", 1.0)
+    margin = given("margin") if field["margin"] else 1.0
     if margin < 0 or (margin == 0 and kind not in BOUNDS):
         fail("margin", "must be above zero")
     return Reported(
         **{k: field[k] for k in ("table", "row", "column", "metric", "source")},
-        value=number("value"),
+        value=given("value"),
         spread=spread,
         spread_kind=kind,
         n=None if n is None else int(n),

@@ -7,6 +7,10 @@ not differ in anything the numbers depend on (`differs`) is comparable with the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STAND_IN, SIMULATION, PROTOCOL = WORDS = ("on a stand-in", "on a simulation", "under another protocol")
 
@@ -22,10 +26,10 @@ class Setting:
     """
 
     word: str = ""
-    reasons: tuple = ()
+    reasons: tuple[str, ...] = ()
 
 
-def setting_of(rows):
+def setting_of(rows: pd.DataFrame) -> Setting:
     """Return the setting of tidy rows: a simulation where all are of one, else the first of `WORDS` true of any.
 
     Parameters
@@ -50,7 +54,7 @@ def setting_of(rows):
     return Setting(word, tuple(reason for word in WORDS for reason in found[word]))
 
 
-def _texts(rows, key):
+def _texts(rows: pd.DataFrame, key: str) -> list[str]:
     """The parts of a column's texts, each once, sorted."""
     texts = rows[key].dropna().unique() if key in rows else ()
     return sorted({part for text in texts if isinstance(text, str) for part in text.split("; ") if part})

@@ -3,11 +3,18 @@
 The unit is a seed, or a cluster of seeds that share something (`cluster_means`): n is the number of units throughout.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import special
+
+Values: TypeAlias = Sequence[float] | np.ndarray | pd.Series
+Count: TypeAlias = float | np.ndarray
 
 ALPHA = 0.05
 POWER = 0.80
@@ -17,7 +24,7 @@ NORMAL_THEORY = 5  # with fewer units any verdict rests on normal theory alone: 
 ROUNDING = 1e-12  # relative to the largest number at hand, at least to 1
 
 
-def cluster_means(x, clusters):
+def cluster_means(x: pd.Series, clusters: pd.Series | Mapping | None) -> pd.Series:
     """Return the means of values over what they share.
 
     Parameters
@@ -39,7 +46,7 @@ def cluster_means(x, clusters):
     return x.groupby(keys, sort=False).mean() if any(isinstance(key, str) for key in keys) else x
 
 
-def welch(sd_ours, n_ours, sd_reported, n_reported):
+def welch(sd_ours: float, n_ours: Count, sd_reported: float, n_reported: Count) -> tuple[Any, Any]:
     """Return the standard error of a difference of two means, with Satterthwaite's degrees of freedom.
 
     Parameters
@@ -62,41 +69,41 @@ def welch(sd_ours, n_ours, sd_reported, n_reported):
     return np.sqrt(ours + reported)[()], df[()]
 
 
-def interval(centre, se, df, level):
+def interval(centre: float, se: float, df: float, level: float) -> tuple[float, float]:
     """Return the two-sided Student interval of a mean or of a difference of means."""
     half = 0.0 if se == 0 else special.stdtrit(df, 0.5 + level / 2) * se
     return float(centre - half), float(centre + half)
 
 
-def prediction_interval(mean, sd, n, level=0.95):
+def prediction_interval(mean: float, sd: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Return the interval in which one more value lies: mean -+ t sd sqrt(1 + 1/n), n at least 2."""
     return interval(mean, sd * np.sqrt(1 + 1 / n), n - 1, level)
 
 
 @cache
-def _resamples(n):
+def _resamples(n: int) -> np.ndarray:
     """Weights (resamples, n) of the bootstrap means of n values: always the same, so verdicts are repeatable."""
     drawn = np.random.default_rng(n).integers(n, size=(RESAMPLES, n))
     return (drawn[:, :, None] == np.arange(n)).sum(axis=1) / n
 
 
-def rounding(*numbers):
+def rounding(*numbers: float | Values) -> float:
     """Return the difference below which numbers, or arrays of them, count as equal."""
     return ROUNDING * max(1.0, *(float(np.abs(x).max()) for x in numbers))
 
 
-def spread(x, floor=0.0):
+def spread(x: Values, floor: float = 0.0) -> float:
     """Return the standard deviation, or `floor` when the values agree to rounding."""
     sd = float(np.std(x, ddof=1)) if len(x) > 1 else 0.0
     return sd if sd > rounding(x) else floor
 
 
-def varies(x):
+def varies(x: Values) -> bool:
     """Tell whether values differ by more than rounding; one value, or none, does not."""
     return len(x) > 1 and spread(x) > 0
 
 
-def paired_interval(x, level=1 - 2 * ALPHA, floor=0.0):
+def paired_interval(x: Values, level: float = 1 - 2 * ALPHA, floor: float = 0.0) -> tuple[float, float]:
     """Return Student's interval of the mean; from five values on the wider, at each end, of it and the bootstrap's.
 
     A percentile bootstrap of fewer is far too narrow: it never leaves their range. Where nothing varies there is no
@@ -112,7 +119,7 @@ def paired_interval(x, level=1 - 2 * ALPHA, floor=0.0):
     return min(low, float(ends[0])), max(high, float(ends[1]))
 
 
-def p_above(x, bound, closed=False, floor=0.0):
+def p_above(x: Values, bound: float, closed: bool = False, floor: float = 0.0) -> float:
     """Return the one-sided p-value that the mean lies above `bound`.
 
     Student's with fewer than five values (normal theory), from five on the larger of Student's and the bootstrap's.
@@ -130,12 +137,12 @@ def p_above(x, bound, closed=False, floor=0.0):
     return _p(np.asarray(x, dtype=float), [bound], closed, floor)
 
 
-def p_below(x, bound, closed=False, floor=0.0):
+def p_below(x: Values, bound: float, closed: bool = False, floor: float = 0.0) -> float:
     """Mirror `p_above`."""
     return p_above(-np.asarray(x, dtype=float), -bound, closed, floor)
 
 
-def p_beyond(x, low, high, floor=0.0):
+def p_beyond(x: Values, low: float, high: float, floor: float = 0.0) -> float:
     """Return the p-value that the mean lies outside [low, high], either of which may be infinite.
 
     At the nearer end: P(T >= t) + P(T >= t + (high - low) / se), the chance of either tail for a mean that lies on that
@@ -149,26 +156,26 @@ def p_beyond(x, low, high, floor=0.0):
     return _p(x, ends, False, floor) if ends else 1.0
 
 
-def _p(x, bounds, closed, floor):
+def _p(x: np.ndarray, bounds: Sequence[float], closed: bool, floor: float) -> float:
     """The chance, summed over bounds, of a mean as far above each if it were the true one."""
     n = len(x)
     if n < 2 or not (sd := spread(x, floor)):
         return 1.0
-    bounds = np.asarray(bounds, dtype=float)
-    student = special.stdtr(n - 1, (bounds - x.mean()) / (sd / np.sqrt(n))).sum()
+    ends = np.asarray(bounds, dtype=float)
+    student = special.stdtr(n - 1, (ends - x.mean()) / (sd / np.sqrt(n))).sum()
     if n < NORMAL_THEORY:
         return float(min(1.0, student))
-    tie = rounding(x, bounds) * (-1 if closed else 1)
-    below = sum(np.sum(_resamples(n) @ x <= bound + tie) for bound in bounds)
+    tie = rounding(x, ends) * (-1 if closed else 1)
+    below = sum(np.sum(_resamples(n) @ x <= bound + tie) for bound in ends)
     return float(min(1.0, max(student, (1 + below) / (RESAMPLES + 1))))
 
 
-def printed(p, n):
+def printed(p: float, n: int) -> float:
     """Return the p-value that tables show: never below `.5 ** n`, what n values say without an assumption."""
     return max(float(p), 0.5**n)
 
 
-def benjamini_hochberg(p, alpha=ALPHA):
+def benjamini_hochberg(p: Values, alpha: float = ALPHA) -> np.ndarray:
     """Tell which hypotheses are rejected at a false discovery rate of `alpha`: a boolean array shaped as `p`.
 
     A p that is nan was not tested: not rejected, and not counted among the tests.
@@ -179,30 +186,32 @@ def benjamini_hochberg(p, alpha=ALPHA):
     return p <= passed.max() if len(passed) else np.zeros(p.shape, dtype=bool)
 
 
-def improvement(left, right):
+def improvement(left: Values, right: Values) -> float:
     """Return the probability that a run on the left beats a run on the right, over all pairs; ties count a half."""
     difference = np.subtract.outer(np.asarray(left, dtype=float), np.asarray(right, dtype=float))
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def kendall(a, b):
+def kendall(a: Values, b: Values) -> float:
     """Return Kendall's tau-b of two sequences; nan when either is constant or shorter than two."""
     return float(_kendalltau(a, b).statistic) if len(a) > 1 else float("nan")
 
 
-def concordance_p(a, b):
+def concordance_p(a: Values, b: Values) -> float:
     """Return the p-value that two curves agree in order no better than chance (Kendall, one-sided)."""
     p = float(_kendalltau(a, b, alternative="greater").pvalue) if len(a) > 1 else 1.0
     return 1.0 if np.isnan(p) else p
 
 
-def _kendalltau(a, b, **options):
+def _kendalltau(a: Values, b: Values, **options: str) -> Any:
     from scipy import stats  # a second, which comparisons without curves need not take
 
     return stats.kendalltau(a, b, **options)
 
 
-def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
+def more_seeds(
+    difference: float, margin: float, sd: float, n: int, sd_reported: float = 0.0, n_reported: float = np.inf
+) -> int | None:
     """Return how many units to add before a difference would be decided, at the present estimates.
 
     They lead to the smallest n' > n for which one of these holds, with se and df from `welch` at n':
@@ -220,7 +229,7 @@ def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
     """
     beyond = abs(difference) - margin
 
-    def decided(more):
+    def decided(more: np.ndarray) -> np.ndarray:
         se, df = welch(sd, more, sd_reported, n_reported)
         if beyond > 0:
             return _need(0.95, POWER, df) * se <= beyond
@@ -230,7 +239,7 @@ def more_seeds(difference, margin, sd, n, sd_reported=0.0, n_reported=np.inf):
     return _first(decided, n)
 
 
-def more_seeds_to_side(distance, sd, n):
+def more_seeds_to_side(distance: float, sd: float, n: int) -> int | None:
     """Return the units to add before a mean at `distance` from a bound is shown to lie on its side of it.
 
     They lead to the smallest n' > n with (t[.95, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance; None beyond 1000.
@@ -240,12 +249,12 @@ def more_seeds_to_side(distance, sd, n):
     return _first(lambda more: _need(1 - ALPHA, POWER, more - 1) * sd / np.sqrt(more) <= distance, n)
 
 
-def _need(level, power, df):
+def _need(level: float, power: float, df: Any) -> Any:
     """How many standard errors a test at a level needs for a power."""
     return special.stdtrit(df, level) + special.stdtrit(df, power)
 
 
-def _first(decided, n):
+def _first(decided: Callable[[np.ndarray], np.ndarray], n: int) -> int | None:
     """How many more than n units decide, or None. Blocks spare the quantiles of hundreds where a few do."""
     for more in np.array_split(np.arange(max(n + 1, 2), MOST_SEEDS + 1), (10, 30, 100)):
         if (enough := more[decided(more)]).size:

@@ -1,11 +1,17 @@
 """Print a comparison in the terminal: aligned, as wide as the window, coloured only where a person is looking."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
 
 from shared.comparison import texts
+from shared.comparison.claims import Claim
+from shared.comparison.report import Comparison
 from shared.comparison.verdicts import number_of
 
 COLOURS = {
@@ -17,7 +23,7 @@ COLOURS = {
 NARROWEST = 24
 
 
-def show(comparison, out=sys.stdout, width=None):
+def show(comparison: Comparison, out: TextIO = sys.stdout, width: int | None = None) -> None:
     """Print one comparison to `out`."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     coloured = out.isatty() and "NO_COLOR" not in os.environ
@@ -46,7 +52,7 @@ def show(comparison, out=sys.stdout, width=None):
         print(_colour(line) if coloured else line, file=out)
 
 
-def cells(rows, width):
+def cells(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[str]:
     """Lay out the table of reported numbers; `why` stands beside the rest if it fits there, else it wraps below."""
     columns = list(zip(texts.CELL_HEAD[:-1], *(row[:-1] for row in rows), strict=True))
     widths = [max(map(len, column)) for column in columns]
@@ -63,7 +69,7 @@ def cells(rows, width):
             yield from ("    " + line for line in why if row is not texts.CELL_HEAD)
 
 
-def claim_lines(claim, own, sentences, width):
+def claim_lines(claim: Claim, own: tuple[str, ...], sentences: Iterable[str], width: int) -> Iterator[str]:
     """Lay out one claim: its verdict and numbers, its sentence, and what to know beside."""
     name, word, effect, p, seeds, count, control, _ = own
     role = "" if claim.role == "paper" else f" ({claim.role})"
@@ -77,7 +83,7 @@ def claim_lines(claim, own, sentences, width):
         yield from _wrapped(sentence, width, "    - ")
 
 
-def _wrapped(text, width, indent):
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
     return textwrap.wrap(
         text,
         max(NARROWEST, width),
@@ -87,7 +93,7 @@ def _wrapped(text, width, indent):
     )
 
 
-def _colour(line):
+def _colour(line: str) -> str:
     for verdict in sorted(COLOURS, key=len, reverse=True):
         if verdict in line:
             return line.replace(verdict, f"\033[{COLOURS[verdict]}m{verdict}\033[0m", 1)

@@ -20,16 +20,21 @@ Seeds that share something (a split) are averaged first: means, spreads and n ar
 risks is in docs/verdicts.md, measured by shared/comparison/rates.py.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from shared.comparison import stats
 from shared.comparison.reported import VERDICTS, Reported
 
 DECIDED = VERDICTS[:5]
+Decision = tuple[str, str, int | None]  # a verdict, why, and how many units to add
 
 
 @dataclass(frozen=True)
@@ -67,21 +72,22 @@ class _Ours:
     reported: Reported
 
     @property
-    def difference(self):
+    def difference(self) -> float:
         return self.mean - self.reported.value
 
     @property
-    def theirs(self):
+    def theirs(self) -> tuple[float, float]:
         """The paper's standard deviation and n; a bound is a known constant."""
-        return (0.0, math.inf) if self.reported.is_bound else (self.reported.sd, self.reported.n)
+        sd, n = self.reported.sd, self.reported.n
+        return (0.0, math.inf) if self.reported.is_bound else (sd or 0.0, n or math.nan)
 
     @property
-    def region(self):
+    def region(self) -> tuple[float, float]:
         """Where D has to lie."""
         margin, kind = self.reported.margin, self.reported.spread_kind
         return -math.inf if kind == "upper_bound" else -margin, math.inf if kind == "lower_bound" else margin
 
-    def interval(self, level):
+    def interval(self, level: float) -> tuple[float, float]:
         """The interval of D, if there is one."""
         if self.n < 2 or not self.sd:
             return math.nan, math.nan
@@ -90,7 +96,13 @@ class _Ours:
         return stats.interval(self.difference, *stats.welch(self.sd, self.n, *self.theirs), level)
 
 
-def judge_cell(values, reported, obstacles=(), clusters=None, moving=()):
+def judge_cell(
+    values: ArrayLike,
+    reported: Reported,
+    obstacles: Collection[str] = (),
+    clusters: Iterable[str] | None = None,
+    moving: Collection[str] = (),
+) -> Verdict:
     """Judge one reported number against our values of it, one per seed.
 
     Parameters
@@ -135,7 +147,7 @@ def judge_cell(values, reported, obstacles=(), clusters=None, moving=()):
     return Verdict(name, why, n, seeds, ours.mean, ours.sd, ours.difference, *ours.interval(0.95), more)
 
 
-def _judged(ours):
+def _judged(ours: _Ours) -> Decision:
     """The verdict on a comparable cell, why, and how many units to add."""
     if ours.n == 1:
         return "INCONCLUSIVE", *_alone(ours)
@@ -145,7 +157,7 @@ def _judged(ours):
     return _predicted(ours) if ours.reported.unknown else _tested(ours)
 
 
-def _alone(ours):
+def _alone(ours: _Ours) -> tuple[str, int | None]:
     """Why one unit decides nothing, and how many more would: its spread is unknown, so it is supposed the paper's."""
     one, theirs = f"one {ours.unit} has no spread", ours.theirs
     if not theirs[0]:
@@ -154,7 +166,7 @@ def _alone(ours):
     return f"{one}; if ours is the paper's, {_needs(more, ours.unit)}", more
 
 
-def _tested(ours):
+def _tested(ours: _Ours) -> Decision:
     """Two one-sided tests each for inside and outside, then whether there is a difference at all."""
     low, high = ours.region
     inner, outer = ours.interval(0.90), ours.interval(0.95)
@@ -175,7 +187,7 @@ def _tested(ours):
     return "INCONCLUSIVE", f"95 % interval {_range(*outer)} does not settle it; {_needs(more, ours.unit)}", more
 
 
-def _predicted(ours):
+def _predicted(ours: _Ours) -> Decision:
     """Whether the paper's number, as one run with our spread, is one that ours lead us to expect."""
     reported = ours.reported
     low, high = stats.prediction_interval(ours.mean, ours.sd, ours.n)
@@ -189,16 +201,16 @@ def _predicted(ours):
     return "CONSISTENT" if inside else "INCONSISTENT", why, None
 
 
-def _needs(more, unit):
+def _needs(more: int | None, unit: str) -> str:
     if more is None:
         return f"no number of our {unit}s up to {stats.MOST_SEEDS} would decide at these spreads"
     return f"about {number_of(more, f'more {unit}')} would decide with power {stats.POWER:g}"
 
 
-def _range(low, high, form=".3g"):
+def _range(low: float, high: float, form: str = ".3g") -> str:
     return f"[{low:{form}}, {high:{form}}]"
 
 
-def number_of(n, what):
+def number_of(n: int, what: str) -> str:
     """Write a number of things."""
     return f"{n} {what}{'' if n == 1 else 's'}"

@@ -1,13 +1,21 @@
 """Write a comparison to disk: comparison.csv, claims.csv, comparison.md and behind.json, the same bytes every time."""
 
+from __future__ import annotations
+
 import csv
 import io
 import json
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.comparison import texts
 from shared.comparison.verdicts import number_of
 from shared.files import write_text
+
+if TYPE_CHECKING:
+    from shared.comparison.report import Comparison
 
 CELLS = (
     *("table", "row", "column", "metric", "selection", "reported", "spread", "spread_kind", "n_reported"),
@@ -21,7 +29,7 @@ CLAIMS = (
 )
 
 
-def write_comparison(comparison):
+def write_comparison(comparison: Comparison) -> list[Path]:
     """Write the four files into the paper's results folder.
 
     Returns
@@ -39,7 +47,7 @@ def write_comparison(comparison):
     return [comparison.folder / name for name in files]
 
 
-def cell_rows(comparison):
+def cell_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
     """Return reported numbers with their verdicts, one dict per line of comparison.csv."""
     for (cell, v), behind in zip(comparison.cells, comparison.behind, strict=True):
         yield {
@@ -57,7 +65,7 @@ def cell_rows(comparison):
         }
 
 
-def claim_rows(comparison):
+def claim_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
     """Return claims with their verdicts, one dict per line of claims.csv; `bh` is yes or no of what was tested.
 
     `region_low` and `region_high` are where the estimate must lie, of a ratio as ratios.
@@ -86,14 +94,14 @@ def claim_rows(comparison):
         }
 
 
-def behind(comparison):
+def behind(comparison: Comparison) -> str:
     """Return JSON text of the runs behind each number and claim, as places in a list of run ids.
 
     ``{"runs": [id], "cells": [places, a list per line of comparison.csv], "claims": {id: {cell: {side: places}}}}``
     """
-    place = {}
+    place: dict[str, int] = {}
 
-    def places(ids):
+    def places(ids: Iterable[str]) -> list[int]:
         return [place.setdefault(run_id, len(place)) for run_id in dict.fromkeys(ids)]
 
     cells = [places(behind.ids) for behind in comparison.behind]
@@ -107,7 +115,7 @@ def behind(comparison):
     return json.dumps({"runs": list(place), "cells": cells, "claims": claims}, separators=(",", ":")) + "\n"
 
 
-def csv_text(columns, rows):
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
     """Return CSV text with numbers to six figures and nothing for what is unknown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -116,7 +124,7 @@ def csv_text(columns, rows):
     return text.getvalue()
 
 
-def markdown(comparison):
+def markdown(comparison: Comparison) -> str:
     """Return the comparison as a page: counts and their reasons, reported beside reproduced, claims."""
     notes = texts.Footnotes(comparison)
     cells, claims = texts.all_cell_texts(comparison, notes), texts.all_claim_texts(comparison)
@@ -147,13 +155,13 @@ def markdown(comparison):
     return "\n".join(lines) + "\n"
 
 
-def number(value, unknown):
+def number(value: object, unknown: str) -> str:
     """Write six significant figures, the same on every machine that rounds as IEEE asks."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return unknown
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _grid(head, rows):
+def _grid(head: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(str(text).replace("|", "\\|") for text in line) + " |" for line in lines]

@@ -21,7 +21,10 @@ def repository() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-class _UniqueKeys(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+_Loader: Any = yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader
+
+
+class _UniqueKeys(_Loader):
     """YAML in which a key that is there twice is an error, not a silent loss of the first."""
 
     def construct_mapping(self, node, deep=False):

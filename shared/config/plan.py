@@ -296,6 +296,7 @@ def module_of(paper: str, name: str, root: Path | None = None) -> Any:
     if root in (None, repository()):
         return importlib.import_module(f"papers.{paper}.{name}")
     found = importlib.util.spec_from_file_location(f"{name} of {paper}", path)
+    assert found and found.loader  # as of any .py that is a file
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module

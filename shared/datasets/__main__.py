@@ -9,7 +9,7 @@ from shared.datasets import parcels, registry
 from shared.datasets.absent import OPTIONAL, READY, write_note
 from shared.datasets.catalogue import DatasetError, say
 from shared.datasets.places import check_tracked
-from shared.files import sentence_of
+from shared.files import sentence_of, write_text
 
 EPILOG = """\
 LLP_DATA    folder of the prepared sets (default: data/ of this repository)
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--large-objects", action="store_true", help=said)
             said = "of one dataset that may be absent: write `ready` or why it cannot be had to FILE, and exit with 0"
             sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
+            said = "of one dataset, for DVC: write what is recorded of it to FILE; exit with 0 where it may be absent"
+            sub.add_argument("--pin", type=Path, metavar="FILE", help=said)
     sub = commands.add_parser("pack", help="put prepared sets into parts to carry")
     sub.add_argument("names", nargs="+", metavar="NAME", help="as `list` names it, or features/NAME")
     sub.add_argument("--into", type=Path, required=True, metavar="DIR", help="folder of the parts")
@@ -67,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if len(args.names) > 1 or args.names[0] not in OPTIONAL:
                 parser.error("--if-any is for one dataset that may be absent")
             return _if_any(args, *entries)
+        if args.command == "fetch" and args.pin:
+            if len(args.names) > 1:
+                parser.error("--pin is for one dataset")
+            return _pin(args, *entries)
         return max(_one(args, entry) for entry in entries)
     except (DatasetError, OSError) as error:
         say(f"error: {sentence_of(error)}")
@@ -103,6 +109,13 @@ def _if_any(args: argparse.Namespace, entry: registry.Entry) -> int:
     say(f"{entry.name}: {found}")
     write_note(args.if_any, found)
     return 0
+
+
+def _pin(args: argparse.Namespace, entry: registry.Entry) -> int:
+    """Fetch a dataset; leave a file that is the same wherever it is run, and is there where the dataset is not."""
+    status = _one(args, entry)
+    write_text(args.pin, entry.pin())
+    return 0 if entry.may_be_absent else status
 
 
 if __name__ == "__main__":

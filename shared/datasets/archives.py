@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def members(
     try:
         with (
             path.open("rb") if path.suffix == ".tar" else gzip.open(path) as unpacked,
-            tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as tar,
+            tarfile.open(fileobj=cast(BinaryIO, _Bounded(cast(BinaryIO, unpacked), path)), mode="r|") as tar,
         ):
             for count, member in enumerate(tar, 1):
                 _refuse_tricks(member, path)
@@ -90,7 +90,9 @@ def members(
                 if wanted(member):
                     if not member.isfile():
                         raise DatasetError(f"{path}: member {member.name!r} is a folder, not a file; {remedy}")
-                    yield member.name, tar.extractfile(member).read()
+                    content = tar.extractfile(member)
+                    assert content is not None  # as of any file
+                    yield member.name, content.read()
             while tar.fileobj.read(tarfile.RECORDSIZE):  # to the end, where gzip keeps its checksum
                 pass
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
@@ -128,7 +130,7 @@ def read_pickle(content: bytes, where: str) -> dict[str, Any]:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name in _REFUSED_OPCODES:
                 raise DatasetError(f"{where}: the pickle uses {opcode.name}, which no official file does; refused")
-            if opcode.name.endswith("PUT") and not 0 <= int(argument) <= len(content):
+            if opcode.name.endswith("PUT") and not 0 <= int(argument or 0) <= len(content):
                 raise DatasetError(f"{where}: the pickle asks for memo {argument}; refused")
         value = _Unpickler(content, where).load()
     except DatasetError:

@@ -57,7 +57,7 @@ def read_sources(path: str | Path | None = None) -> dict[str, tuple["Source", ..
 def is_simulated(name: str) -> bool:
     """Return whether a set is drawn from a model of somebody's making; a set that is not registered is not."""
     ways = _registered(SOURCES).get(name)
-    return bool(ways) and ways[0].simulated
+    return ways is not None and ways[0].simulated
 
 
 @functools.lru_cache(maxsize=2)

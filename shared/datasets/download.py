@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from shared.datasets.catalogue import Absent, DatasetError, Source, say
 from shared.datasets.places import mirror_root
@@ -100,7 +101,7 @@ def npm_pack(spec: str, folder: Path, sha256: str) -> Path:
     command = [npm, "pack", spec, "--ignore-scripts", "--pack-destination", str(folder.resolve())]
     say(f"npm pack {spec}")
     try:
-        how = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+        how: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
         subprocess.run(command, cwd=folder, check=True, timeout=1800, **how)
     except subprocess.TimeoutExpired as error:
         raise Absent(f"npm pack {spec} did not end within 30 minutes") from error

@@ -57,7 +57,7 @@ def load_features(
         sha256 = json.loads(at.read_text(encoding="utf-8"))["sha256"]
         if not isinstance(sha256, str):
             raise ValueError(f"sha256 is {sha256!r}")
-        arrays = []
+        arrays: list[np.ndarray] = []
         for at in (folder / f"{split}.npy" for split in SPLITS):
             arrays.append(array := np.load(at, mmap_mode="r", allow_pickle=False))
             if array.dtype != np.float16 or array.ndim != 2 or at.stat().st_size != array.offset + array.nbytes:
@@ -66,7 +66,8 @@ def load_features(
             raise ValueError(f"it has {arrays[1].shape[1]} features where train.npy has {arrays[0].shape[1]}")
     except Exception as error:  # a damaged header makes numpy raise almost anything
         raise DatasetError(f"{at} is damaged ({error}); {advice}") from error
-    return Features(*arrays, sha256)
+    train, test = arrays
+    return Features(train, test, sha256)
 
 
 def verify_features(name: str, root: Path | None = None, manifest: str = "manifest.json") -> Features:

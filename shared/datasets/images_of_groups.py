@@ -19,6 +19,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from shared.files import listed
 
 # Ours where the paper is silent: it does not say how a region comes from the eyes that the release gives, nor whether
 # 12 counts children. The crop is upright, not turned with the eyes; what lies beyond the photo repeats its border.
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "folders": ["Fam2a", "Fam4a", "Fam5a", "Fam8a"],
     "youngest": 16,  # code of 13 to 19 years
     "most_faces": 12,
@@ -213,7 +214,9 @@ def read_rows(path: Path) -> Iterator[tuple[Path, list[Face]]]:
         raise DatasetError(f"{path} is missing; complete the mirror")
     if path.stat().st_size > TEXT:
         raise DatasetError(f"{path} has more than {TEXT} bytes; it is not the official file")
-    photo, rows, seen = None, [], set()
+    photo: Path | None = None
+    rows: list[Face] = []
+    seen: set[str] = set()
     for number, line in enumerate(path.read_text(encoding="latin1").splitlines(), 1):
         where, text = f"{path}, line {number}", line.strip()
         if text.lower().endswith((".jpg", ".jpeg")):

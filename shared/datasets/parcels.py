@@ -56,7 +56,8 @@ def pack(name: str, into: Path, part: int = PART, sources: str | Path | None = N
         raise DatasetError(f"{large[0]} has more than {archives.MEMBER_LIMIT} bytes, which no parcel takes")
     into.mkdir(parents=True, exist_ok=True)
     out = _Splitter(into, stem, part)
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    stream_to: Any = out  # which tarfile asks to be a file, and only writes to
+    with tarfile.open(fileobj=stream_to, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix()):
             member = tarfile.TarInfo(path.relative_to(folder).as_posix())
             member.size, member.mode = path.stat().st_size, 0o644
@@ -118,7 +119,8 @@ class _Splitter:
 
     def __init__(self, into: Path, stem: str, size: int):
         self.into, self.stem, self.size = into, stem, size
-        self.whole, self.bytes, self.parts, self.pending = hashlib.sha256(), 0, [], bytearray()
+        self.whole, self.bytes, self.pending = hashlib.sha256(), 0, bytearray()
+        self.parts: list[dict[str, object]] = []
 
     def write(self, content: bytes) -> int:
         self.whole.update(content)
@@ -261,7 +263,7 @@ def _extract(tar: Path, folder: Path, parcel: Path) -> None:
 def run(args: Any) -> int:
     """Run ``pack`` or ``unpack`` of the command line: each set by itself; return the exit status."""
     status = 0
-    each = args.names if args.command == "pack" else parcels(args.folder)
+    each: list[Any] = args.names if args.command == "pack" else parcels(args.folder)
     for item in each:
         try:
             if args.command == "pack":

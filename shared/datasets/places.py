@@ -58,6 +58,6 @@ def portable(text: object) -> str:
     for place, name in places:
         for path in (place, place.resolve()) if place else ():
             named.setdefault(str(path), name)
-    for path in sorted(named, key=len, reverse=True):
-        said = re.sub(rf"(?<![\w.]){re.escape(path)}(?![\w-]|\.\w)", lambda _, path=path: named[path], said)
+    for written in sorted(named, key=len, reverse=True):
+        said = named[written].join(re.split(rf"(?<![\w.]){re.escape(written)}(?![\w-]|\.\w)", said))
     return _ABSENT.sub(f"it is not in ${MIRROR}", _ELSEWHERE.sub(r"\1", said))

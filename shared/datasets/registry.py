@@ -51,6 +51,15 @@ class Entry:
         return next((way for way in self.ways if way.mirror), self.ways[0])
 
     @property
+    def may_be_absent(self) -> bool:
+        """Return whether papers go on without it."""
+        return self.kind != ARRAYS or RECIPES[self.name].optional
+
+    def pin(self) -> str:
+        """Return what is recorded of it, by which DVC tells whether its readers are out of date, there or not."""
+        return f"set: {self.name}\nversion: {self.about.version}\nsha256: {self.about.sha256 or 'not recorded'}\n"
+
+    @property
     def size(self) -> str:
         """Return its size in words; of a set of one's own the counts of what is prepared."""
         if self.about.size or self.kind != LOCALISED or self.state() != "yes":
@@ -159,11 +168,11 @@ def needs() -> Needs:
     for tier in tiers():
         for paper in papers_of(tier):
             try:
-                names = {run.spec.values().get("dataset") for run in plan(paper, tier)}
+                names = {str(run.spec.values().get("dataset", "")) for run in plan(paper, tier)}
             except ConfigError as error:
                 say(f"{paper}, tier {tier}: {error}")
                 continue
-            for name in names - {None}:
+            for name in names - {""}:
                 found.setdefault(name, {}).setdefault(paper, []).append(tier)
     return found
 

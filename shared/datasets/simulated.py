@@ -19,7 +19,7 @@ def simulated_images(source: Source, work: Path) -> Arrays:
     """Draw the images: ``*_x`` uint8 (2000 and 500, 32, 32, 3), ``*_y`` int64, classes in equal numbers."""
     # Integer arithmetic and the frozen stream of RandomState give the same bytes on every machine.
     random = np.random.RandomState(PARAMETERS["seed"])
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         labels = random.permutation(PARAMETERS[f"n_{split}"]) % len(CLASSES)
         arrays |= {f"{split}_x": draw(labels, random), f"{split}_y": labels.astype(np.int64)}

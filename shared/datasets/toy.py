@@ -15,7 +15,7 @@ def two_moons(source: Source, work: Path) -> Arrays:
     """Draw the two moons: ``*_x`` float32 (2000, 2), ``*_y`` int64 (2000,), for training and for test."""
     from sklearn.datasets import make_moons
 
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         points, labels = make_moons(
             TWO_MOONS[f"n_{split}"], noise=TWO_MOONS["noise"], random_state=TWO_MOONS[f"{split}_seed"]

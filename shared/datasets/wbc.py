@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from shared.datasets.download import download, find_in_mirror
 
 # Dataset 2 (100 images of another microscope and stain, 300x300) is left out: mixed in, the microscope would tell the
 # classes apart. The one basophil of Dataset 1 can be in training or in test but not in both, so it is left out too.
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "release": "Dataset 1",
     "left_out": ["basophil"],
     "crop": "centre square of the shorter side",
@@ -58,9 +59,10 @@ def make_cells(source: Source, work: Path) -> Arrays:
     else:
         place = find_in_mirror(source)
         say(f"{source.name}: reading {place}")
-        layout = next((one for one in (OFFICIAL, RENAMED) if (place / one.labels).is_file()), None)
-        if layout is None:
+        known = next((one for one in (OFFICIAL, RENAMED) if (place / one.labels).is_file()), None)
+        if known is None:
             raise DatasetError(f"{place} has neither {OFFICIAL.labels!r} nor {RENAMED.labels!r}; complete the mirror")
+        layout = known
         files = {name: _read(place / name) for name in layout.names}
     labels = read_labels(files[layout.labels], f"{place}: {layout.labels}")
     return split_cells(_images(files, layout, place), labels)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
 COLOURS = {  # from dark to light, blue and yellow in turn: what is left of them without red and green
     "black": "#000000",
@@ -18,7 +19,7 @@ COLOURS = {  # from dark to light, blue and yellow in turn: what is left of them
     "amber": "#EFB425",
 }
 LONG, BROKEN = (0, (8, 2)), (0, (6, 1, 1, 1, 1, 1))
-STYLES = {
+STYLES: dict[str, tuple[str, str, str | tuple]] = {
     "supervised": ("black", "*", ":"),
     # Losses of bags; KL is DLLP's.
     "kl": ("blue", "o", "-"),
@@ -64,7 +65,7 @@ STYLES = {
 SPARE_MARKERS, SPARE_DASHES = ("8", "H", "d", "p", "<", ">"), (BROKEN, LONG, "-.")
 
 # Of what is no method, one after the other.
-CYCLE = [
+CYCLE: list[dict[str, Any]] = [
     {"color": COLOURS[colour], "marker": marker, "linestyle": dashes}
     for colour, marker, dashes in zip(
         ("blue", "vermillion", "amber", "indigo", "sky", "brown", "black"),
@@ -75,7 +76,7 @@ CYCLE = [
 ]
 
 
-def method_style(name: str) -> dict:
+def method_style(name: str) -> dict[str, Any]:
     """Return a method's colour, marker and linestyle, the same in every figure of every paper.
 
     A variant that has no style of its own ("kl-gan") has the colour of what it varies, any other name a colour of its

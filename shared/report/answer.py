@@ -26,8 +26,10 @@ from shared.report.found import (
 from shared.runs.verified import COUNTS, read_verified
 
 BEGIN, END = "<!-- made from verdicts by `python -m shared.report.answer` -->", "<!-- end -->"
-COUNTED = ("paper", "tier", "reported numbers judged", "not comparable", "not run")
-COUNTED = (*COUNTED, "claims held", "contradicted", "undecided", "not judged here")
+COUNTED = (
+    *("paper", "tier", "reported numbers judged", "not comparable", "not run"),
+    *("claims held", "contradicted", "undecided", "not judged here"),
+)
 VERIFIED = ("paper", "tier", "records", "trained again", "same to the last digit", "not the same", "when, by", "on")
 
 
@@ -36,7 +38,7 @@ def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, s
     root = root or repository()
     results = results or root / "results"
     found = everything(results, root)
-    inside = {root / "README.md": question_table(found, short=True)}
+    inside = {root / "README.md": [*reported_numbers(found, results), "", *question_table(found, short=True)]}
     for paper in papers(root):
         mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
         inside[root / "papers" / paper / "README.md"] = of_paper(mine, results)
@@ -85,10 +87,29 @@ def pictures(found: Iterable[tuple[str, str]], results: Path, up: str) -> list[s
     return [line for text in texts for line in ("", text)]
 
 
+def reported_numbers(found: Iterable[tuple[str, str]], results: Path) -> list[str]:
+    """Return a sentence on how many reported numbers were judged, each by the tier that says most of it."""
+    best: dict[tuple[str, ...], int] = {}
+    for paper, tier in found:
+        for cell in cells_found(paper, tier, results):
+            place = (paper, *(cell[column] for column in ("table", "row", "column", "metric", "selection")))
+            rank = VERDICTS.index(cell["verdict"])
+            best[place] = min(rank, best.get(place, rank))
+    counted = Counter(VERDICTS[rank] for rank in best.values())
+    judged = [f"{counted[name]} {name}" for name in VERDICTS if counted[name] and name not in UNJUDGED]
+    unlike, left = counted["NOT COMPARABLE"], counted["NOT RUN"] + counted["FAILED"]
+    said = f"{len(best) - unlike - left} were judged ({', '.join(judged)})" if judged else "none could be judged yet"
+    return [
+        f"Of {len(best)} numbers that the papers report {said}: {unlike} have one of ours beside them that is not "
+        f"comparable, from other data, another network or protocol, and {left} were not run. What is answered so far:"
+    ]
+
+
 def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = "", short: bool = False) -> list[str]:
     """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
 
-    `up` leads from the file's folder to the repository; None names no paper.
+    `up` leads from the file's folder to the repository; None names no paper, in the README of one. The tier leads to
+    the verdicts, which name the records.
     """
     head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -96,11 +117,12 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
         mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
         for one in questions(mine):
             name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
+            behind = f"{'../../' if up is None else up}results/{one.tier}/{paper}/comparison.md"
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",
                 words.in_numbers(one),
-                one.tier,
+                f"[{one.tier}]({behind})",
                 words.control(one, mine),
             )
             lines.append(f"| {' | '.join(cells[: len(head)])} |")

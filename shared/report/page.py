@@ -9,8 +9,10 @@ import argparse
 import base64
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from shared.comparison.reported import as_reported
 from shared.config import ConfigError, papers_of, repository
@@ -23,6 +25,7 @@ from shared.report.answer import COUNTED, counts
 from shared.report.found import cells_found, claims_found, questions, tiers_found
 
 MOST_BYTES = 3_000_000  # of a page: what is sent around and opened on a phone
+LARGER = 1.75  # pixels of the page for a point of a figure
 ESTIMATE = ("estimate", "low90", "high90")
 DIFFERENCE = ("difference", "low95", "high95")
 
@@ -34,6 +37,7 @@ def page(tier: str, results: Path | None = None, root: Path | None = None) -> st
     root = root or repository()
     results = results or root / "results"
     parts = [part(paper, tier, results, root) for paper in papers_of(tier, root)]
+    parts.sort(key=lambda part: not any(claim["role"] == "paper" for claim in part["claims"]))  # what is no paper last
     templates = Path(__file__).parent / "templates"
     environment = Environment(
         loader=FileSystemLoader(templates),
@@ -59,7 +63,6 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
     folder, outputs = results / tier / paper, read_outputs(paper, root)
     found, cells = claims_found(paper, tier, results, root), cells_found(paper, tier, results)
     behind = _json(folder / "behind.json", {"runs": [], "cells": [[]] * len(cells), "claims": {}})
-    notes = _json(folder / "notes.json", {})
     head = read_text(root / "papers" / paper / "README.md", ConfigError).split("\n\n")
     return {
         "name": paper,
@@ -99,9 +102,9 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
         "figures": [
             {
                 "title": figure.title,
-                "caption": figure.caption,
-                "note": notes.get(figure.name, ""),
+                "caption": figure.caption.removeprefix(f"{figure.title}: "),
                 "source": _inline(folder / f"{figure.name}.svg"),
+                "width": _width(folder / f"{figure.name}.svg"),
             }
             for figure in outputs.figures
             if (folder / f"{figure.name}.svg").exists()
@@ -156,12 +159,18 @@ def _known(path: Path) -> dict[str, object]:
     }
 
 
-def _json(path: Path, absent):
+def _json(path: Path, absent: Any) -> Any:
     return json.loads(read_text(path, ConfigError)) if path.exists() else absent
 
 
 def _inline(path: Path) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _width(path: Path) -> int:
+    """Return over how many pixels to show a figure, so that its letters are as large as the text beside it."""
+    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', path.read_text(encoding="utf-8"))
+    return round(float(found[1]) * LARGER) if found else 0
 
 
 def _table(path: Path) -> str:

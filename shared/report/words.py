@@ -6,6 +6,7 @@ import math
 
 from shared.comparison.claims import DECIDED
 from shared.report.found import Judged
+from shared.tables.bounds import bounds_in_words
 
 ANSWERS = {
     "HOLDS": "Yes",
@@ -31,12 +32,12 @@ def in_numbers(one: Judged) -> str:
     """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
     if math.isnan(one.number("estimate")):
         return "-"
-    text = f"{examined(one)} {one.number('estimate'):.3g}"
+    text = f"{examined(one)}: {one.number('estimate'):.3g}"
     if not math.isnan(one.number("low90")):
         text += f" [{one.number('low90'):.3g}, {one.number('high90'):.3g}]"
     parts = [text, f"claimed {bounds(one)}"]
     if one.row["cells"] not in ("", "0", "1") and one.claim.aggregate != "mean":
-        parts.append(f"so in {one.row['cells_hold']} of {one.row['cells']} comparisons")
+        parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons")
     n, unit = one.row["clusters"], "seed" if one.row["clusters"] == one.row["seeds"] else "cluster"
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 
@@ -44,6 +45,8 @@ def in_numbers(one: Judged) -> str:
 def examined(one: Judged) -> str:
     """Return what the estimate is of: a measure, or a difference, a step or a ratio of it."""
     claim = one.claim
+    if claim.quantity:
+        return claim.quantity
     if claim.kind == "same_shape":
         return "gap of the scaled curves" if claim.at_least is None else "Kendall's tau"
     measure = next((side["metric"] for side in claim.sides if "metric" in side), claim.metric)
@@ -52,12 +55,7 @@ def examined(one: Judged) -> str:
 
 def bounds(one: Judged) -> str:
     """Return where the estimate must lie for the claim to hold."""
-    low, high = one.bounds
-    if math.isinf(high):
-        return f"above {low:.3g}"
-    if low in (0, -math.inf) and one.claim.kind != "within":
-        return f"at most {high:.3g}"
-    return f"between {low:.3g} and {high:.3g}"
+    return bounds_in_words(one.claim.kind, *one.bounds)
 
 
 def control(one: Judged, found: list[Judged]) -> str:

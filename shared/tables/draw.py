@@ -20,6 +20,7 @@ from shared.tables import judged
 from shared.tables.make import NOTES
 
 REMEDY = "make the tables of this paper again"
+MOVED = " runs still moved by more than a point in the last quarter of training."  # as tables.numbers.moved says it
 TEXTS = ("dataset", "method", "task", "panel", "values", "selection", "metric")
 
 
@@ -35,7 +36,7 @@ class Drawn:
     folder : ``results/<tier>/<paper>``.
     """
 
-    def __init__(self, paper: str, tier: str, folder: Path):
+    def __init__(self, paper: str, tier: str, folder: Path) -> None:
         self.paper, self.tier, self.folder = paper, tier, folder
 
     def __getitem__(self, name: str) -> pandas.DataFrame:
@@ -107,6 +108,14 @@ def make_figures(paper: str, tier: str, results: Path | None = None) -> Path:
     for output in (*own, *JUDGED):
         figure = getattr(module if output in own else judged, output.name)(drawn)
         said = " ".join(notes[name] for name in output.drawn_from) if output in own else f"Tier {tier}."
-        plotting.note(figure, " ".join(dict.fromkeys(re.split(r"(?<=\.) (?=[A-Z\d])", said))))
+        plotting.note(figure, _once(said))
         plotting.save_figure(figure, folder / output.name)
     return folder
+
+
+def _once(text: str) -> str:
+    """Each sentence of several tables once; how many of their runs still moved, in one sentence."""
+    said = list(dict.fromkeys(re.split(r"(?<=\.) (?=[A-Z\d])", text)))
+    moved = [sentence.removesuffix(MOVED) for sentence in said if sentence.endswith(MOVED)]
+    rest = [sentence for sentence in said if not sentence.endswith(MOVED)]
+    return " ".join([*rest, *[f"{' and '.join(moved)}{MOVED}"] * bool(moved)])

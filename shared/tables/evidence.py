@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -140,7 +141,7 @@ class Evidence:
         order = {run_id: place for place, run_id in enumerate(ids)}
         return rows.sort_values("id", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
-    def where(self, **wanted) -> list[Run]:
+    def where(self, **wanted: object) -> list[Run]:
         """Return the planned runs whose spec holds these values; `method` is a run's, a list means one of its items."""
         return [run for run in self.runs if all(_agrees(run, key, value) for key, value in wanted.items())]
 
@@ -149,7 +150,7 @@ class Evidence:
         return [(run, self.records[run.id]) for run in runs if run.id in self.records]
 
 
-def _agrees(run: Run, key: str, wanted) -> bool:
+def _agrees(run: Run, key: str, wanted: Any) -> bool:
     if key == "method":
         value = run.method
     elif key not in run.spec:

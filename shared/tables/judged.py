@@ -6,7 +6,8 @@ Both read what ``python -m shared.comparison`` wrote, comparison.csv and claims.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,8 +16,10 @@ from matplotlib.lines import Line2D
 
 from shared import plotting
 from shared.plotting import COLOURS
+from shared.tables.bounds import bounds_in_words
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from shared.tables.draw import Drawn
@@ -29,28 +32,30 @@ VERDICTS = {  # colour and marker of what was decided
     UNLIKE: (COLOURS["brown"], "s"),
 }
 VALUES = ("estimate", "low90", "high90", "region_low", "region_high")
-OPEN = ("greater", "ranking", "monotone")  # kinds whose bound itself is not claimed
 WIDE_RANGE = 10  # largest number over the median, above which the axes are logarithmic
 SHOWN = 4  # reasons that are given before the rest are counted
 ROW = 0.2  # inches of a claim
-CHARACTERS = 34  # of a claim's name, in its column
+NUMBERED = {"fig": "Figure", "table": "Table"}
+CHARACTERS = 38  # of a claim's name, in its column
 
 
 def reported(drawn: Drawn) -> Figure:
     """Draw each reported number against ours on one diagonal, hollow where not comparable; bars are one deviation."""
     cells = drawn.compared("comparison")
     there = cells.dropna(subset=["reported", "ours"])
+    if not len(cells):
+        return plotting.line("No reported number, or none compared yet.")
     if not len(there):
-        why = "the paper reports no number" if len(cells) == 0 else "no run here of what the paper reports"
-        return plotting.nothing(why)
+        return plotting.nothing("no run here of what the paper reports")
     figure, axis = plt.subplots(figsize=(plotting.COLUMN, 3.1))
+    face: dict[str, Any]
     for n, (table, own) in enumerate(there.groupby("table", sort=False)):
         style = plotting.CYCLE[n % len(plotting.CYCLE)] | {"linestyle": "none", "markersize": 4}
         for comparable, some in own.groupby(own.verdict != UNLIKE):
             spread = [some.spread.where(some.spread_kind == "std").fillna(0), some["sd"].fillna(0)]
             face = {} if comparable else {"markerfacecolor": "none"}
             axis.errorbar(some.reported, some.ours, spread[1], spread[0], elinewidth=0.6, **style, **face)
-        axis.plot([], [], **style, label=table)
+        axis.plot([], [], **style, label=_in_full(str(table)))
     _diagonal(axis, there[["reported", "ours"]].to_numpy(float))
     axis.set(xlabel="reported", ylabel="reproduced")
     plotting.legend_above(figure)
@@ -59,7 +64,12 @@ def reported(drawn: Drawn) -> Figure:
     return figure
 
 
-def _diagonal(axis, numbers: np.ndarray) -> None:
+def _in_full(table: str) -> str:
+    """Table 1 of table1, Figure 2 of fig2."""
+    return re.sub(r"^(fig|table)(\d+)$", lambda found: f"{NUMBERED[found[1]]} {found[2]}", table)
+
+
+def _diagonal(axis: Axes, numbers: np.ndarray) -> None:
     """Give both axes one scale and range, from 0 where it is linear, and draw the line of equality."""
     positive, largest = numbers[numbers > 0], numbers.max()
     if len(positive) and largest > WIDE_RANGE * np.median(positive):
@@ -79,18 +89,22 @@ def _diagonal(axis, numbers: np.ndarray) -> None:
 def _in_words(cells: pandas.DataFrame, there: pandas.DataFrame, unlike: pandas.DataFrame) -> str:
     """What is hollow and why, and how many numbers have no place on the diagonal."""
     reasons = dict.fromkeys(reason for why in unlike.why.dropna() for reason in why.split("; "))
-    some = "; ".join(list(reasons)[:SHOWN]) + f"; and {len(reasons) - SHOWN} more" * (len(reasons) > SHOWN)
-    said = [f"Hollow, {len(unlike)} of {len(there)}: not comparable ({some})."] if len(unlike) else []
+    some = f"not comparable ({_some(list(reasons))})"
+    said = [f"Hollow, {len(unlike)} of {len(there)}: {some}."] if len(unlike) else []
     if left := len(cells) - len(there):
         said.append(f"{left} of {len(cells)} reported numbers were not run and are not shown.")
     return " ".join(said)
+
+
+def _some(reasons: list[str]) -> str:
+    return "; ".join(reasons[:SHOWN]) + f"; and {len(reasons) - SHOWN} more" * (len(reasons) > SHOWN)
 
 
 def claims(drawn: Drawn) -> Figure:
     """Draw each claim's estimate and 90 % interval beside its bound, its control's below in grey."""
     table = drawn.compared("claims")
     if not len(table):
-        return plotting.nothing("the paper claims nothing beyond its numbers")
+        return plotting.line("No claim, or none judged yet.")
     by_id = {row["id"]: row for row in table.to_dict("records")}
     there = {name: row for name, row in by_id.items() if not math.isnan(row["estimate"])}
     answered = {row["control"] for row in there.values()}
@@ -112,7 +126,7 @@ def claims(drawn: Drawn) -> Figure:
     axis.axvspan(0, 1.15, color="0.96", zorder=0, lw=0)
     names = [row["id"] if len(row["id"]) <= CHARACTERS else f"{row['id'][: CHARACTERS - 1]}…" for row in shown]
     axis.set(xlim=(-1.15, 1.15), ylim=(len(shown) - 0.3, -0.7), xticks=[-1, 0, 1], yticks=range(len(shown)))
-    axis.set_xticks([-0.6, 0, 0.6], ["against it", "bound", "as claimed"])
+    axis.set_xticks([-0.68, 0, 0.68], ["against", "bound", "claimed"])
     axis.set_yticklabels(names)
     axis.tick_params(length=0)
     axis.grid(axis="x", visible=False)
@@ -125,6 +139,12 @@ def claims(drawn: Drawn) -> Figure:
         if word in {_word(row) for row in shown}
     ]
     handles.append(Line2D([], [], ls="none", marker="o", color="0.6", ms=3, label="control"))
+    unlike = [row for row in shown if not pandas.isna(row["setting"])]
+    if unlike:
+        hollow: dict[str, Any] = {"marker": "o", "color": plotting.GREY, "mfc": "white", "ms": 5}
+        handles.append(Line2D([], [], ls="none", label="hollow: not comparable with the paper", **hollow))
+        caveats = dict.fromkeys(part for row in unlike for part in str(row["caveats"]).split("; "))
+        plotting.note(figure, f"Hollow: {_some(list(caveats))}.")
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     left = [name for name in by_id if name not in there]
     plotting.left_out(figure, left, "NOT RUN, or NOT COMPARABLE,")
@@ -136,7 +156,7 @@ def _word(row: dict) -> str:
     return next(word for word in VERDICTS if row["verdict"].startswith(word))
 
 
-def _draw(axis, height: float, row: dict, style: dict) -> None:
+def _draw(axis: Axes, height: float, row: dict, style: dict) -> None:
     """Draw an estimate and its interval on a scale of their own: the nearest bound at 0, the farthest end at 1.
 
     The claim's side is to the right. Ratios are drawn by their logarithms.
@@ -160,11 +180,5 @@ def _draw(axis, height: float, row: dict, style: dict) -> None:
 
 def _numbers(row: dict) -> str:
     """An estimate with its interval and what is claimed of it."""
-    low, high = row["region_low"], row["region_high"]
-    said = f"in [{low:g}, {high:g}]"
-    if math.isinf(high):
-        said = f"{'>' if row['kind'] in OPEN else '≥'} {low:g}"
-    elif low == (0 if row["kind"] == "ratio" else -math.inf):
-        said = f"≤ {high:g}"
     between = "" if math.isnan(row["low90"]) else f" [{row['low90']:.3g}, {row['high90']:.3g}]"
-    return f"{row['estimate']:.3g}{between}, {said}"
+    return f"{row['estimate']:.3g}{between}, {bounds_in_words(row['kind'], row['region_low'], row['region_high'])}"

@@ -54,7 +54,8 @@ def make_tables(paper: str, tier: str, results: Path | None = None) -> Path:
         used = _used(table, evidence)
         course = f"{moved(evidence, used)}.".lstrip(".")
         below = [f"Tier {tier}. {stand_ins(used, evidence)}".strip(), reasons(used, evidence), course]
-        figures = [*below[:2], re.sub("; the most .*", ".", course), empty_cells(_begun(table.numbers, below[1]))]
+        why = re.sub(r"; run: python -m shared\.datasets fetch \w+", "", below[1])
+        figures = [below[0], why, re.sub("; the most .*", ".", course), empty_cells(_begun(table.numbers, below[1]))]
         notes[output.name] = " ".join(filter(None, figures))
         write_csv(table.numbers, evidence.folder / f"{output.name}.csv")
         if output.text:

@@ -1,5 +1,6 @@
 """What DVC shows of this repository: a line a method, a number or so of each, what changed in a paper's config."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import yaml
 
 from shared.config import papers
 from shared.config.outputs import Outputs, read_outputs
+from shared.datasets import registry
 from shared.tables.make import _for_dvc
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +89,28 @@ def test_no_stage_deletes_results_before_it_runs():
     """DVC removes outputs before it runs a stage; hours of records would go."""
     outs = [out for stage in DVC["stages"].values() for out in stage["outs"]]
     assert outs and all(options["persist"] and not options["cache"] for out in outs for options in out.values())
+
+
+def test_a_stage_has_the_pin_of_each_set_that_its_paper_reads():
+    """`dvc dag` shows these as edges; what is drawn or read in place has no stage."""
+    kinds = (registry.ARRAYS, registry.LOCALISED)
+    fetched = {name for name, entry in registry.entries().items() if entry.kind in kinds}
+    needed = registry.needs()
+    for paper, stage in DVC["stages"].items():
+        asked = {name for name in fetched if paper in needed.get(name, {})}
+        assert {Path(dep).stem for dep in stage["deps"] if dep.startswith("data/pins/")} == asked, paper
+
+
+def test_pins_and_their_lock_are_of_todays_sources():
+    """Else `dvc status` of a fresh clone names every set as changed."""
+    lock = yaml.safe_load((ROOT / "data/dvc.lock").read_text())["stages"]
+    held = {part["path"]: part["md5"] for stage in lock.values() for part in stage["deps"] + stage["outs"]}
+    pins = {path.stem: path for path in (ROOT / "data/pins").iterdir()}
+    assert {name: path.read_text() for name, path in pins.items()} == {
+        name: registry.entry_of(name).pin() for name in pins
+    }
+    for path in ("data/sources.csv", *(f"data/pins/{name}.txt" for name in pins)):
+        assert held[path] == hashlib.md5((ROOT / path).read_bytes()).hexdigest(), f"dvc repro {path}"
+    stages = yaml.safe_load((ROOT / "data/dvc.yaml").read_text())["stages"]
+    names = {f"{stage}@{item}" for stage, body in stages.items() for item in body.get("foreach", ())}
+    assert set(lock) == names | {stage for stage, body in stages.items() if "foreach" not in body}

@@ -1,9 +1,12 @@
 """What claims.yaml may say, and how a mistake in it is named."""
 
+import math
+
 import pytest
 
 from shared.comparison import claims
 from shared.comparison.reported import InputError
+from shared.tables.bounds import bounds_in_words
 
 GOOD = {
     "id": "a",
@@ -40,6 +43,8 @@ def write(path, **changes):
         ({"control": "b"}, "control b is no claim of this file"),
         ({"says": None}, "key says: None must be a sentence"),
         ({"says": "[}"}, "is not YAML"),
+        ({"quantity": "accuracy of KL less ROT's"}, 'key quantity: "accuracy of KL less ROT\'s" goes with a question'),
+        ({"question": "Is it?", "quantity": 3}, "key quantity: 3 must be a sentence"),
     ],
 )
 def test_claims_yaml_refused(tmp_path, changes, message):
@@ -65,3 +70,18 @@ def test_ids_are_used_once(tmp_path):
     path.write_text(path.read_text() * 2)
     with pytest.raises(InputError, match="used twice"):
         claims.read_claims(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "said"),
+    [
+        ("greater", -1, math.inf, "above -1"),
+        ("at_least", 90, math.inf, "at least 90"),
+        ("at_most", -math.inf, 38.3, "at most 38.3"),
+        ("ratio", 0, 1.4, "at most 1.4"),
+        ("ratio", 2, math.inf, "at least 2"),
+        ("within", 0, 2, "within [0, 2]"),
+    ],
+)
+def test_where_an_estimate_must_lie_is_worded_once_for_pages_figures_and_reasons(kind, low, high, said):
+    assert bounds_in_words(kind, low, high) == said

@@ -220,7 +220,7 @@ def test_claims_stand_beside_their_bound_and_their_controls_in_grey(folder):
     assert at[1] == pytest.approx(-np.log(4) / np.log(5)) and at[2] == 1
     assert points[0.3].get_color() == "0.6" and points[-0.12].get_markerfacecolor() == "white"
     said = words(figure)
-    assert "2 [1.5, 2.5], ≤ 0.5" in said and "2 [1, 3], > 0" in said and "0.5, in [-1, 1]" in said
+    assert all(text in said for text in ("2 [1.5, 2.5], at most 0.5", "2 [1, 3], above 0", "0.5, within [-1, 1]"))
     assert said.count("never") == 1 and "so not shown: never" in said
 
 
@@ -228,8 +228,8 @@ def test_claims_stand_beside_their_bound_and_their_controls_in_grey(folder):
 def test_what_is_not_there_is_a_line_of_text(output, folder, tmp_path):
     """A paper may report no number and claim nothing; figures may be drawn before anything is compared."""
     made = getattr(judged, output.name)
-    assert "NOT RUN" in words(made(draw.Drawn("rot", "smoke", tmp_path)))
-    assert "NOT RUN" in words(made(folder()))
+    assert "yet." in words(made(draw.Drawn("rot", "smoke", tmp_path)))
+    assert "yet." in words(made(folder()))
     assert "NOT RUN" in words(made(folder([cell(ours="")], [claim(id="a", estimate="", verdict="NOT RUN")])))
 
 
@@ -268,3 +268,17 @@ def test_text_is_readable_at_its_printed_size():
     }
     sizes = {name: value for name, value in sizes.items() if isinstance(value, int | float)}
     assert len(sizes) > 4 and min(sizes.values()) >= plotting.TEXT == 8
+
+
+def test_what_several_tables_say_stands_once_under_their_figure():
+    said = f"Tier quick. 0 of 114{draw.MOVED} Tier quick. 2 of 75{draw.MOVED} Stand-ins: a."
+    assert draw._once(said) == f"Tier quick. Stand-ins: a. 0 of 114 and 2 of 75{draw.MOVED}"
+
+
+def test_a_legend_has_as_many_entries_in_each_row_as_it_can():
+    """Five entries in four columns left one alone in the second row."""
+    figure, axis = plt.subplots(figsize=(plotting.PAGE, 2))
+    for name in ("AvgKL", "KL", "ROT", "chance", "paper, other network"):
+        axis.plot([0, 1], [0, 1], marker="o", label=name)
+    plotting.legend_above(figure)
+    assert figure.legends[0]._ncols == 3

@@ -45,8 +45,23 @@ def test_a_question_is_answered_by_its_verdict_with_the_number_the_csv_has(house
     (row,) = written(house, "claims.csv")
     text = readme(house)
     assert "Is KL better than ROT? | **Yes** |" in text and f"{float(row['estimate']):.3g} [" in text
-    assert "claimed above 0; 3 seeds | paper |" in text
+    assert "claimed above 0; 3 seeds | [paper](../../results/paper/made/comparison.md) |" in text
     assert text.endswith(f"{answer.END}\nafter\n") and "old" not in text and text.startswith("# A made paper")
+
+
+def test_what_is_measured_has_words_of_its_own(house):
+    """ "difference in class_accuracy" does not say which of two methods is the better."""
+    (house.paper / "claims.yaml").write_text(ASKED.replace("  source", "  quantity: KL's less ROT's, points\n  source"))
+    ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
+    assert words.in_numbers(claim).startswith("KL's less ROT's, points: 4.87 [")
+
+
+def test_the_front_page_says_how_many_reported_numbers_were_judged(house):
+    (house.root / "README.md").write_text(f"{answer.BEGIN}\n{answer.END}\n")
+    judge(house, {"kl": KL, "rot": ROT})
+    text = answer.texts(house.root, house.results)[house.root / "README.md"]
+    assert "Of 3 numbers that the papers report 1 were judged (1 REPRODUCED): 0 have" in text
+    assert "and 2 were not run" in text
 
 
 def test_a_contradicted_claim_is_no_and_the_sharpest_is_named(house):
@@ -54,7 +69,7 @@ def test_a_contradicted_claim_is_no_and_the_sharpest_is_named(house):
     (claims,) = everything.values()
     assert words.answer(claims[0]) == "No" and found.sharpest(claims) is claims[0] and claims[0].distance > 1
     text = answer.texts(house.root, house.results)[house.results / "README.md"]
-    assert "“KL beats ROT” is CONTRADICTED (Section 4): difference in accuracy -4.87 [-5.29, -4.44]; claimed" in text
+    assert "“KL beats ROT” is CONTRADICTED (Section 4): difference in accuracy: -4.87 [-5.29, -4.44]; claimed" in text
 
 
 def test_what_was_trained_again_is_told_and_when_its_records_have_changed_since(house):

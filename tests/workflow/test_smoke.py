@@ -223,14 +223,12 @@ def test_dvc_finds_what_snakemake_made(house):
         assert [list(out.values()) for out in stage["outs"]] == [[{"cache": False, "persist": True}]]
     dvc["vars"] = [{"tier": "smoke"}]
     stages = ["rot", "vp_dsd"]
-    for stage in dvc["stages"].values():
-        stage["deps"] = [dep for dep in stage["deps"] if not dep.startswith("data/") or (house / dep).exists()]
     offline = {"DVC_SITE_CACHE_DIR": str(house.parent / "dvc"), "DVC_NO_ANALYTICS": "1"}
     assert run(["dvc", "config", "core.analytics"], house, **offline).strip() == "false"
     before = state(house / "results")
     try:
         (house / "dvc.yaml").write_text(yaml.safe_dump(dvc, sort_keys=False))
-        said = run(["dvc", "repro", *stages], house, **offline)
+        said = run(["dvc", "repro", "--allow-missing", *stages], house, **offline)  # without CIFAR-10
         assert said.count("Nothing to be done") == len(stages)
         assert "up to date" in run(["dvc", "status", *stages], house, **offline)
         assert state(house / "results") == before
@@ -253,6 +251,7 @@ def test_a_fresh_clone_adopts_committed_results(house, tmp_path):
     run(["bash", "-c", recipe], clone)
     assert set(would_run(clone)) == ONE_PAGE, "only the pages, which git does not hold, may be missing"
     assert run(["git", "status", "--porcelain"], clone) == ""
-    assert {path.name for path in (clone / "data").iterdir()} <= {".gitignore", "dvc.yaml", "dvc.lock", "sources.csv"}
+    own = {".gitignore", "dvc.yaml", "dvc.lock", "pins", "sources.csv"}
+    assert {path.name for path in (clone / "data").iterdir()} <= own
     with edited(clone / "papers/rot/config.yaml", "# edited"):
         assert {"dataset", "rot_train", "rot_tables"} <= set(would_run(clone))

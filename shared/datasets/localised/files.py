@@ -6,7 +6,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -234,7 +234,7 @@ def _outline(shape: str, corners: np.ndarray) -> np.ndarray | None:
     return None if gap > max(OPEN * edges.sum(), 3 * edges.max()) else corners
 
 
-def filled(regions: list[np.ndarray], size: tuple[int, int], holes: list[np.ndarray] = ()) -> np.ndarray:
+def filled(regions: Sequence[np.ndarray], size: tuple[int, int], holes: Sequence[np.ndarray] = ()) -> np.ndarray:
     """Return (H, W) int32 where region i, filled by the even-odd rule at the middles of pixels, has the number i + 1.
 
     A pixel in several regions belongs to the first of them, as in the release's own MATLAB code; one in a hole to none.

@@ -65,7 +65,7 @@ class Localised:
         tables = (self.offsets, self.numbers, self.centres, self.boxes, self.classes)
         for array in (*self.images, *(self.labels or ()), *tables):
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def owners(self) -> np.ndarray:
@@ -74,9 +74,11 @@ class Localised:
 
     def masks(self, i: int, wanted: np.ndarray) -> np.ndarray:
         """Return (H, W) bool: the union of those objects of image i that ``wanted`` (M,) bool marks."""
+        assert self.labels is not None, "objects known by their centres have no pixels"
         rows = slice(self.offsets[i], self.offsets[i + 1])
         # Not every object has a pixel: of two at one place, the second has none.
-        table = np.zeros(max(self.labels[i].max(initial=0), self.numbers[rows].max(initial=0)) + 1, bool)
+        most = max(self.labels[i].max(initial=0), self.numbers[rows].max(initial=0))
+        table = np.zeros(int(most) + 1, bool)
         table[self.numbers[rows]] = wanted[rows]
         return table[self.labels[i]]
 
@@ -155,7 +157,7 @@ def keys(data: Localised) -> list[tuple[str, int]]:
     return [(data.names[i], number) for i, number in zip(data.owners().tolist(), data.numbers.tolist(), strict=True)]
 
 
-def offsets(counts: Sequence[int]) -> np.ndarray:
+def offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return (n + 1,) int64 of the counts of n images."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 

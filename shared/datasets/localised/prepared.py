@@ -124,8 +124,8 @@ def write_set(folder: Path, data: Localised, about: dict[str, str | bool]) -> No
             boxes = data.boxes if (data.boxes[:, 2:] > data.boxes[:, :2]).any() else data.boxes[:, :0]
             table.writerow(("image", "number", *GEOMETRY, "class", *BOX[: boxes.shape[1]]))
             geometry = zip(data.centres.tolist(), boxes.tolist(), strict=True)
-            for (image, number), (centre, box), of in zip(keys(data), geometry, data.classes, strict=True):
-                table.writerow([image, number, *centre, data.class_names[of], *box])
+            for (of_image, number), (centre, box), of in zip(keys(data), geometry, data.classes, strict=True):
+                table.writerow([of_image, number, *centre, data.class_names[of], *box])
     with (folder / "images.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("image", "group", "split"))
@@ -210,13 +210,14 @@ def _make(name: str, root: Path, large_objects: bool) -> None:
     except Absent as error:
         raise Absent(f"{name}: {error}; {advice(name)}") from None
     layout = (place / "images").is_dir() and any((place / part).exists() for part in ("labels", "objects.csv"))
-    if not layout and release.read is None:
+    read = read_set if layout else release.read
+    if read is None:
         raise DatasetError(f"{place} has no images/ with labels/ or objects.csv; {advice(name)}")
     say(f"{name}: reading {place}")
-    data = read_set(place, name, release) if layout else release.read(place, name, release)
+    data = read(place, name, release)
     data = release.finish(data)
     check_labels(data, place, large_objects)
-    about = {
+    about: dict[str, str | bool] = {
         "page": source.url,
         "terms": source.licence,
         "made_from": f"{place.name}, {'as the prepared layout' if layout else 'as the official release'}",

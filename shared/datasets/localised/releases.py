@@ -107,7 +107,9 @@ def read_regions(place: Path, name: str, release: Release) -> Localised:
     if not any(_files(place, "*.xml")):
         return read_maps(place, name, release)
     images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
-    found, left_out, holes = [], Counter(), 0
+    left_out: Counter[str] = Counter()
+    found: list[Found] = []
+    holes = 0
     for path in _files(place, "*.xml"):
         if path.stem not in images:
             raise DatasetError(f"{path} has no image {path.stem}.tif; complete the release")
@@ -217,17 +219,23 @@ def thirty(data: Localised) -> Localised:
     missing = sorted(set(official) - {data.groups[i] for i in kept})
     if missing:
         raise DatasetError(f"{data.name} has no image of {', '.join(missing)}; complete the release")
-    names, groups, images, labels = (
-        [of[i] for i in kept] for of in (data.names, data.groups, data.images, data.labels)
+    assert data.labels is not None  # both are read from outlines
+    groups = [data.groups[i] for i in kept]
+    return of_labels(
+        data.name,
+        [data.names[i] for i in kept],
+        [data.images[i] for i in kept],
+        [data.labels[i] for i in kept],
+        groups=groups,
+        official=[official[group] for group in groups],
+        class_names=data.class_names,
     )
-    splits = [official[group] for group in groups]
-    return of_labels(data.name, names, images, labels, groups=groups, official=splits, class_names=data.class_names)
 
 
 def patient(name: str) -> str:
     """Return the patient in the name of an image from The Cancer Genome Atlas; else the name."""
     found = re.search(r"TCGA-\w\w-\w{4}", name)
-    return found[0] if found else name
+    return str(found[0]) if found else name
 
 
 def _maps(place: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray, Path]]:
@@ -315,7 +323,8 @@ def _of(
     """Return the set of what was found, and say which folder is for what; `means` is what else a split means."""
     if not found:
         raise DatasetError(f"{place} has no {pattern}; {advice(name)}")
-    names, folders, images, labels = zip(*found, strict=True)
+    names, folders = [one[0] for one in found], [one[1] for one in found]
+    images, labels = [one[2] for one in found], [one[3] for one in found]
     by_folder = Counter(map(_official, folders))
     used = {"": "train", **{split: split for split in SPLITS}, **(means or {})}
     official = [used[_official(folder)[0]] for folder in folders]
@@ -362,7 +371,7 @@ def _official(folder: Path) -> tuple[str, str]:
     """
     for name in reversed(folder.parts):
         words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-        said = {found.lastgroup for word in words if (found := WORDS.fullmatch(word.lower()))}
+        said = {str(found.lastgroup) for word in words if (found := WORDS.fullmatch(word.lower()))}
         if len(said) == 1:
             return said.pop(), name
     return "", folder.parts[0] if folder.parts else "."
