@@ -20,8 +20,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 PALETTE = seaborn.color_palette("colorblind")
@@ -148,7 +150,7 @@ def legend_above(figure, order: list[str] = ()) -> None:
 
 
 def name_points(axis, points: list[tuple[float, float]], names: list[str], bars: list[float]) -> None:
-    """Write names beside points where they cover the least of points, of each other and of bars (half their height).
+    """Write names beside points where they cover the least of markers, of each other and of bars (half their height).
 
     To be called when all else is drawn and the axes' limits stand.
     """
@@ -156,12 +158,14 @@ def name_points(axis, points: list[tuple[float, float]], names: list[str], bars:
     at = axis.transData.transform(points)
     tops = axis.transData.transform([(x, y + bar) for (x, y), bar in zip(points, bars, strict=True)])
     scale, box = axis.figure.dpi / 72, axis.get_window_extent()
-    taken = [(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in at]
+    marked = [line.get_xydata() for line in axis.lines if line.get_marker() not in ("None", "", None)]
+    marks = axis.transData.transform(np.concatenate([np.asarray(points, float), *marked]))
+    taken = [(x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale) for x, y in np.unique(marks, axis=0)]
     taken += [(x - scale, 2 * y - top, x + scale, top) for (x, y), (_, top) in zip(at, tops, strict=True)]
     for (x, y), point, name in sorted(zip(at, points, names, strict=True), key=lambda of: (-of[0][1], of[0][0])):
-        wide, high = len(name) * CHARACTER * 0.85 * 72 * scale, (TEXT + 1) * scale
+        wide, high = (TextPath((0, 0), name, size=TEXT).get_extents().width + 2) * scale, (TEXT + 2) * scale
         best = None
-        for far in (5, 11, 18, 26):
+        for far in (6, 11, 18, 26, 36):
             for right, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
                 left = x + right * far * scale - wide * (1 - right) / 2
                 low = y + up * far * scale - high / 2
