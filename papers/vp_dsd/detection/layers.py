@@ -6,7 +6,7 @@ A complex (N, C, H, W) image travels as a real (N, 2 C, H, W) one: the C real pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -138,24 +138,20 @@ class ComplexConvs(nn.Module):
         return self.valid(wrap(x, self.border))
 
 
-def _windows(x: Tensor, m: int, axis: int, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Join the m values around each place of an axis of periodic images, by windows that double: log m steps, not m."""
+def _largest(x: Tensor, m: int, axis: int) -> Tensor:
+    """Return the largest of m values around each place of an axis of periodic images, by windows that double."""
     length, half = x.shape[axis], m // 2
-    window = torch.cat([x.narrow(axis, length - half, half), x, x.narrow(axis, 0, half)], axis)
-    joined, start, size = None, 0, 1
-    while True:
-        if m & size:  # the binary digits of m: windows that lie side by side
-            part = window.narrow(axis, start, length)
-            joined, start = part if joined is None else join(joined, part), start + size
-        if 2 * size > m:
-            return joined
-        places = window.shape[axis] - size
-        window, size = join(window.narrow(axis, 0, places), window.narrow(axis, size, places)), 2 * size
+    window, size = torch.cat([x.narrow(axis, length - half, half), x, x.narrow(axis, 0, half)], axis), 1
+    while size < m:
+        step = min(size, m - size)  # the last two windows overlap, which a maximum does not mind
+        places = window.shape[axis] - step
+        window, size = torch.maximum(window.narrow(axis, 0, places), window.narrow(axis, step, places)), size + step
+    return window
 
 
 def patch_max(x: Tensor, m: int) -> Tensor:
     """Return the largest value in the m x m patch, m odd, around each pixel of periodic images (N, H, W)."""
-    return _windows(_windows(x, m, 2, torch.maximum), m, 1, torch.maximum)
+    return _largest(_largest(x, m, 2), m, 1)
 
 
 def local_log_softmax(strength: Tensor, m: int) -> Tensor:
@@ -173,4 +169,7 @@ def local_log_softmax(strength: Tensor, m: int) -> Tensor:
     -------
     (N, H, W), at most 0.
     """
-    return strength - _windows(_windows(strength, m, 1, torch.logaddexp), m, 2, torch.logaddexp)
+    total = strength
+    for axis in (1, 2):
+        total = torch.stack([total.roll(step, axis) for step in range(-(m // 2), m // 2 + 1)]).logsumexp(0)
+    return strength - total
