@@ -1,4 +1,4 @@
-"""Draw Figures 2, 3 and 4, and when KL collapses, from tables; outputs.yaml names them."""
+"""Draw Figures 2, 3 and 4, proportions, and when KL collapses, from tables; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from papers.vp_dsd.names import CLASSES, is_varied
-from papers.vp_dsd.tables import BUDGET, OURS
+from papers.vp_dsd.tables import BUDGET, OURS, REAL, STAINED, THEIRS
 from shared import plotting
 from shared.config import Run
 from shared.tables.draw import Drawn
@@ -25,6 +25,8 @@ MARKS = {  # of cells
 }
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])  # lymphocyte, monocyte, granulocyte
 ACROSS = 5  # panels of Figure 2 in a row
+SETS = {OURS: "simulated", THEIRS: "the authors' synthetic", STAINED: "stained cells", REAL: "donors"}
+BESIDE = 4  # panels of proportions in a row
 
 
 def _learned(drawn: Drawn) -> list[Run]:
@@ -128,6 +130,45 @@ def _named(method: str, loss: str) -> str:
     """A method in words: its loss, and what it varies."""
     varied = re.sub(r"([a-z])(\d)", r"\1 \2", method.removeprefix(loss))
     return WORDS.get(loss, loss) + varied.replace("-", ", ").replace("_", " ")
+
+
+def proportions(drawn: Drawn) -> Figure:
+    """Draw predicted against true proportions of test subjects, a panel each dataset and loss; on the line is right."""
+    table = drawn["proportions"]
+    planned = {
+        name: _in_order(run.method for run in drawn.runs if _is_plain(run) and run.spec.dataset == name)
+        for name in SETS
+    }
+    titles = {
+        (name, loss): f"{WORDS.get(loss, loss)}, {SETS[name]}" for name, losses in planned.items() for loss in losses
+    }
+    own = dict(list(table.groupby(["dataset", "method"])))
+    there = [pair for pair in titles if pair in own]
+    if not there:
+        return plotting.nothing()
+    rows = math.ceil(len(there) / BESIDE)
+    size = {"figsize": (plotting.PAGE, 1.8 * rows), "squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(rows, min(BESIDE, len(there)), **size)
+    for axis in axes.flat[len(there) :]:
+        axis.axis("off")
+    for axis, pair in zip(axes.flat, there, strict=False):
+        axis.axline((0, 0), slope=1, color="0.6", lw=0.8)
+        for name, style in zip(CLASSES, plotting.CYCLE, strict=False):
+            mine = own[pair][own[pair]["class"] == name]
+            look = {"color": style["color"], "marker": style["marker"]}
+            axis.plot(mine.true, mine.predicted, ls="none", ms=2.5, alpha=0.6, mew=0, label=name, **look)
+        axis.set(title=titles[pair], aspect="equal", xlim=(0, 100), ylim=(-3, 103), xticks=(0, 50, 100))
+        axis.tick_params(labelbottom=True)
+    figure.supylabel("predicted proportion (%)", fontsize=plotting.TEXT)
+    axes[-1, 0].set_xlabel("true proportion (%)")
+    plotting.legend_above(figure, list(CLASSES))
+    plotting.left_out(figure, [title for pair, title in titles.items() if pair not in there])
+    return figure
+
+
+def _is_plain(run: Run) -> bool:
+    """Whether a run classifies images or donors by a loss with nothing varied."""
+    return run.spec.task == "classification" and run.spec.bags == "images" and run.method == run.spec.loss
 
 
 def diversity(drawn: Drawn) -> Figure:

@@ -1,4 +1,4 @@
-"""Turn records into the numbers of Tables 1 to 3, Figures 2 to 4 and detection; outputs.yaml names them."""
+"""Turn records into the numbers of Tables 1 to 3, the figures and detection; outputs.yaml names them."""
 
 from __future__ import annotations
 
@@ -212,6 +212,18 @@ def fig2(evidence: Evidence) -> Table:
     ]
     used = [run for run in runs if run.method == run.spec.loss or run.method.startswith(BUDGET)]
     return Table(pandas.DataFrame(points, columns=["method", *CLASSES, "label"]), used=used)
+
+
+def proportions(evidence: Evidence) -> Table:
+    """Return a row for each test subject and class of one run of each loss: predicted and true proportion, percent."""
+    runs = [run for run in evidence.where(task="classification", bags="images") if run.method == run.spec.loss]
+    points = [
+        (run.spec.dataset, run.method, name, 100 * predicted, 100 * true)
+        for run, record in evidence.recorded(runs)
+        for row in record["curves"].get("proportions", [])
+        for name, predicted, true in zip(CLASSES, row, row[len(CLASSES) :], strict=False)
+    ]
+    return Table(pandas.DataFrame(points, columns=["dataset", "method", "class", "predicted", "true"]), used=runs)
 
 
 def fig3(evidence: Evidence) -> Table:

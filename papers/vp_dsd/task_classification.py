@@ -20,6 +20,7 @@ from shared.training import Result, Schedule, axis_seed, bag_loss, fit, predicti
 from shared.transport import exact
 
 SHOWN = 300  # predictions of single test cells that a record keeps for Figure 2
+SUBJECTS = 100  # test subjects, at most, whose predicted and true proportions it keeps
 
 
 def measure(method: Method, data: Data) -> dict[str, float]:
@@ -95,8 +96,10 @@ def classify(spec: Spec, device: torch.device, session: dict) -> Result | None:
     curves["epoch"] = [before + epoch for epoch in curves["epoch"]]
     metrics = selected(curves, "test_class_accuracy" if "test_class_accuracy" in curves else "test_error")
     metrics["last"] |= without_learning(data.train, data.test) | data.about
-    if spec.seed == 0 and spec.bags == "images" and "test_class_accuracy" in curves:
-        curves = {**curves, "simplex": shown(method, data)}
+    if spec.seed == 0 and spec.bags == "images":
+        curves = {**curves, "proportions": proportions(method, data)}
+        if "test_class_accuracy" in curves:
+            curves["simplex"] = shown(method, data)
     bags = {"train": data.train.summary(), "validation": data.validation.summary(), "test": data.test.summary()}
     return Result(
         metrics,
@@ -124,3 +127,11 @@ def shown(method: Method, data: Data) -> list[list[float]]:
     some = known[:: max(1, len(known) // SHOWN)][:SHOWN]
     p = predictions(method, data.inputs, some).cpu().double()
     return [[*(round(x, 4) for x in row), int(k)] for row, k in zip(p.tolist(), data.labels[some], strict=True)]
+
+
+def proportions(method: Method, data: Data) -> list[list[float]]:
+    """Return rows of K predicted and K true proportions of some test subjects, evenly spaced, after hard assignment."""
+    test = data.test
+    assigned = assigned_proportions(predictions(method, data.inputs, test.indices).cpu().numpy(), test.offsets)
+    both = np.concatenate([assigned, test.proportions], 1)[:: -(-len(assigned) // SUBJECTS)]
+    return both.astype(float).round(4).tolist()

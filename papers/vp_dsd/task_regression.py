@@ -21,7 +21,7 @@ from shared.datasets import DatasetError
 from shared.methods import LossMethod, Method
 from shared.training import Inputs, Result, Schedule, axis_seed, bag_loss, fit, predictions, seed_torch
 
-NUMBERS = 2**22  # of the inputs, that are predicted from at once
+NUMBERS = {"cuda": 2**22, "cpu": 2**18}  # of the inputs, that are predicted from at once: what a CPU's cache can hold
 
 
 def regress(spec: Spec, device: torch.device, session: dict) -> Result | None:
@@ -94,7 +94,7 @@ def measure(
 
     `test_from_mean` is how far the predictions are from the training subjects' `mean` (K,), as the error is measured.
     """
-    at_once = max(1, NUMBERS // inputs.batch(test.indices[:1]).numel())
+    at_once = max(1, NUMBERS.get(inputs.device.type, NUMBERS["cuda"]) // inputs.batch(test.indices[:1]).numel())
     p = predictions(method, inputs, test.indices, at_once).cpu().double().numpy()
     shares = assigned_proportions(p, test.offsets) if assigned else _means(p, test.offsets)
     error = proportion_error(shares, test.proportions)

@@ -92,11 +92,11 @@ def test_filter_sizes_are_refused_by_name():
         network(patch=8)
 
 
+@pytest.mark.parametrize("m", [1, 3, 5, 7])
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_local_softmax_is_the_direct_sum_over_the_patch(scale):
+def test_local_softmax_is_the_direct_sum_over_the_patch(scale, m):
     """At strengths where exp overflows too: pooled exponentials would give 0 / 0."""
     s = scale * torch.rand(2, 9, 8, dtype=torch.float64)
-    m = 5
     around = F.unfold(F.pad(s[:, None], (m // 2,) * 4, mode="circular"), m).view(2, m * m, 9, 8)
     torch.testing.assert_close(local_log_softmax(s, m), around.log_softmax(1)[:, m * m // 2])
 
@@ -107,6 +107,13 @@ def test_local_softmax_limits():
     lonely[0, 4, 4] = 50.0
     heat = local_log_softmax(lonely, 3).exp()
     assert heat[0, 4, 4] > 0.999 and heat[0, 3:6, 3:6].sum() < 1.001 and (heat <= 1).all()
+
+
+@pytest.mark.parametrize("m", [1, 3, 7, 9, 13])
+def test_the_largest_of_a_patch_is_looked_for_in_all_of_it_and_nowhere_else(m):
+    heat, half = torch.rand(2, 20, 16), m // 2
+    shifts = [(a, b) for a in range(-half, half + 1) for b in range(-half, half + 1)]
+    assert torch.equal(patch_max(heat, m), torch.stack([heat.roll(shift, (1, 2)) for shift in shifts]).amax(0))
 
 
 def test_a_detection_is_the_largest_of_its_patch_and_reaches_the_threshold():

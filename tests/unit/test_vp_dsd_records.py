@@ -39,7 +39,9 @@ def record(run):
         last |= {f"constant_error_{name}": 4.0 for name in CLASSES}
     if task == "classification":
         last |= {"subjects_train": 12, "subjects_validation": 4, "subjects_test": 6, "subjects_all": 22, "classes": 3}
-        curves = {"simplex": [[0.2, 0.3, 0.5, 2], [0.8, 0.1, 0.1, 0]]} if seed == 0 else {}
+        if seed == 0:
+            curves = {"simplex": [[0.2, 0.3, 0.5, 2], [0.8, 0.1, 0.1, 0]]}
+            curves["proportions"] = [[0.25, 0.05, 0.7, 0.3, 0.1, 0.6], [0.3, 0.0, 0.7, 0.35, 0.05, 0.6]]
     if task == "check":
         last = {"value_error": 1e-15}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
@@ -159,13 +161,26 @@ def test_the_private_donors_take_the_place_of_the_stained_cells():
 
 def test_figures_are_drawn_with_and_without_records(made, tmp_path):
     make_figures("vp_dsd", "smoke", made.parents[1])
-    for name in ("fig2", "fig3", "fig4", "diversity"):
+    for name in ("fig2", "fig3", "fig4", "proportions", "diversity"):
         assert (made / f"{name}.svg").stat().st_size > 1000
     (tmp_path / "smoke/vp_dsd/runs").mkdir(parents=True)
     make_tables("vp_dsd", "smoke", tmp_path)
     make_figures("vp_dsd", "smoke", tmp_path)
-    assert "NOT RUN" in (tmp_path / "smoke/vp_dsd/fig4.svg").read_text()
+    for name in ("fig4", "proportions"):
+        assert "NOT RUN" in (tmp_path / f"smoke/vp_dsd/{name}.svg").read_text()
     assert all(row["average"] == "NOT RUN" for row in markdown(tmp_path / "smoke/vp_dsd/table1.md"))
+
+
+def test_proportions_are_drawn_as_predicted_against_true_in_percent(made):
+    table = pandas.read_csv(made / "proportions.csv")
+    one = table[(table.method == "kl") & (table["class"] == "monocyte")]
+    assert one.true.tolist() == [10.0, 5.0] and one.predicted.tolist() == [5.0, 0.0]
+    figure = figures.proportions(Drawn("vp_dsd", "smoke", made))
+    (axis,) = (axis for axis in figure.axes if axis.get_title() == "KL, simulated")
+    (drawn,) = (line for line in axis.lines if line.get_label() == "monocyte")
+    assert drawn.get_xdata().tolist() == [10.0, 5.0] and drawn.get_ydata().tolist() == [5.0, 0.0]
+    assert "PC, simulated" in figure.get_supxlabel()
+    plt.close(figure)
 
 
 def test_a_new_loss_is_in_its_tables_and_figures_without_a_second_edit(made):
@@ -177,7 +192,7 @@ def test_a_new_loss_is_in_its_tables_and_figures_without_a_second_edit(made):
     evidence = gather("vp_dsd", "smoke", made.parents[1])
     records = {**evidence.records, **{run.id: record(run) for run in new}}
     evidence = replace(evidence, runs=(*evidence.runs, *new), records=records)
-    for name in ("table1", "table2", "entropy", "diversity", "fig2", "fig4"):
+    for name in ("table1", "table2", "entropy", "diversity", "fig2", "fig4", "proportions"):
         assert "hinge" in set(getattr(tables, name)(evidence).numbers.method), name
 
     class Beside(Drawn):
@@ -191,4 +206,5 @@ def test_a_new_loss_is_in_its_tables_and_figures_without_a_second_edit(made):
         legends = getattr(figures, name)(drawn).legends
         assert "hinge" in [text.get_text() for legend in legends for text in legend.get_texts()], name
     assert "hinge" in [axis.get_title() for axis in figures.fig2(drawn).axes]
+    assert "hinge, simulated" in [axis.get_title() for axis in figures.proportions(drawn).axes]
     plt.close("all")

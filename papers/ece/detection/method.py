@@ -88,7 +88,8 @@ class Detector:
             raise ValueError(f"crops of {side} pixels are no multiple of the network's stride of {STRIDE}: change crop")
         self.device = next(network.parameters()).device
         self.network, self.side, self.steps, self.step = network, side, steps, 0
-        self.optimiser = torch.optim.Adam(network.parameters(), rate, fused=True)
+        self.parameters = list(network.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, rate, fused=True)
         self.images = [standardised(image).to(self.device) for image in images]
         self.boxes = [torch.from_numpy(some) for some in boxes]
 
@@ -106,13 +107,14 @@ class Detector:
         }
         given = {name: value.to(self.device, non_blocking=True) for name, value in given.items()}
         given["img"] = torch.stack([cut(self.images[i], window) for i, window in zip(numbers, windows, strict=True)])
-        self.network.train()
+        if not self.network.training:  # telling every layer takes a tenth of a small step
+            self.network.train()
         self.network.terms.t = self.step / self.steps
         losses, _ = self.network.loss(given)
         loss = losses.sum() / len(numbers)
         self.optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 10.0)
         self.optimiser.step()
         self.step += 1
         return {"loss": loss.detach(), "kept": self.network.terms.kept}

@@ -138,10 +138,20 @@ class ComplexConvs(nn.Module):
         return self.valid(wrap(x, self.border))
 
 
+def _largest(x: Tensor, m: int, axis: int) -> Tensor:
+    """Return the largest of m values around each place of an axis of periodic images, by windows that double."""
+    length, half = x.shape[axis], m // 2
+    window, size = torch.cat([x.narrow(axis, length - half, half), x, x.narrow(axis, 0, half)], axis), 1
+    while size < m:
+        step = min(size, m - size)  # the last two windows overlap, which a maximum does not mind
+        places = window.shape[axis] - step
+        window, size = torch.maximum(window.narrow(axis, 0, places), window.narrow(axis, step, places)), size + step
+    return window
+
+
 def patch_max(x: Tensor, m: int) -> Tensor:
-    """Return the largest value in the m x m patch around each pixel of periodic images (N, H, W)."""
-    rows = F.max_pool2d(F.pad(x[:, None], (m // 2,) * 4, mode="circular"), (1, m), stride=1)
-    return F.max_pool2d(rows, (m, 1), stride=1)[:, 0]
+    """Return the largest value in the m x m patch, m odd, around each pixel of periodic images (N, H, W)."""
+    return _largest(_largest(x, m, 2), m, 1)
 
 
 def local_log_softmax(strength: Tensor, m: int) -> Tensor:

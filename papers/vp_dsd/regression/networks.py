@@ -197,9 +197,9 @@ def network_of(spec: Spec, n_classes: int, encoder: ComplexConvs | None) -> nn.M
         normed = nn.LayerNorm(n_features, elementwise_affine=False)
         return EncodedImage(encoder, nn.Sequential(normed, Classifier(n_features, spec.hidden, n_classes)))
     if predictor == "direct" and name.startswith("resnet"):
-        return resnet(int(name.removeprefix("resnet")), n_classes, spec.width)
+        return resnet(int(name.removeprefix("resnet")), n_classes, spec.width).to(memory_format=torch.channels_last)
     if (predictor, name) == ("heatmap", "c_fcrn"):
-        return CFCRN(n_classes, spec.width)
+        return CFCRN(n_classes, spec.width).to(memory_format=torch.channels_last)
     if (predictor, name) == ("oracle", "lenet"):
         return LeNet(n_classes, 2, spec.crop)
     raise ValueError(f"no predictor {predictor!r} with network {name!r} in Table 3")
