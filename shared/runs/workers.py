@@ -26,6 +26,7 @@ from shared.runs.code import code_hash
 from shared.runs.faults import ENDS, NO_ROOM, fault_of
 from shared.runs.lanes import STRIKES, Hand, Lane
 from shared.runs.machine import alone
+from shared.runs.nursery import FORKS, Child, Nursery
 from shared.runs.provenance import commit
 
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
@@ -62,7 +63,7 @@ class Event:
 
 @dataclass
 class _Worker:
-    process: multiprocessing.process.BaseProcess
+    process: multiprocessing.process.BaseProcess | Child
     pipe: connection.Connection
     lane: Lane
     run: Run | None = None
@@ -81,7 +82,8 @@ class Pool:
 
     def __init__(self, homes: Mapping[str, Home], hand: Hand, deadline: float | None):
         self.homes, self.hand, self.deadline = dict(homes), hand, deadline
-        self.context = multiprocessing.get_context("spawn")
+        modules = [f"papers.{paper}.train" for paper in homes]
+        self.context = Nursery(modules) if FORKS and hand.is_cpu else multiprocessing.get_context("spawn")
         self.lanes = [Lane(device, hand.each, hand.limit) for device in hand.devices]
         self.most = hand.limit * len(self.lanes)  # at once on all lanes; fewer where the machine's memory did not do
         self.workers: list[_Worker] = []
@@ -94,6 +96,8 @@ class Pool:
         for worker in self.workers:
             worker.pipe.close()
             worker.process.join(10) if exception[0] is None else worker.process.terminate()
+        if isinstance(self.context, Nursery):
+            self.context.close()
 
     @property
     def size(self) -> int:

@@ -195,6 +195,7 @@ def box(tmp_path, monkeypatch):
     )
     threads = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Thread)
     monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: threads)
+    monkeypatch.setattr(workers, "FORKS", False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     train = workers._train
 

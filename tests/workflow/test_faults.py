@@ -19,7 +19,7 @@ from shared.config import plan
 from shared.records import load_record, record_path
 from tests.workflow.house import build, environment, ours, run
 
-KILLS = int(os.environ.get("LLP_KILLS", "6"))
+KILLS = int(os.environ.get("LLP_KILLS", "4"))
 LONGEST = 1.0  # seconds from the last of the awaited files to the kill
 CALL = ["snakemake", "rot", "--cores", "2"]
 NUMBERS = ("metrics", "curves", "convergence", "bags", "data", "spec", "cluster")
