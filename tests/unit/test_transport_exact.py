@@ -1,5 +1,6 @@
 """Exact transport against linear programming, POT and assignment; its certificate, gradient and independence."""
 
+import pickle
 import sys
 import time
 import warnings
@@ -195,6 +196,45 @@ def test_fractions_split_fewer_instances_than_classes(classes):
     plan = exact(cost, offsets, proportions).plan
     split = ((plan > 0) & (plan < 1)).any(1).split(offsets.diff().tolist())
     assert 0 < max(part.sum() for part in split) < classes
+
+
+MISLEADING = {  # that a first guess of potentials is bad for, each in another way
+    "distances on a line": lambda rng, n, k: (rng.random((n, 1)) - rng.random(k)) ** 2,
+    "products": lambda rng, n, k: rng.random((n, 1)) * rng.random(k),
+    "heavy tails": lambda rng, n, k: rng.exponential(size=(n, k)) ** 6,
+    "ties": lambda rng, n, k: rng.integers(0, 3, (n, k)).astype(float),
+}
+
+
+@pytest.mark.parametrize("kind", MISLEADING)
+@pytest.mark.parametrize(("size", "classes"), [(16, 10), (90, 12), (64, 100), (300, 40)])
+def test_costs_that_mislead_the_first_guess_are_solved_as_well_as_by_the_network_simplex(kind, size, classes):
+    """Fractions, too, which are sent in whole instances first."""
+    rng = np.random.default_rng(size)
+    for shares in (
+        rng.dirichlet(np.ones(classes)),
+        np.bincount(rng.integers(0, classes, size), minlength=classes) / size,
+    ):
+        cost = MISLEADING[kind](rng, size, classes)
+        found = exact(torch.from_numpy(cost), torch.tensor([0, size]), torch.from_numpy(shares[None]))
+        value, u, v = found.value.item(), found.instance_potential.numpy(), found.class_potential[0].numpy()
+        masses = size * shares / shares.sum()
+        simplex = ot.emd2(np.ones(size), masses, cost)  # which stops 2e-3 early on heavy tails, so duals must prove
+        assert value <= simplex * (1 + 1e-9) + 1e-12
+        assert (u[:, None] + v <= cost + 1e-12 * (1 + np.abs(u[:, None]))).all()
+        assert u.sum() + masses @ v == pytest.approx(value, rel=1e-9, abs=1e-12 * np.median(cost))
+
+
+def test_an_answer_stays_when_others_are_asked_for_and_can_be_kept():
+    """Its parts are read late, from memory of its own."""
+    problem = draw([0, 3, 8], 4)
+    first, again = exact(*problem), exact(*problem)
+    names = ("plan", "value", "instance_potential", "class_potential", "gap", "violation", "converged")
+    expected = {name: getattr(again, name).clone() for name in names}
+    exact(*draw([0, 5, 9], 4, seed=1))
+    for name in names:
+        assert torch.equal(getattr(first, name), expected[name])
+        assert torch.equal(getattr(pickle.loads(pickle.dumps(first)), name), expected[name])
 
 
 def test_slivers_of_mass_take_no_longer_than_whole_counts():
