@@ -1,4 +1,4 @@
-"""llp-learn's methods beside ours: the same digits, bags of 16, hidden layer, rate and epochs, one bag a step, as theirs.
+"""llp-learn's methods beside ours: the same digits, bags of 16, hidden layer, rate and epochs, one bag a step.
 
 Three seeds draw bags, initialisation and order; `accuracy` is of the test digits after the last epoch, in percent.
 `cpu_ms` is of an epoch, on one thread, process time: theirs and ours of one seed follow one another. What cannot be the
@@ -29,7 +29,7 @@ from papers.benchmark.methods import METHODS, course
 from papers.benchmark.tasks import standardised
 from shared.bags import Bags, fixed_size
 from shared.networks import MLP
-from shared.training import Inputs, accuracy, prepare_device, seed_torch
+from shared.training import Inputs, prepare_device, seed_torch
 
 ABOUT = About(
     "llp_learn",

@@ -26,7 +26,7 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _named(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """The rows with the words of their ids: a spec's own `method` does not say "permuted", nor `dataset` which classes."""
+    """The rows by words of their ids: a spec's `method` does not say "permuted", nor its `dataset` which classes."""
     name = rows.id.str.split("/")
     return rows.assign(dataset=name.str[1], method=name.str[2], setting=name.str[3])
 

@@ -90,8 +90,8 @@ def prepared(name: str) -> Callable[..., Instances]:
         return Instances(inputs, labels, train, test, len(names), checksums=checksums, names=names)
 
     def instances(spec: Spec, device: torch.device) -> Instances:
-        network, filters = (spec[key] if key in spec else none for key, none in (("network", ""), ("filters", 0)))
-        return read(network, filters, device)
+        filters = spec.filters if "filters" in spec else 0
+        return read(spec.network if "network" in spec else "", filters, device)
 
     return instances
 

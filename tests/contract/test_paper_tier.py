@@ -41,7 +41,7 @@ def kind(run):
 
 
 def kinds(paper):
-    """One run of each kind of the long tiers, and one of each task on each dataset; gpu is the longest that some have."""
+    """One run of each kind of the long tiers, and one of each task on each dataset; without paper, gpu too."""
     tiers = read_config(paper).tiers
     seen, found, long = set(), [], LONG if "paper" in tiers else ("gpu", *LONG)
     for run in [run for tier in long if tier in tiers for run in plan(paper, tier)]:

@@ -16,9 +16,10 @@ ASIDE = (
 )
 ASIDE += ("test_subjects",)
 CHANGES = {
-    "updates": 6,
+    "updates": 4,
     "selection_updates": 2,
     "tuning_tries": 1,
+    "instances_per_batch": 16,
     "hidden": 8,
     "filters": 2,
     "train_subjects": 3,
