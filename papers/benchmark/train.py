@@ -24,7 +24,7 @@ from shared.networks import MLP, ResNet18
 from shared.training import Result, accuracy, axis_seed, bag_loss, choose, framed, select, tried, within
 
 STAGE = "selection"
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {"resnet18": ResNet18}  # of images, from the number of classes
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {"resnet18": ResNet18}  # of images: (classes, width)
 
 
 def network_of(spec: Spec, data: Instances) -> Callable[[], nn.Module]:
@@ -34,7 +34,7 @@ def network_of(spec: Spec, data: Instances) -> Callable[[], nn.Module]:
         return partial(MLP, data.inputs.batch([0]).numel(), spec.hidden, data.n_classes)
     if name not in NETWORKS:
         raise ValueError(f"network {name!r} is none of {', '.join([FEATURES, *NETWORKS])}")
-    return partial(NETWORKS[name], data.n_classes)
+    return partial(NETWORKS[name], data.n_classes, spec.width)
 
 
 def problem_of(spec: Spec, data: Instances, bags: Bags, rate: float, *, seed: int, updates: int) -> Problem:

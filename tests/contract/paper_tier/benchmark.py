@@ -21,6 +21,7 @@ CHANGES = {
     "tuning_tries": 1,
     "instances_per_batch": 16,
     "hidden": 8,
+    "width": 4,
     "filters": 2,
     "train_subjects": 3,
     "test_subjects": 2,
@@ -34,7 +35,7 @@ def changes(spec):
 
 def data(root):
     """Make the sets; images have the 32 pixels that the generator of LLP-GAN makes; digits are scikit-learn's."""
-    toys.images(root, "cifar10", 160, 20, 10)
+    toys.images(root, "cifar10", 60, 20, 10)
     toys.images(root, "cifar100", 600, 100, 100)
     toys.images(root, "wbc_stained", 40, 16, 4)
     for name in ("cifar10", "cifar100", "wbc_stained"):
