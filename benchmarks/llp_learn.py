@@ -34,7 +34,7 @@ from shared.training import Inputs, prepare_device, seed_torch
 ABOUT = About(
     "llp_learn",
     "accuracy and CPU time of llp-learn's DLLP, LLP-VAT and MixBag beside ours on the same bags of digits",
-    180,
+    90,
     ("papers.benchmark.methods", "papers.benchmark.course"),
 )
 SIZE, HIDDEN, RATE, EPOCHS, SEEDS = 16, 64, 1e-3, 40, 3
