@@ -22,7 +22,7 @@ from shared.transport import sinkhorn
 ROOT = repository()
 NAMES = [
     *("transport", "families", "growth", "training", "small_steps"),
-    *("e_step", "relabel", "exclusive", "fused"),
+    *("e_step", "relabel", "exclusive", "fused", "llp_learn"),
 ]
 HERE = ("families", "growth", "small_steps")  # run in this process
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.csv"))
