@@ -14,6 +14,7 @@ from benchmarks import (
     families,
     fused,
     growth,
+    llp_learn,
     losing,
     peers,
     relabel,
@@ -26,7 +27,7 @@ from benchmarks.command import COMMITTED, SCRATCH, About, add_options, parse
 from shared.config import repository
 from shared.runs.sweep import duration
 
-MODULES = (transport, families, growth, training, small_steps, e_step, relabel, exclusive, fused)
+MODULES = (transport, families, growth, training, small_steps, e_step, relabel, exclusive, fused, llp_learn)
 ABOUT = {module.ABOUT.name: module.ABOUT for module in MODULES}
 
 

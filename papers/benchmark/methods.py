@@ -91,7 +91,11 @@ METHODS: dict[str, Entry] = {
             "alpha": Parameter(0.3, (0.1, 0.3, 0.5, 0.7, 0.9), "Section 4.1 of the paper; .3 is that of papers/rot"),
             "epsilon": Parameter(1.0, (1.0,), "Section 4.1"),
             "iterations": Parameter(75, (75,), "Section 4.1"),
-            "gradient": Parameter("unrolled", ("unrolled",), "Section 3.4; envelope is ours, and faster"),
+            "gradient": Parameter(
+                "envelope",
+                ("envelope",),
+                "Section 3.4 unrolls; ours is its limit, and from it at most (1 - alpha)^75 of the first error: 4e-4",
+            ),
         },
     ),
     "exact_lp": Entry(

@@ -12,7 +12,8 @@ def method(spec: Spec) -> str:
 
 def path(spec: Spec, method: str) -> str:
     """Return the part of a run's id between the benchmark and the seed."""
-    return f"{spec.dataset}/{method}/{setting(spec)}"
+    task = "-".join([spec.dataset, *spec.classes.split()])
+    return f"{task}/{method}/{setting(spec)}"
 
 
 def setting(spec: Spec) -> str:

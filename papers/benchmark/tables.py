@@ -16,15 +16,19 @@ UNRANKED = ("supervised", "class_prior")  # ceiling and floor
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Return the rows as cells of the tables: `table`, `row`, `column` beside what they have."""
-    rows = rows[rows.metric == "accuracy"]
-    name = rows.id.str.split("/")
-    rows = rows.assign(method=name.str[2], setting=name.str[3])  # a spec's own `method` does not say "permuted"
+    rows = _named(rows[rows.metric == "accuracy"])
     main = (rows.setting == MAIN) & (rows.proportions == "given")
     return rows.assign(
         table=main.map({True: "accuracy", False: "settings"}),
         row=rows.method,
         column=rows.dataset.where(main, rows.dataset + " " + rows.setting),
     )
+
+
+def _named(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows by words of their ids: a spec's `method` does not say "permuted", nor its `dataset` which classes."""
+    name = rows.id.str.split("/")
+    return rows.assign(dataset=name.str[1], method=name.str[2], setting=name.str[3])
 
 
 def _cells(evidence: Evidence, table: str | None = None) -> pandas.DataFrame:
@@ -92,7 +96,7 @@ def factors(means: pandas.DataFrame) -> dict[str, dict[str, pandas.DataFrame]]:
 
 def cost(evidence: Evidence) -> Table:
     """Return what a step took, the memory, and how much accuracy still moved, by method and task."""
-    rows = evidence.rows(metrics=["step_ms", "peak_memory_mb"], selections=[COST])
+    rows = _named(evidence.rows(metrics=["step_ms", "peak_memory_mb"], selections=[COST]))
     table = over_seeds(rows, ["method", "dataset", "metric"])
     text = with_text(table, "text").pivot(index=["method", "dataset"], columns="metric", values="text")
     return Table(table, text.reset_index() if len(table) else pandas.DataFrame([{"method": NOT_RUN}]))

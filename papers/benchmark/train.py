@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from papers.benchmark import course as courses
 from papers.benchmark.course import Problem
 from papers.benchmark.makers import bags_of
 from papers.benchmark.methods import candidates, course, entry, lacking
-from papers.benchmark.tasks import TASKS, Instances
+from papers.benchmark.tasks import FEATURES, TASKS, Instances, of_classes
 from shared.bags import Bags, permuted
 from shared.config import Spec
 from shared.methods import Method
-from shared.networks import MLP
+from shared.networks import MLP, ResNet18
 from shared.training import Result, accuracy, axis_seed, bag_loss, choose, framed, select, tried, within
 
 STAGE = "selection"
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {"resnet18": ResNet18}  # of images: (classes, width)
 
 
-def problem_of(spec: Spec, data: Instances, bags: Bags, rate: float, *, seed: int, epochs: int) -> Problem:
-    """Return what a method is built for: the same network, budget and order for all."""
-    network = partial(MLP, data.inputs.batch([0]).numel(), spec.hidden, data.n_classes)
+def network_of(spec: Spec, data: Instances) -> Callable[[], nn.Module]:
+    """Return what makes the network of a run: one of images, or a head on numbers."""
+    name = spec.network if "network" in spec else FEATURES
+    if name == FEATURES:
+        return partial(MLP, data.inputs.batch([0]).numel(), spec.hidden, data.n_classes)
+    if name not in NETWORKS:
+        raise ValueError(f"network {name!r} is none of {', '.join([FEATURES, *NETWORKS])}")
+    return partial(NETWORKS[name], data.n_classes, spec.width)
+
+
+def problem_of(spec: Spec, data: Instances, bags: Bags, rate: float, *, seed: int, updates: int) -> Problem:
+    """Return what a method is built for: the same network, budget and order for all.
+
+    The budget is a number of updates, of which whole epochs come nearest; two at least, for methods of two stages.
+    """
     per_batch = max(1, round(spec.instances_per_batch / bags.sizes.mean()))
+    epochs = max(2, round(updates / -(-len(bags) // per_batch)))
     labels = data.labels if entry(spec.method).role == "ceiling" else None
-    return Problem(network, data.inputs, bags, epochs, per_batch, rate, seed, labels)
+    return Problem(network_of(spec, data), data.inputs, bags, epochs, per_batch, rate, seed, labels)
 
 
 def tries(spec: Spec) -> list[dict[str, Any]]:
@@ -49,11 +66,15 @@ def tries(spec: Spec) -> list[dict[str, Any]]:
 
 
 def fitted(
-    spec: Spec, chosen: dict[str, Any], data: Instances, bags: Bags, evaluate, *, seed: int, epochs: int, session: dict
+    spec: Spec,
+    chosen: dict[str, Any],
+    problem: Problem,
+    evaluate: Callable[[Method], dict[str, float]],
+    session: dict,
 ) -> tuple[Method, dict, float] | None:
     """Train a method with a rate and hyper-parameters; None if the deadline came first."""
     parameters = {key: value for key, value in chosen.items() if key != "learning_rate"}
-    problem = problem_of(spec, data, bags, chosen["learning_rate"], seed=seed, epochs=epochs)
+    problem = replace(problem, learning_rate=chosen["learning_rate"])
     return courses.train(course(spec.method, problem, parameters), problem, evaluate, session=session)
 
 
@@ -65,14 +86,11 @@ def selected(spec: Spec, data: Instances, session: dict) -> tuple[dict[str, Any]
     """
     stage = spec.stage(STAGE)
     bags, held = bags_of(stage, data, stage.selection_seed, stage.selection_fraction)
+    problem = problem_of(stage, data, bags, 1.0, seed=stage.selection_seed, updates=stage.selection_updates)
 
     def score(candidate: dict[str, Any], own: dict) -> float | None:
-        def evaluate(method: Method) -> dict[str, float]:
-            return {"validation_loss": bag_loss(method, data.inputs, held)}
-
-        epochs, seed = stage.selection_epochs, stage.selection_seed
-        done = fitted(stage, candidate, data, bags, evaluate, seed=seed, epochs=epochs, session=own)
-        return done and done[1]["validation_loss"][-1]
+        done = fitted(stage, candidate, problem, lambda method: {}, own)
+        return done and bag_loss(done[0], data.inputs, held)
 
     return choose("selections", stage.canonical(), tries(stage), score, session)
 
@@ -80,14 +98,15 @@ def selected(spec: Spec, data: Instances, session: dict) -> tuple[dict[str, Any]
 @framed("benchmark")
 def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
     """Train one run; see `shared.training.framed`. What was tried is in its curves."""
-    data = TASKS[spec.dataset].instances(spec, device)
+    data = of_classes(TASKS[spec.dataset].instances(spec, device), spec.classes)
     bags, held = bags_of(spec, data, spec.seed, spec.validation_fraction)
     if spec.proportions == "permuted":
         bags = permuted(bags, axis_seed(spec.seed, "permuted"))
-    if reason := lacking(spec.method, problem_of(spec, data, bags, 1.0, seed=spec.seed, epochs=spec.epochs)):
+    problem = problem_of(spec, data, bags, 1.0, seed=spec.seed, updates=spec.updates)
+    if reason := lacking(spec.method, problem):
         raise ValueError(reason)
-    started, short = time.time(), len(tries(spec.stage(STAGE))) * spec.selection_epochs
-    share = short / (short + spec.epochs)
+    started, short = time.time(), len(tries(spec.stage(STAGE))) * spec.selection_updates
+    share = short / (short + spec.updates)
     found = selected(spec, data, within(session, 0, share))
     if found is None:
         return None
@@ -99,13 +118,12 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         return scores | {"validation_loss": bag_loss(method, data.inputs, held)}
 
     session = within(session, share, 1)
-    done = fitted(spec, best, data, bags, evaluate, seed=spec.seed, epochs=spec.epochs, session=session)
+    done = fitted(spec, best, problem, evaluate, session)
     if done is None:
         return None
     method, curves, seconds = done
     metrics = select(curves)
     metrics["last"] |= {f"chosen_{key}": value for key, value in best.items() if isinstance(value, int | float)}
-    steps = spec.epochs * -(-len(bags) // max(1, round(spec.instances_per_batch / bags.sizes.mean())))
     return Result(
         metrics,
         curves=curves | tried(rows),
@@ -114,7 +132,7 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         cost={
             "train_s": round(seconds, 3),
             "selection_s": round(selection_s, 3),
-            "step_ms": round(1e3 * seconds / steps, 4),
+            "step_ms": round(1e3 * seconds / problem.steps, 4),
         },
         says=f"{metrics['last']['accuracy']:.1f} %",
         method=method,

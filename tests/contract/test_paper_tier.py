@@ -19,15 +19,15 @@ from tests.pretend.device import MISSING, NAME
 from tests.pretend.runs import ticking, train
 
 LONG = ("paper", "cpu")
-PAPERS = [paper for paper in papers() if "paper" in read_config(paper).tiers]
+PAPERS = [paper for paper in papers() if set(LONG) & set(read_config(paper).tiers)]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def kind(run):
     """What decides which code a run takes: the keys it holds, its words and switches, which of its numbers are zero."""
-    found = {}
+    found, aside = {}, ("dataset", "seed", *getattr(shrinking(run.spec.paper), "ASIDE", ()))
     for key, value in run.spec.values().items():
-        if key in ("dataset", "seed"):
+        if key in aside:
             continue
         if isinstance(value, str):
             found[key] = bool(value) if "/" in value else value  # of files, that there is one
@@ -41,9 +41,10 @@ def kind(run):
 
 
 def kinds(paper):
-    """One run of each kind of the long tiers, and one of each task on each dataset."""
-    seen, found = set(), []
-    for run in [run for tier in LONG if tier in read_config(paper).tiers for run in plan(paper, tier)]:
+    """One run of each kind of the long tiers, and one of each task on each dataset; without paper, gpu too."""
+    tiers = read_config(paper).tiers
+    seen, found, long = set(), [], LONG if "paper" in tiers else ("gpu", *LONG)
+    for run in [run for tier in long if tier in tiers for run in plan(paper, tier)]:
         values = run.spec.values()
         new = {kind(run), (values.get("task"), values.get("dataset"))} - seen
         if new:

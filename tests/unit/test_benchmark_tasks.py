@@ -1,5 +1,6 @@
 """The benchmark's tasks, kinds of bags, tuning budget and ranks; adding a method or a task is one entry."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 import torch
 
 from papers.benchmark import makers, tasks, train
-from papers.benchmark.methods import METHODS, Entry, candidates
+from papers.benchmark.methods import METHODS, Entry, candidates, lacking
 from papers.benchmark.ranks import critical_difference, mean_ranks
 from papers.benchmark.tasks import TASKS, Instances, Task, shipped
+from papers.ece import tissue
 from shared.config import plan
 from shared.training import Inputs
+from tests.contract.paper_tier import ece
 
 LABELS = np.random.default_rng(0).integers(0, 3, 400)
 CPU = torch.device("cpu")
@@ -75,9 +78,88 @@ def test_a_method_and_a_task_are_added_by_one_entry_each(monkeypatch):
     data = Instances(Inputs(x, CPU), np.repeat([0, 1], 60), np.arange(0, 120, 2), np.arange(1, 120, 2), 2)
     monkeypatch.setitem(METHODS, "own", Entry("own", "a test", METHODS["dllp"].build))
     monkeypatch.setitem(TASKS, "toy", Task("toy", "a test", lambda spec, device: data))
-    spec = spec_of(method="own", dataset="toy", bag_size=4, epochs=20, learning_rates=[0.03], tuning_tries=1)
+    spec = spec_of(method="own", dataset="toy", bag_size=4, updates=60, learning_rates=[0.03], tuning_tries=1)
     result = train.train(spec, device="cpu")
     assert result.metrics["last"]["accuracy"] > 90 and result.metrics["last"]["chosen_learning_rate"] == 0.03
+
+
+def test_every_task_has_the_same_number_of_updates_whatever_its_size():
+    """Epochs would give wine forty updates and two moons five hundred."""
+    run = next(run for run in plan("benchmark", "quick") if run.id == "benchmark/digits/dllp/random16/seed0")
+    for n in (140, 1500, 5000):
+        data = Instances(Inputs(torch.zeros(n, 2), CPU), np.arange(n) % 2, np.arange(n), np.arange(0), 2)
+        bags, _ = makers.bags_of(run.spec, data, 0, 0.1)
+        problem = train.problem_of(run.spec, data, bags, 0.1, seed=0, updates=300)
+        assert abs(problem.steps - 300) <= len(bags) / problem.bags_per_batch / 2 + 1
+
+
+def test_a_run_may_keep_some_classes_and_numbers_them_in_the_order_asked_for():
+    data = Instances(
+        Inputs(torch.arange(8.0)[:, None], CPU),
+        np.array([0, 1, 2, 0, 1, 2, 0, 2]),
+        np.arange(5),
+        np.arange(5, 8),
+        3,
+        names=("ant", "bee", "cow"),
+    )
+    own = tasks.of_classes(data, "cow ant")
+    assert own.train.tolist() == [0, 2, 3] and own.test.tolist() == [5, 6, 7] and own.n_classes == 2
+    assert own.labels[own.train].tolist() == [1, 0, 1] and own.labels[own.test].tolist() == [0, 1, 0]
+    assert tasks.of_classes(data, "") is data
+    with pytest.raises(ValueError, match="there is no dog; there are ant, bee, cow"):
+        tasks.of_classes(data, "dog ant")
+
+
+def test_nuclei_of_stained_tissue_lie_in_bags_that_are_images(tmp_path, monkeypatch):
+    drawn = tissue.simulate(ece.RECIPE, 0)
+    whole = dataclasses.replace(drawn, classes=np.arange(len(drawn.classes)) % 3, class_names=("a", "unknown", "b"))
+    monkeypatch.setattr(tasks.localised, "open", lambda name: whole)
+    tasks._nuclei.cache_clear()
+    data = TASKS["crchisto"].instances(spec_of(), CPU)
+    tasks._nuclei.cache_clear()
+    known = whole.classes != 1
+    assert data.names == ("a", "b") and (data.labels == whole.classes[known] // 2).all()
+    assert (data.groups == whole.owners()[known]).all() and not set(data.groups[data.train]) & set(
+        data.groups[data.test]
+    )
+    own, _ = makers.bags_of(spec_of(bags="natural"), data, 0, 0.0)
+    assert sorted(own.sizes) == sorted(np.unique(data.groups[data.train], return_counts=True)[1])
+
+
+def held_by(spec, n=6_000):
+    """Instances with a task's shape, without its data: what decides which methods can be trained on them."""
+    sizes = {"wine": (133, 3), "breast_cancer": (427, 2), "digits": (1437, 10), "wbc_stained": (239, 4)}
+    sizes |= {"two_moons": (2000, 2), "cifar10": (n, 10), "cifar100": (n, 100), "simulated_holograms": (2400, 3)}
+    many, n_classes = sizes.get(spec.dataset, (n, 4))
+    n_classes = len(spec.classes.split()) or n_classes
+    images = "network" in spec and spec.network == "resnet18"
+    x = np.zeros((many, 32, 32, 3), np.uint8) if images else np.zeros((many, 6), np.float32)
+    part = np.arange(many)
+    inputs = Inputs(x, CPU, ([0.0] * 3, [1.0] * 3)) if images else Inputs(x, CPU)
+    labels = np.random.default_rng(0).integers(0, n_classes, many)
+    return Instances(inputs, labels, part, part, n_classes, groups=part // 200)
+
+
+@pytest.mark.parametrize("tier", ["quick", "cpu", "gpu"])
+def test_every_run_of_a_tier_can_be_trained_on_the_bags_it_asks_for(tier):
+    """LLPFC wants as many bags as classes, likelihoods small bags: a plan that forgets it fails after hours."""
+    wrong, held, made = {}, {}, {}
+    for run in plan("benchmark", tier):
+        spec, stage = run.spec, run.spec.stage(train.STAGE)
+        if spec.seed:
+            continue
+        if (spec.dataset, spec.classes) not in held:
+            held[spec.dataset, spec.classes] = held_by(spec)
+        data = held[spec.dataset, spec.classes]
+        for own, seed, part in ((spec, spec.seed, "validation"), (stage, stage.selection_seed, "selection")):
+            key = (spec.dataset, spec.classes, run.id.split("/")[3], part)
+            if key not in made:
+                made[key] = makers.bags_of(own, data, seed, own[f"{part}_fraction"])
+            bags, kept = made[key]
+            reason = lacking(spec.method, train.problem_of(own, data, bags, 1.0, seed=seed, updates=1))
+            if reason or not len(kept):
+                wrong[run.id] = reason or "no held-out bags"
+    assert wrong == {}
 
 
 def test_a_task_without_natural_bags_says_so():

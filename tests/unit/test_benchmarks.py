@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from benchmarks import __main__ as together
-from benchmarks import command, losing, peers, problems, stamp, timing
+from benchmarks import command, llp_learn, losing, peers, problems, stamp, timing
 from shared.config import repository
 from shared.transport import sinkhorn
 
 ROOT = repository()
 NAMES = [
     *("transport", "families", "growth", "training", "small_steps"),
-    *("e_step", "relabel", "exclusive", "fused"),
+    *("e_step", "relabel", "exclusive", "fused", "llp_learn"),
 ]
 HERE = ("families", "growth", "small_steps")  # run in this process
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.csv"))
@@ -254,6 +254,14 @@ def test_what_is_not_installed_is_left_out_and_named(monkeypatch):
     assert [peer.name for peer in peers.EXACT if peer.takes(bags)][:3] == [
         *("POT loop", "POT loop, no checks", "scipy assignment")
     ]
+
+
+def test_a_method_whose_peer_is_not_installed_has_a_row_that_says_so(monkeypatch):
+    """A table without the row would read as if llp-learn had no such method."""
+    monkeypatch.setattr(peers, "left_out", lambda: ["llp-learn"])
+    ours, theirs = llp_learn.compare("dllp", seeds=1, epochs=1)
+    assert ours["solver"] == "ours" and float(ours["accuracy"]) > 20
+    assert theirs == {"work": ours["work"], "solver": "llp-learn DLLP", "says": "not installed"}
 
 
 def test_the_end_says_where_we_lose_and_whether_to_a_right_answer(tmp_path, capsys):

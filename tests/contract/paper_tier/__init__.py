@@ -4,6 +4,7 @@ A module ``<paper>.py`` has
 
     CHANGES   {key: value}: every run that holds the key gets the value
     changes   optional, ``changes(spec) -> {key: value}``: the same for what depends on the run
+    ASIDE     optional, keys that are met by code of their own, whatever the other keys: they tell no kinds apart
     data      ``data(root) -> None``: makes tiny datasets under their real names in the data root `root`; `toys` helps
     NOT_RUN   optional, regular expressions: ids that may end in a reason for NOT RUN, for want of a package or of a
               set that no toy stands for; of sets that are private (data/sources.csv) this is known
