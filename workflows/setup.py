@@ -128,9 +128,6 @@ def install_uv(python):
     return uv
 
 
-COMPILING = "from shared.transport.machine import solve_bags; solve_bags()"
-
-
 def fill(uv, python):
     """Make `.venv` hold the lock and nothing else; without a stamp it may be half installed: make it anew."""
     known = has_python() and mark().is_file()
@@ -143,9 +140,7 @@ def fill(uv, python):
     locked = ["--require-hashes", "--build-constraints", LOCK, LOCK]
     run([uv, "pip", "sync", "--python", inside, *locked], show=True)
     run([inside, "-m", "workflows.launcher", "--install"])
-    run(
-        [inside, "-c", "from shared.transport.machine import solve_bags; solve_bags()"], show=True
-    )  # which says so where it compiles
+    run([inside, "-m", "workflows.compiling"], show=True)  # which says so where it compiles
     mark().write_text(stamp(), encoding="utf-8")
 
 

@@ -1,11 +1,12 @@
 """Set-up without a network: each refusal in one sentence, and no half-made environment that passes as finished."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from workflows import setup
+from workflows import compiling, setup
 
 DEAD = "exit 127"
 OFFLINE = "echo 'Temporary failure in name resolution'; exit 1"
@@ -136,7 +137,7 @@ def test_finished_only_when_all_is_done(house, fake_uv):
 def test_exact_transport_is_compiled_with_the_environment(house, fake_uv):
     """The first run of every clone would else begin with ten silent seconds."""
     setup.fill(fake_uv(), "python3")
-    assert (house / "called").read_text().splitlines()[-1] == f"-c {setup.COMPILING}"
+    assert (house / "called").read_text().splitlines()[-1] == "-m workflows.compiling"
 
 
 def test_a_finished_environment_is_left_alone(house, fake_uv, monkeypatch):
@@ -182,3 +183,13 @@ def test_an_environment_whose_base_python_is_gone_is_not_finished(house, fake_uv
     setup.fill(fake_uv(), "python3")
     (house / ".venv" / "bin" / "python").unlink()
     assert not setup.finished()
+
+
+def test_all_loops_that_are_kept_are_compiled_at_set_up():
+    kept = {
+        f"{'.'.join(path.relative_to(setup.ROOT).with_suffix('').parts)}:{name}"
+        for room in ("shared", "papers")
+        for path in (setup.ROOT / room).rglob("*.py")
+        for name in re.findall(r"^(\w+) = Loops\(", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert set(compiling.LOOPS) == kept
