@@ -16,7 +16,7 @@ from papers.vp_dsd.imaging.crops import crops
 from papers.vp_dsd.imaging.simulator import Recipe, simulate
 from shared.bags import permutation
 from shared.config import Spec
-from shared.datasets.localised import prepared as localised
+from shared.datasets.localised import prepared
 from shared.datasets.localised.localised import UNKNOWN
 from shared.training import Inputs, axis_seed
 from shared.training.data import arrays_of, scaling
@@ -75,7 +75,7 @@ def standardised(x: np.ndarray, train: np.ndarray) -> torch.Tensor:
     return out
 
 
-def prepared(name: str) -> Callable[..., Instances]:
+def instances_of(name: str) -> Callable[..., Instances]:
     """Return how a prepared set is had: its images, or their cached features where the spec says so."""
 
     @functools.lru_cache(maxsize=2)
@@ -169,7 +169,7 @@ def _cells(recipe: Recipe, seed: int, device: torch.device) -> Instances:
 @functools.lru_cache(maxsize=1)
 def _nuclei(name: str, device: torch.device) -> Instances:
     """Nuclei of known class in stained tissue, in bags that are images; one image in four is for test."""
-    whole, half = localised.open(name), 14
+    whole, half = prepared.open(name), 14
     known = np.array([kind != UNKNOWN for kind in whole.class_names])
     chosen, image = known[whole.classes], whole.owners()
     parts = []
@@ -189,16 +189,16 @@ def _nuclei(name: str, device: torch.device) -> Instances:
 
 
 TASKS: dict[str, Task] = {
-    "cifar10": Task("CIFAR-10, features", "Krizhevsky 2009", prepared("cifar10")),
-    "cifar100": Task("CIFAR-100, features", "Krizhevsky 2009", prepared("cifar100")),
-    "digits": Task("digits", "Alpaydin & Kaynak 1998, shipped with scikit-learn", prepared("digits")),
-    "two_moons": Task("two moons", "Liu et al. 2021, Section 5.1", prepared("two_moons")),
+    "cifar10": Task("CIFAR-10, features", "Krizhevsky 2009", instances_of("cifar10")),
+    "cifar100": Task("CIFAR-100, features", "Krizhevsky 2009", instances_of("cifar100")),
+    "digits": Task("digits", "Alpaydin & Kaynak 1998, shipped with scikit-learn", instances_of("digits")),
+    "two_moons": Task("two moons", "Liu et al. 2021, Section 5.1", instances_of("two_moons")),
     "crchisto": Task(
         "nuclei in stained tissue",
         "Sirinukunwattana et al. 2016; squares of 28 x 28 pixels, as principal components",
         lambda spec, device: _nuclei("crchisto", device),
     ),
-    "wbc_stained": Task("stained cells, features", "Zheng et al. 2018", prepared("wbc_stained")),
+    "wbc_stained": Task("stained cells, features", "Zheng et al. 2018", instances_of("wbc_stained")),
     "simulated_holograms": Task("simulated holograms", "Pacheco et al. 2024, Section 3, re-created", cells),
     "breast_cancer": Task(
         "breast cancer, a table", "Street et al. 1993, shipped with scikit-learn", shipped("breast_cancer")

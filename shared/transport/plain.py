@@ -21,7 +21,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from shared.transport.machine import Loops
 
 EVERY = 10  # steps between looks at whether numbers are safe and bags have converged
-STOPPED = 1  # as of `shared.transport.loops`, where it is explained
+STOPPED, TERMS = 1, 5  # as of `shared.transport.loops`, where they are explained
 
 
 def _found() -> dict[str, Callable]:
@@ -30,7 +30,7 @@ def _found() -> dict[str, Callable]:
     return {"run4": run, "run8": run, "run_back4": run_back, "run_back8": run_back}
 
 
-RUN = "T[3] T[2] T[2] T[2] T[2] T f8 f8[1] i8 i8[1] T[2] T[2] T[3] T[3] T[3] i8[1] i8[1] T[2]"
+RUN = "T[3] T[2] T[2] T[2] T[2] T f8 f8[1] i8 i8[1] T[2] T[2] T[3] T[3] T[3] i8[1] i8[1] T[2] f8 f8[2] f8[2]"
 RUN_BACK = "T[3] T[3] T[3] T[3] T i8[1] T[2] T[2] T[3] T[3] T[1]"
 KINDS = {
     f"{name}{size}": kinds.replace("T", f"f{size}")
@@ -147,8 +147,11 @@ class CompiledSteps(torch.autograd.Function):
         until = tau, stop.bound, stop.limits.contiguous(), EVERY, stop.left.contiguous()
         places = u_end.squeeze(2), v_end.squeeze(1), us, columns, vs, done, ends
         room = kernel.new_empty(4, max(classes, longest))
+        ahead = (torch.empty(size, dtype=torch.float64) for size in ((TERMS + 2, classes), (TERMS + 1, TERMS)))
         run = COMPILED.calls[f"run{kernel.element_size()}"]
-        run(*(tensor.contiguous() for tensor in given), *until, *places, room)
+        run(
+            *(tensor.contiguous() for tensor in given), *until, *places, room, torch.finfo(kernel.dtype).eps / 4, *ahead
+        )
         if kept:
             most = int(done.max())
             ctx.save_for_backward(kernel, weight, us[:, :most], columns[:, :most], vs[:, : most + 1], done)

@@ -113,7 +113,7 @@ def test_a_run_may_keep_some_classes_and_numbers_them_in_the_order_asked_for():
 def test_nuclei_of_stained_tissue_lie_in_bags_that_are_images(tmp_path, monkeypatch):
     drawn = tissue.simulate(ece.RECIPE, 0)
     whole = dataclasses.replace(drawn, classes=np.arange(len(drawn.classes)) % 3, class_names=("a", "unknown", "b"))
-    monkeypatch.setattr(tasks.localised, "open", lambda name: whole)
+    monkeypatch.setattr(tasks.prepared, "open", lambda name: whole)
     tasks._nuclei.cache_clear()
     data = TASKS["crchisto"].instances(spec_of(), CPU)
     tasks._nuclei.cache_clear()

@@ -1,5 +1,9 @@
 """Balanced Sinkhorn against POT, its limits in epsilon, degenerate bags, gradients and honesty about convergence."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import ot
 import pytest
@@ -18,6 +22,50 @@ def draw(bounds, classes, seed=0, spread=2.0, zeros=0, dtype=torch.float64):
     weights[0, :zeros] = 0
     proportions = weights / weights.sum(1, keepdim=True)
     return -logits.log_softmax(1).to(dtype), torch.tensor(bounds), proportions.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("epsilon", [1.0, 0.1, 0.03])
+def test_extrapolation_leads_to_the_same_plan_in_fewer_steps_and_never_in_many_more(dtype, epsilon):
+    """Where a gradient is wanted the steps are Algorithm 1's own; where none is, they are extrapolated."""
+    cost, offsets, proportions = draw([0, 16, 32, 96], 10, dtype=dtype, zeros=2)
+    options = {"iterations": 20_000, "tolerance": 1e-5}
+    plain = sinkhorn(cost.clone().requires_grad_(), offsets, proportions, epsilon, **options)
+    ahead = sinkhorn(cost, offsets, proportions, epsilon, **options)
+    assert ahead.converged.equal(plain.converged) and ahead.iterations <= plain.iterations + 20
+    if epsilon < 1 and dtype is torch.float64:
+        assert ahead.iterations < plain.iterations / 2
+    exact_plan = sinkhorn(cost.double(), offsets, proportions.double(), epsilon, iterations=100_000, tolerance=1e-12)
+    assert exact_plan.converged.all()
+    for bag in range(3):
+        rows = slice(offsets[bag], offsets[bag + 1])
+        if ahead.converged[bag]:
+            assert (ahead.plan[rows] - exact_plan.plan[rows]).abs().max() < 0.02
+
+
+def test_steps_that_extrapolation_led_astray_are_taken_back():
+    """As if every extrapolation led far off, and loops ran as they are written: the plain steps go on."""
+    script = """
+import numpy, torch
+from shared.transport import loops, sinkhorn
+from tests.unit.test_transport_sinkhorn import draw
+called = []
+def astray(trace, noise, gram, u):
+    called.append(1)
+    u *= numpy.linspace(0.1, 10, len(u))
+    return True
+cost, offsets, proportions = draw([0, 16], 10)
+options = {"iterations": 2_000, "tolerance": 1e-6}
+plain = sinkhorn(cost.clone().requires_grad_(), offsets, proportions, 0.3, **options)
+loops.extrapolated = astray
+ours = sinkhorn(cost, offsets, proportions, 0.3, **options)
+assert called and ours.converged.all() and ours.iterations < 2 * plain.iterations, (ours.iterations, plain.iterations)
+assert (ours.plan - plain.plan).abs().max() < 1e-3
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_plan_is_pots():
