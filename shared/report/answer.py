@@ -38,7 +38,8 @@ def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, s
     root = root or repository()
     results = results or root / "results"
     found = everything(results, root)
-    inside = {root / "README.md": [*reported_numbers(found, results), "", *question_table(found, short=True)]}
+    picture = pictures(most_decided(found), results, "results/")
+    inside = {root / "README.md": [*reported_numbers(found, results), "", *question_table(found, short=True), *picture]}
     for paper in papers(root):
         mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
         inside[root / "papers" / paper / "README.md"] = of_paper(mine, results)
@@ -103,6 +104,15 @@ def reported_numbers(found: Iterable[tuple[str, str]], results: Path) -> list[st
         f"Of {len(best)} numbers that the papers report {said}: {unlike} have one of ours beside them that is not "
         f"comparable, from other data, another network or protocol, and {left} were not run. What is answered so far:"
     ]
+
+
+def most_decided(found: dict[tuple[str, str], list[Judged]]) -> list[tuple[str, str]]:
+    """Return the paper and tier of whose own claims the most in a hundred are decided, as a list of one or none."""
+    own = {
+        pair: [one.verdict in DECIDED for one in claims if one.claim.role == "paper"] for pair, claims in found.items()
+    }
+    share = {pair: sum(decided) / len(decided) for pair, decided in own.items() if any(decided)}
+    return [max(share, key=share.__getitem__)] if share else []
 
 
 def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = "", short: bool = False) -> list[str]:

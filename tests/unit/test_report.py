@@ -59,7 +59,9 @@ def test_what_is_measured_has_words_of_its_own(house):
 def test_the_front_page_says_how_many_reported_numbers_were_judged(house):
     (house.root / "README.md").write_text(f"{answer.BEGIN}\n{answer.END}\n")
     judge(house, {"kl": KL, "rot": ROT})
+    (house.results / "paper/made/claims.svg").write_text("<svg/>")
     text = answer.texts(house.root, house.results)[house.root / "README.md"]
+    assert "\n\n![The claims of made, tier paper](results/paper/made/claims.svg)\n" in text
     assert "Of 3 numbers that the papers report 1 were judged (1 REPRODUCED): 0 have" in text
     assert "and 2 were not run" in text
 
