@@ -155,7 +155,7 @@ def proportions(drawn: Drawn) -> Figure:
         axis.axline((0, 0), slope=1, color="0.6", lw=0.8)
         for name, style in zip(CLASSES, plotting.CYCLE, strict=False):
             mine = own[pair][own[pair]["class"] == name]
-            look = {"color": style["color"], "marker": style["marker"]}
+            look = {"color": style["color"], "marker": style["marker"], "rasterized": True}  # thousands of points
             axis.plot(mine.true, mine.predicted, ls="none", ms=2.5, alpha=0.6, mew=0, label=name, **look)
         axis.set(title=titles[pair], aspect="equal", xlim=(0, 100), ylim=(-3, 103), xticks=(0, 50, 100))
         axis.tick_params(labelbottom=True)

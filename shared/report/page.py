@@ -6,13 +6,13 @@ It is made of what is on disk: verdicts, tables, figures, records. Every number 
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from shared.comparison.reported import as_reported
 from shared.config import ConfigError, papers_of, repository
@@ -164,7 +164,11 @@ def _json(path: Path, absent: Any) -> Any:
 
 
 def _inline(path: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+    """Return a figure as a source that needs no file, and no escapes in HTML: a third smaller than in base64."""
+    from markupsafe import Markup
+
+    text = path.read_text(encoding="utf-8")
+    return Markup("data:image/svg+xml," + quote(" ".join(text.split()), safe=" <>=:;/,.-_()+!*@?[]{}$~'"))
 
 
 def _width(path: Path) -> int:
