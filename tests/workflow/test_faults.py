@@ -102,7 +102,8 @@ def test_killed_at_any_moment_it_ends_in_the_same_numbers(houses):
     straight, killed, said = houses
     assert numbers(killed) == numbers(straight)
     assert products(killed) == products(straight) and len(products(killed)) > 5
-    assert "Results of tier smoke" in said
+    # The last may have been killed when all was made but not said.
+    assert "Results of tier smoke" in said or "Nothing to be done" in said
 
 
 def test_no_half_file_is_left(houses):
