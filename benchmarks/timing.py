@@ -63,7 +63,6 @@ def _once(call: Callable[[], object], device: torch.device) -> tuple[float, obje
     A call under `SHORT` is timed when it has just been made: else a good part of its time is that of filling caches
     which the call before it, another's, had emptied, and the order of the turns would decide who is faster.
     """
-    taken = float("inf")
     for _ in range(2):
         _wait(device)
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shared.comparison import texts
 from shared.comparison.verdicts import number_of
 from shared.files import write_text
+from shared.tables.grid import grid
 
 if TYPE_CHECKING:
     from shared.comparison.report import Comparison
@@ -135,21 +136,21 @@ def markdown(comparison: Comparison) -> str:
     ]
     lines = [f"# {comparison.paper}, tier {comparison.tier}", ""]
     if cells:
-        lines += [*_grid((f"of {number_of(len(cells), 'reported number')}", "", "which, or why not"), counts), ""]
+        lines += [*grid((f"of {number_of(len(cells), 'reported number')}", "", "which, or why not"), counts), ""]
     if claims:
         head = (f"of {number_of(len(claims), 'claim')}", *texts.ROLES.values())
-        lines += [*_grid(head, texts.claim_counts(comparison)), ""]
+        lines += [*grid(head, texts.claim_counts(comparison)), ""]
     lines += [f"- {fact}" for fact in comparison.facts]
     if notes.lines():
         lines += ["", "Reasons and settings, by the letters below and above:", ""]
         lines += [f"- **{letter}** {sentence}" for letter, sentence in notes.lines()]
     if cells:
-        lines += ["", "## Reported beside reproduced", "", *_grid(texts.CELL_HEAD, cells)]
+        lines += ["", "## Reported beside reproduced", "", *grid(texts.CELL_HEAD, cells)]
     if assumed := texts.assumptions(comparison):
         lines += ["", "Assumed where a number was not reproduced, since the paper does not say it:", ""]
         lines += [f"- {line}" for line in assumed]
     if claims:
-        lines += ["", "## Claims", "", *_grid(texts.CLAIM_HEAD, claims), "", texts.legend(comparison)]
+        lines += ["", "## Claims", "", *grid(texts.CLAIM_HEAD, claims), "", texts.legend(comparison)]
     for claim, text in about:
         lines += ["", f"**{claim.id}.** {claim.says} ({claim.source}) {text}"]
     return "\n".join(lines) + "\n"
@@ -160,8 +161,3 @@ def number(value: object, unknown: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return unknown
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _grid(head: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(str(text).replace("|", "\\|") for text in line) + " |" for line in lines]

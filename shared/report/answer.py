@@ -24,6 +24,7 @@ from shared.report.found import (
     tiers_found,
 )
 from shared.runs.verified import COUNTS, read_verified
+from shared.tables.grid import grid
 
 BEGIN, END = "<!-- made from verdicts by `python -m shared.report.answer` -->", "<!-- end -->"
 COUNTED = (
@@ -122,7 +123,7 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
     the verdicts, which name the records.
     """
     head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for paper in dict.fromkeys(paper for paper, _ in found):
         mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
         for one in questions(mine):
@@ -135,8 +136,8 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
                 f"[{one.tier}]({behind})",
                 words.control(one, mine),
             )
-            lines.append(f"| {' | '.join(cells[: len(head)])} |")
-    return lines
+            rows.append(cells[: len(head)])
+    return grid(head, rows)
 
 
 def questions_in(folder: Path) -> str:
@@ -150,9 +151,7 @@ def questions_in(folder: Path) -> str:
 
 def count_table(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[str]:
     """Return how many numbers and claims were judged, a line for each paper and tier."""
-    lines = [f"| {' | '.join(COUNTED)} |", "|---" * len(COUNTED) + "|"]
-    rows = [counts(*pair, claims, cells_found(*pair, results)) for pair, claims in found.items()]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+    return grid(COUNTED, (counts(*pair, claims, cells_found(*pair, results)) for pair, claims in found.items()))
 
 
 def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str]]) -> tuple[str, ...]:
@@ -169,16 +168,15 @@ def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str
 
 def verified_table(results: Path) -> list[str]:
     """Return of how many records another training was compared, digit by digit, a line for each paper and tier."""
-    lines = [f"| {' | '.join(VERIFIED)} |", "|---" * len(VERIFIED) + "|"]
+    rows = []
     for tier in tiers_found(results):
         for row in read_verified(results / tier).values():
             again = sum(int(row[name]) for name in COUNTS)
             where = f"{row['cpu']}; torch {row['torch']}"
             when = f"{row['date']}, {row['by']}" + ("; **the records have changed since**" if row["outdated"] else "")
             apart = ", ".join(f"{row[name]} {name}" for name in COUNTS[1:] if row[name] != "0") or "none"
-            cells = (row["paper"], tier, row["records"], str(again), row["same"], apart, when, where)
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines if len(lines) > 2 else ["Nothing yet: `python -m shared.runs.verify --sample 6 --write` does it."]
+            rows.append((row["paper"], tier, row["records"], again, row["same"], apart, when, where))
+    return grid(VERIFIED, rows) if rows else ["Nothing yet: `python -m shared.runs.verify --sample 6 --write` does it."]
 
 
 def of_paper(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[str]:

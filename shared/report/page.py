@@ -103,11 +103,11 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
             {
                 "title": figure.title,
                 "caption": figure.caption.removeprefix(f"{figure.title}: "),
-                "source": _inline(folder / f"{figure.name}.svg"),
-                "width": _width(folder / f"{figure.name}.svg"),
+                "source": _inline(svg),
+                "width": _width(svg),
             }
             for figure in outputs.figures
-            if (folder / f"{figure.name}.svg").exists()
+            if (svg := _text(folder / f"{figure.name}.svg"))
         ],
         "tables": [
             {"title": table.title, "html": _table(folder / f"{table.name}.md"), "name": table.name}
@@ -163,17 +163,20 @@ def _json(path: Path, absent: Any) -> Any:
     return json.loads(read_text(path, ConfigError)) if path.exists() else absent
 
 
-def _inline(path: Path) -> str:
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _inline(svg: str) -> str:
     """Return a figure as a source that needs no file, and no escapes in HTML: a third smaller than in base64."""
     from markupsafe import Markup
 
-    text = path.read_text(encoding="utf-8")
-    return Markup("data:image/svg+xml," + quote(" ".join(text.split()), safe=" <>=:;/,.-_()+!*@?[]{}$~'"))
+    return Markup("data:image/svg+xml," + quote(" ".join(svg.split()), safe=" <>=:;/,.-_()+!*@?[]{}$~'"))
 
 
-def _width(path: Path) -> int:
+def _width(svg: str) -> int:
     """Return over how many pixels to show a figure, so that its letters are as large as the text beside it."""
-    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', path.read_text(encoding="utf-8"))
+    found = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     return round(float(found[1]) * LARGER) if found else 0
 
 

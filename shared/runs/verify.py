@@ -34,8 +34,8 @@ from shared.runs.workers import Event, Home, Pool
 
 ELSEWHERE = "elsewhere"  # differs, and was recorded on another machine
 PARTS = ("spec", "spec_hash", "bags", "data", "metrics", "curves")
-STATES = ("same", "differs", ELSEWHERE, "failed", "outdated", "missing")
-WRONG = ("differs", ELSEWHERE, "failed", "outdated")
+STATES = (*COUNTS, "outdated", "missing")
+WRONG = (*COUNTS[1:], "outdated")  # all that was compared and is not `same`
 MACHINE = (
     "cpu",
     "capability",

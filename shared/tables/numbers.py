@@ -15,6 +15,8 @@ from shared.tables.evidence import CONVERGENCE, NOT_RUN
 if TYPE_CHECKING:
     from shared.tables.evidence import Evidence
 
+STILL_MOVED = " runs still moved by more than a point in the last quarter of training"  # see `moved`
+
 
 def over_seeds(rows: pandas.DataFrame, by: list[str]) -> pandas.DataFrame:
     """Return mean and sample standard deviation over the rows of each group, in order of appearance.
@@ -86,7 +88,7 @@ def moved(evidence: Evidence, runs: Iterable[Run] | None = None) -> str:
     points, error = course["value"] * unit, course["gain_error"].astype(float).fillna(0) * unit
     moving = points[points.abs() > (2 * error).clip(lower=1)]
     n, of = course["id"][moving.index].nunique(), course["id"].nunique()
-    said = f"{n} of {of} runs still moved by more than a point in the last quarter of training"
+    said = f"{n} of {of}{STILL_MOVED}"
     if not n:
         return said
     most = course.loc[moving.abs().idxmax()]
