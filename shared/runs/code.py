@@ -1,13 +1,11 @@
-"""Which code a module runs, found by following its imports, and a hash of it that comments do not change."""
+"""Which code a module runs, found by following its imports, and a hash of it that changes when what it computes may."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import hashlib
-import io
-import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,17 @@ PACKAGES = ("papers", "shared")
 DATA = "shared.datasets"  # what it yields is pinned by checksums in every record, so its code need not be
 # What carries a spec to a run and its result to disk: it computes nothing, and the record holds what it carried.
 CARRIERS = ("shared.config", "shared.files", "shared.records", "shared.runs")
+TYPES = ("collections.abc", "typing")  # what is imported from them computes nothing where it is not used
+
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+UNCOUNTED: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.arg: ("annotation", "type_comment"),
+    ast.FunctionDef: ("returns", "type_comment"),
+    ast.AsyncFunctionDef: ("returns", "type_comment"),
+    ast.Constant: ("kind",),
+}
+
+Target = tuple[str, str | None]  # (module, None) of ``import module``, else (module, name)
 
 
 def sources(module: str, root: Path | None = None, carriers: bool = True) -> list[Path]:
@@ -30,10 +39,10 @@ def sources(module: str, root: Path | None = None, carriers: bool = True) -> lis
     """
     root = root or repository()
     found: set[Path] = set()
-    todo: list[tuple[str, str | None]] = [(module, None)]
+    todo: list[Target] = [(module, None)]
     seen, outside = set(todo), (DATA,) if carriers else (DATA, *CARRIERS)
     while todo:
-        more: list[tuple[str, str | None]] = []
+        more: list[Target] = []
         for path in _files(*todo.pop(), root, more):
             if path not in found:
                 found.add(path)
@@ -52,7 +61,7 @@ def _within(module: str, packages: tuple[str, ...]) -> bool:
     return f"{module}.".startswith(tuple(f"{package}." for package in packages))
 
 
-def _files(module: str, name: str | None, root: Path, more: list) -> list[Path]:
+def _files(module: str, name: str | None, root: Path, more: list[Target]) -> list[Path]:
     """The files that ``import module`` or ``from module import name`` runs; what they pass on is added to `more`."""
     parts = module.split(".")
     if parts[0] not in PACKAGES:
@@ -77,8 +86,8 @@ def _passed_on(path: Path) -> dict[str, tuple[str, str]] | None:
     """{name: (module, its name there)} of an ``__init__`` that does nothing else; None of any other file."""
     if not path.is_file():
         return None
-    names = {}
-    for node in _tree(path)[1].body:
+    names: dict[str, tuple[str, str]] = {}
+    for node in _tree(path).body:
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
         elif not (
@@ -102,15 +111,15 @@ def _once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 @_once
-def _tree(path: Path) -> tuple[str, ast.Module]:
-    text = path.read_text(encoding="utf-8")
-    return text, ast.parse(text, str(path))
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 @_once
-def _imports(path: Path) -> list[tuple[str, str | None]]:
-    """(module, None) of every ``import module``, (module, name) of every ``from module import name``."""
-    found, todo = [], [_tree(path)[1]]
+def _imports(path: Path) -> list[Target]:
+    """The targets of every import statement."""
+    found: list[Target] = []
+    todo: list[ast.AST] = [_tree(path)]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
@@ -131,39 +140,48 @@ def _within_statement(node: ast.AST) -> list[ast.AST]:
 
 
 def code_hash(module: str, root: Path | None = None) -> str:
-    """Return a hash of what a module computes with: `sources` without comments, docstrings and blank lines."""
+    """Return a hash of what a module computes with.
+
+    It is that of the syntax of its `sources`, so that neither comments nor the shape of lines count, without
+    docstrings, annotations of functions and of their variables, and imports from `TYPES`. Annotations in the body of
+    a class count, for they make the fields of a dataclass.
+    """
     root = root or repository()
     digest = hashlib.sha256()
     for path in sources(module, root, carriers=False):
-        digest.update(f"{path.relative_to(root).as_posix()}\n{_bare(path)}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\n{_computing(path)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _blank(lines: list[str], node: ast.stmt) -> None:
-    """Remove a statement, and nothing else on its first and last line; its columns count bytes."""
-    head = lines[node.lineno - 1].encode()[: node.col_offset].decode()
-    tail = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-    lines[node.lineno - 1 : node.end_lineno] = [head + tail] + [""] * (node.end_lineno - node.lineno)
-
-
 @_once
-def _bare(path: Path) -> str:
-    text, tree = _tree(path)
-    lines = text.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    todo: list[ast.AST] = [tree]
-    while todo:
-        node = todo.pop()
-        todo += _within_statement(node)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                _blank(lines, first)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+def _computing(path: Path) -> str:
+    return " ".join(_syntax(_tree(path)))
+
+
+def _syntax(node: Any, in_function: bool = False) -> Iterator[str]:
+    """Write a node and what is within it that computes, alike in every version of Python that can read it."""
+    if isinstance(node, list):
+        yield "["
+        for child in node:
+            yield from _syntax(child, in_function)
+        yield "]"
+    elif isinstance(node, ast.AnnAssign) and in_function:
+        if node.value:
+            yield from _syntax(ast.Assign([node.target], node.value))
+    elif isinstance(node, ast.ImportFrom) and node.module in TYPES:
+        pass
+    elif isinstance(node, ast.AST):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            in_function = not isinstance(node, ast.ClassDef)
+        yield f"{type(node).__name__}("
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                value = value[1:]
+            if isinstance(node, ast.JoinedStr):  # Python 3.12.0 and 3.12.1 put empty constants beside its values
+                value = [child for child in value if not (isinstance(child, ast.Constant) and child.value == "")]
+            if value not in (None, []) and name not in UNCOUNTED.get(type(node), ()):
+                yield f"{name}="
+                yield from _syntax(value, in_function)
+        yield ")"
+    else:
+        yield repr(node)

@@ -1,4 +1,4 @@
-"""Which code a record stands on: nothing it runs is left out, and no comment makes it stale."""
+"""Which code a record stands on: nothing it runs is left out, and nothing that computes nothing makes it stale."""
 
 import ast
 import shutil
@@ -165,11 +165,18 @@ SAME = {
     "module docstring": TEXT.replace('"""One run."""', '"""Another."""'),
     "blank lines": TEXT.replace("import os\n", "\n\nimport os\n\n"),
     "space at the end": TEXT.replace("import os\n", "import os   \n"),
+    "shape of lines": TEXT.replace('return later("# no comment")', 'return later(\n        "# no comment",\n    )'),
+    "quotes": TEXT.replace('"# no comment"', "'# no comment'"),
+    "what a function returns": TEXT.replace("def train():", "def train() -> None:"),
+    "import of a type": TEXT.replace("import os\n", "import os\nfrom typing import Any\n"),
+    "type of a variable": TEXT.replace("    return later", "    text: str\n    return later"),
 }
 OTHER = {
     "statement": TEXT.replace("import os\n", "import sys\n"),
     "indented": TEXT.replace("    return", "    1\n    return"),
     "text after #": TEXT.replace("# no comment", "# some comment"),
+    "argument": TEXT.replace("def train():", "def train(seed: int):"),
+    "variable": TEXT.replace("    return later", "    text: str = ''\n    return later"),
     "string that is no docstring": TEXT.replace("import os\n", 'import os\n"""value"""\n'),
 }
 
@@ -196,6 +203,18 @@ def test_code_beside_a_docstring_on_one_line_changes_the_hash(root):
     before = code_hash("papers.toy.train", root)
     path.write_text('class Name(float): "An integer."\n')
     assert code_hash("papers.toy.train", root) != before
+
+
+def test_the_type_of_an_argument_does_not_change_the_hash_but_that_of_a_field_does(root):
+    path = root / "shared/beta.py"
+    bare = "class Name:\n    size = 1\n\n    def of(self, other=2):\n        both = other\n        return both\n"
+    typed = bare.replace("(self, other=2):", "(self, other: int = 2) -> int:").replace("both =", "both: int =")
+    texts = {"bare": bare, "typed": typed, "field": bare.replace("size =", "size: int =")}
+    found = {}
+    for kind, text in texts.items():
+        path.write_text(text)
+        found[kind] = code_hash("papers.toy.train", root)
+    assert found["bare"] == found["typed"] != found["field"]
 
 
 @pytest.mark.parametrize("changed", ["shared/alpha/__init__.py", "shared/late.py", "shared/alpha/base.py"])
