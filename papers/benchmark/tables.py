@@ -81,7 +81,7 @@ def factors(means: pandas.DataFrame) -> dict[str, dict[str, pandas.DataFrame]]:
     size = means.setting.str.extract(r"^[a-z]+(\d+)")[0]
     noisy = means.setting.str.contains("noise")
     main = means.setting == MAIN
-    classes = means.dataset.map({"cifar100": "100", "cifar10": "10", "digits": "10"}).fillna("2 to 5")
+    classes = means.dataset.map({"cifar100": "100", "cifar10": "10", "digits": "10", "mnist": "10"}).fillna("2 to 5")
     return {
         "tasks": {"random bags of 16": means[main]},
         "size": {

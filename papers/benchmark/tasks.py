@@ -191,6 +191,7 @@ def _nuclei(name: str, device: torch.device) -> Instances:
 TASKS: dict[str, Task] = {
     "cifar10": Task("CIFAR-10, features", "Krizhevsky 2009", instances_of("cifar10")),
     "cifar100": Task("CIFAR-100, features", "Krizhevsky 2009", instances_of("cifar100")),
+    "mnist": Task("MNIST", "LeCun et al. 1998", instances_of("mnist")),
     "digits": Task("digits", "Alpaydin & Kaynak 1998, shipped with scikit-learn", instances_of("digits")),
     "two_moons": Task("two moons", "Liu et al. 2021, Section 5.1", instances_of("two_moons")),
     "crchisto": Task(

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from shared.datasets import cifar, images_of_groups, simulated, toy, wbc
+from shared.datasets import cifar, images_of_groups, mnist, simulated, toy, wbc
 from shared.datasets.catalogue import DatasetError, Recipe, Source, read_sources
 
 RECIPES: dict[str, Recipe] = {
     **cifar.RECIPES,
+    **mnist.RECIPES,
     **toy.RECIPES,
     **simulated.RECIPES,
     **images_of_groups.RECIPES,

@@ -62,7 +62,7 @@ def test_a_dataset_that_may_be_absent_is_ready_or_says_why_not(monkeypatch, tmp_
 
 
 def test_what_may_be_absent():
-    assert set(absent.OPTIONAL) == {"cifar100", "images_of_groups", "wbc_stained"}
+    assert set(absent.OPTIONAL) == {"cifar100", "images_of_groups", "mnist", "wbc_stained"}
     assert DatasetError("any").not_run
 
 
@@ -87,7 +87,7 @@ def test_notes_that_are_no_longer_true_are_removed_together(root, monkeypatch, t
 @pytest.mark.parametrize(
     "argv",
     [
-        *([], ["fetch"], ["fetch", "mnist"], ["get", "digits"], ["fetch", "digits", "--from", "x"]),
+        *([], ["fetch"], ["fetch", "mnits"], ["get", "digits"], ["fetch", "digits", "--from", "x"]),
         *(["fetch", "digits", "--if-any", "x"], ["fetch", "cifar100", "wbc_stained", "--if-any", "x"]),
     ],
 )

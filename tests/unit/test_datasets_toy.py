@@ -81,8 +81,8 @@ def test_simulated_images_can_be_learnt_but_not_from_the_mean_colour(root):
 def test_missing_or_unknown(tmp_path):
     with pytest.raises(DatasetError, match="digits is not prepared .*python -m shared.datasets fetch digits"):
         load("digits", tmp_path)
-    with pytest.raises(DatasetError, match="no dataset 'mnist'; there are cifar10, cifar100"):
-        load("mnist", tmp_path)
+    with pytest.raises(DatasetError, match="no dataset 'imagenet'; there are cifar10, cifar100"):
+        load("imagenet", tmp_path)
     with pytest.raises(DatasetError, match="digits has no way 'npm'"):
         fetch("digits", tmp_path, way="npm")
 

@@ -38,6 +38,7 @@ def data(root):
     toys.images(root, "cifar10", 60, 20, 10)
     toys.images(root, "cifar100", 600, 100, 100)
     toys.images(root, "wbc_stained", 40, 16, 4)
+    toys.images(root, "mnist", 60, 20, 10, side=28, channels=1)
     for name in ("cifar10", "cifar100", "wbc_stained"):
         toys.features(root, name)
     for name in ("digits", "two_moons"):
