@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from shared.config import Run, Tier, load_tier, papers_of, repository
@@ -50,12 +51,14 @@ SHOWN = 6  # groups that a list shows before it counts the rest
 
 def lacking_data(runs: Iterable[Run]) -> dict[str, str]:
     """Return {run id: what to do} of runs whose data are not here."""
-    found, entries = {}, registry.entries()
+    found: dict[str, str] = {}
+    entries = registry.entries()
     for (name, features), run_ids in data_read(runs).items():
         entry, why = entries.get(name), ""
         state = entry.state() if entry else "unknown"
         # What is no arrays is read from a mirror, too.
-        if state not in ("yes", "-") and (state != "in mirror" or entry.kind == registry.ARRAYS):
+        in_place = entry and entry.kind != registry.ARRAYS and state == "in mirror"
+        if state not in ("yes", "-") and not in_place:
             private = entry and all(way.how == "private" for way in entry.ways)
             why = f"{name} ({'private' if private else f'{state} in {registry.data_root()}'})"
         elif features and not (features_folder(name) / "manifest.json").exists():
@@ -78,7 +81,11 @@ class Campaign:
     """
 
     def __init__(self, tier: Tier, results: Path):
-        self.parts, self.waiting, self.lost, self.groups, self.below = [], [], {}, [], {}
+        self.parts: list[Part] = []
+        self.waiting: list[list[Run]] = []  # those of each part that are due
+        self.groups: list[Group] = []
+        self.lost: dict[str, str] = {}
+        self.below: dict[str, list[Run]] = {}
         for paper in papers_of(tier.tier):
             part, published = Part.of(paper, tier, results / tier.tier / paper / "runs"), runs_folder(paper, tier.tier)
             index = known_index(paper, tier.tier, published)
@@ -176,7 +183,7 @@ def forecast(
     say("Arithmetic, not a measurement: see shared/runs/cards.py. Records of this tier replace it once there are some.")
     cards, plan = list(cards), Campaign(tier, results)
     for card in cards:
-        plan.arrange(budget, lambda run, card=card: arithmetic(run, CARDS[card]))
+        plan.arrange(budget, partial(arithmetic, card=CARDS[card]))
         say(f"{card}: {duration(budget)} buy {plan.bought(plan.fitting())} in {len(plan.fitting())} runs")
         lines = [p for p in plan.order if p.fits and p.runs and p.group.worth]
         for p in lines if len(cards) == 1 else lines[:SHOWN]:

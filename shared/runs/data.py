@@ -27,7 +27,7 @@ def damaged_data(runs: Iterable[Run]) -> dict[str, str]:
     {run id: sentence} of runs whose data are not what was prepared; it names the file and says what to do. What is not
     prepared, a run says itself; sets without a recipe are hashed whenever they are opened.
     """
-    found = {}
+    found: dict[str, str] = {}
     for (name, features), run_ids in data_read(runs).items():
         if name in RECIPES and (data_root() / name / "manifest.json").exists():
             try:

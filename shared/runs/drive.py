@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.config import ConfigError, Run
@@ -56,7 +56,7 @@ def _ended(event: Event) -> str:
 def drive(
     pool: Pool,
     todo: list[Run],
-    seconds: dict[str, float],
+    seconds: Mapping[str, float],
     progress: Progress,
     deadline: float | None,
     say: Callable[[str], None],
@@ -75,7 +75,8 @@ def drive(
     ConfigError
         When a disk takes no record any more: to train on would be for nothing.
     """
-    queue, stages, trained = list(todo), {run.id: set(stages_of(run)) for run in todo}, set()
+    queue, stages = list(todo), {run.id: set(stages_of(run)) for run in todo}
+    trained: set[tuple[str, str]] = set()
     while True:
         while deadline is None or time.time() < deadline:
             places = [n for n, run in enumerate(queue) if pool.place(run)]

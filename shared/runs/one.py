@@ -111,8 +111,8 @@ def _here(run: Run, args: argparse.Namespace) -> int:
             print(f"{selection:16}{name:28}{_number(value)}")
     for name, course in result.convergence.items():
         span = f"in the last {course['epochs']} epochs"
-        error = "" if course["error"] is None else f" +- {_number(course['error'])}"
-        print(f"{'convergence':16}{name:28}{course['gain']:+.4g}{error} {span}")
+        spread = "" if course["error"] is None else f" +- {_number(course['error'])}"
+        print(f"{'convergence':16}{name:28}{course['gain']:+.4g}{spread} {span}")
     if args.save:
         _save(args.save, run, spec, result)
     _beside(run, args, result.metrics, bool(changes))

@@ -87,7 +87,7 @@ def origin(code: Mapping) -> str:
 @functools.cache
 def environment() -> dict:
     """Return versions and the kind of machine, without a host name and without a path."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package.lower()] = importlib.metadata.version(package)

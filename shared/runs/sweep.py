@@ -308,7 +308,7 @@ def train(
 
 def _index(planned: list[Run], folder: Path, **known) -> dict[str, str]:
     found = {run.id: store.find_record(folder, run.id).record for run in planned}
-    outdated = {run.id for run in planned if found[run.id] and found[run.id]["spec_hash"] != run.spec_hash}
+    outdated = {run.id for run in planned if (has := found[run.id]) and has["spec_hash"] != run.spec_hash}
     return store.write_index(folder, list(found), outdated, **known)
 
 

@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +87,21 @@ def differences(recorded: Any, now: Any, at: str = "") -> Iterator[Difference]:
         for key in {**recorded, **now}:
             yield from differences(recorded.get(key, ABSENT), now.get(key, ABSENT), f"{at}.{key}" if at else str(key))
     elif isinstance(recorded, list) and isinstance(now, list):
-        for i in range(max(len(recorded), len(now))):
-            pair = (values[i] if i < len(values) else ABSENT for values in (recorded, now))
-            yield from differences(*pair, f"{at}[{i}]")
+        for i, (before, after) in enumerate(zip_longest(recorded, now, fillvalue=ABSENT)):
+            yield from differences(before, after, f"{at}[{i}]")
     elif recorded != now or isinstance(recorded, bool) != isinstance(now, bool):
         yield Difference(at, recorded, now)
 
 
 def differing(recorded: dict, now: dict) -> list[Difference]:
     """Return in what two records of one run differ, durations, environment and provenance apart."""
-    return list(differences(*({part: record.get(part, ABSENT) for part in PARTS} for record in (recorded, now))))
+    before, after = ({part: record.get(part, ABSENT) for part in PARTS} for record in (recorded, now))
+    return list(differences(before, after))
 
 
 def worst(found: list[Difference]) -> str:
     """Say how many values differ, the largest difference of two numbers, and the first of what is no number."""
-    numbers = sorted((d for d in found if d.size is not None), key=lambda d: -d.size)
+    numbers = sorted((d for d in found if d.size is not None), key=lambda d: -(d.size or 0.0))
     others = [d for d in found if d.size is None]
     return "; ".join([f"{len(found)} values", *map(str, [*numbers[:1], *others[:1]])])
 
@@ -150,7 +151,9 @@ def sample(found: Found, n: int) -> dict[str, dict]:
     adds the most kinds a second; when all kinds are there, it begins again.
     """
     kinds = {run_id: _kinds(found.runs[run_id]) for run_id in found.current}
-    left, chosen, covered = list(found.current), [], set()
+    left = list(found.current)
+    chosen: list[str] = []
+    covered: set[tuple[str, str]] = set()
     while left and len(chosen) < n:
         if all(kinds[run_id] <= covered for run_id in left):
             covered = set()
@@ -230,7 +233,8 @@ def _counts(states: Counter) -> str:
 def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progress, out: Path, say) -> Counter:
     """Train some records of one paper again and compare each as it ends; return {state: how many}."""
     states: Counter = Counter()
-    code, folder, other = code_hash(f"papers.{found.paper}.train"), out / found.paper / "runs", Counter()
+    other: Counter[str] = Counter()
+    code, folder = code_hash(f"papers.{found.paper}.train"), out / found.paper / "runs"
     for record in records.values():
         if record["code"]["hash"] != code:
             other[f"hash {record['code']['hash']}, {origin(record['code'])}"] += 1

@@ -121,8 +121,9 @@ class Pool:
         return min(free, key=self._busy, default=None)
 
     def start(self, run: Run) -> None:
-        """Give `run` to a free worker of its lane, or to a new one."""
+        """Give `run`, for which there is a place, to a free worker of its lane, or to a new one."""
         lane = self.place(run)
+        assert lane, f"{run.id} has to wait"
         free = (worker for worker in self.workers if worker.lane is lane and worker.run is None)
         worker = next(free, None) or self._spawn(lane)
         worker.run, worker.fraction, worker.since, worker.beside, worker.beside_all = run, 0.0, time.time(), 0, 0
@@ -158,31 +159,27 @@ class Pool:
 
         Where memory did not do for several runs at once, one fewer go at once from now on, down to one.
         """
-        busy = {worker.pipe: worker for worker in self.workers if worker.run}
-        events = []
-        for pipe in connection.wait(list(busy), timeout):
-            worker = busy[pipe]
+        busy = [(worker, worker.run) for worker in self.workers if worker.run]
+        ready = connection.wait([worker.pipe for worker, _ in busy], timeout)
+        events: list[Event] = []
+        for worker, run in busy:
+            if worker.pipe not in ready:
+                continue
             try:
-                event, died = pipe.recv(), False
+                event, died = worker.pipe.recv(), False
             except (EOFError, OSError):
-                worker.process.join()
-                code = worker.process.exitcode
-                said = f"the process died with exit code {code}{ENDS.get(code, '')}\n"
-                kind = "starved" if code == -signal.SIGKILL else "failed"
-                folder = self.homes[worker.run.spec.paper].folder
-                event, died = failed(worker.run, folder, said, time.time() - worker.since, kind), True
-                self.workers.remove(worker)
+                event, died = self._died(worker, run), True
             if event.kind == "starved":
                 event = self._starved(worker, event, died or self.hand.is_cpu)
             elif event.kind in ("lost", "broken"):
                 event = self._lost(worker, event)
             if event.kind in ("progress", "done"):
                 fraction = float(event.text) if event.kind == "progress" else 1.0
-                worker.lane.advance += max(0.0, fraction - worker.fraction) * worker.run.seconds
+                worker.lane.advance += max(0.0, fraction - worker.fraction) * run.seconds
                 worker.lane.memory = event.memory or worker.lane.memory
                 worker.fraction = fraction
             if event.kind == "done":
-                self._done(worker)
+                self._done(worker.lane, run)
             if event.kind != "progress":
                 worker.run = None
             events.append(event)
@@ -190,11 +187,20 @@ class Pool:
 
     def cut(self) -> list[str]:
         """End the processes of all runs that go, which keep the checkpoints they have; returns the ids of these."""
-        busy = [worker for worker in self.workers if worker.run]
-        for worker in busy:
+        busy = [(worker, worker.run.id) for worker in self.workers if worker.run]
+        for worker, _ in busy:
             worker.process.terminate()
             self._dismiss(worker)
-        return [worker.run.id for worker in busy]
+        return [run_id for _, run_id in busy]
+
+    def _died(self, worker: _Worker, run: Run) -> Event:
+        """Return the event that a worker would have sent of its end."""
+        worker.process.join()
+        self.workers.remove(worker)
+        code = worker.process.exitcode
+        said = f"the process died with exit code {code}{ENDS.get(code, '') if code else ''}\n"
+        kind = "starved" if code == -signal.SIGKILL else "failed"
+        return failed(run, self.homes[run.spec.paper].folder, said, time.time() - worker.since, kind)
 
     def _dismiss(self, worker: _Worker) -> None:
         """Let its process end: it keeps memory for a run to come, or can use its device no more."""
@@ -225,19 +231,19 @@ class Pool:
         `STRIKES` of these in a row a device is left out, too.
         """
         self._dismiss(worker)
-        lane, again = worker.lane, worker.run.id in self.blamed
-        self.blamed[worker.run.id] = lane
+        lane, again = worker.lane, event.run_id in self.blamed
+        self.blamed[event.run_id] = lane
         if event.kind == "lost":
             lane.left_out = last_line(event.text)
         if not self.size or (event.kind == "broken" and again):
             return replace(event, kind="failed")
         return replace(event, kind="lost", text=f"{lane.device} failed it: queued again")
 
-    def _done(self, worker: _Worker) -> None:
+    def _done(self, lane: Lane, run: Run) -> None:
         """Count what a device failed and another made."""
-        before = self.blamed.get(worker.run.id, worker.lane)
-        if before is worker.lane:
-            worker.lane.strikes = 0
+        before = self.blamed.get(run.id, lane)
+        if before is lane:
+            lane.strikes = 0
             return
         before.strikes += 1
         if before.strikes >= STRIKES and not before.left_out:

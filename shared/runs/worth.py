@@ -70,8 +70,8 @@ def groups_of(paper: str, tier: str) -> list[Group]:
             group.claims += (said,)
         else:
             group.cells += (said,)
-    for names, group in found.items():
-        group.runs = [run for name in alike if name in names for run in alike[name]]
+    for shared, group in found.items():
+        group.runs = [run for name in alike if name in shared for run in alike[name]]
     return list(found.values())
 
 

@@ -71,5 +71,6 @@ def _blurred(x: Tensor, width: Tensor) -> Tensor:
     weights = weights.to(x.device, non_blocking=True)[..., None, None, None]
     height, length = x.shape[2:]
     padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
-    across = sum(weights[:, k] * padded[..., k : k + length] for k in range(5))
-    return sum(weights[:, k] * across[..., k : k + height, :] for k in range(5))
+    zero = x.new_zeros(())
+    across = sum((weights[:, k] * padded[..., k : k + length] for k in range(5)), zero)
+    return sum((weights[:, k] * across[..., k : k + height, :] for k in range(5)), zero)

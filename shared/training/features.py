@@ -19,11 +19,12 @@ from shared.datasets.features import features_folder, features_sha256, verify_fe
 from shared.files import remove_parts, sentence_of, whole, write_text
 from shared.networks import PatchFeatures
 
+FILTERS, PATCH, PATCHES = 256, 5, 20_000
 RECIPE = {
     "kind": "patch_features",
-    "n_filters": 256,
-    "patch": 5,
-    "n_patches": 20_000,
+    "n_filters": FILTERS,
+    "patch": PATCH,
+    "n_patches": PATCHES,
     "seed": 0,
     "version": 2,
 }
@@ -38,11 +39,9 @@ def build(name: str, root: Path | None = None, threads: int | None = None) -> bo
     wanted = {"dataset": dataset.sha256, "recipe": RECIPE}
     if _stands(name, root, wanted, dataset):
         return False
-    features = PatchFeatures.fit(
-        torch.from_numpy(np.array(dataset.x_train)), RECIPE["n_filters"], RECIPE["patch"], RECIPE["n_patches"]
-    )
+    features = PatchFeatures.fit(torch.from_numpy(np.array(dataset.x_train)), FILTERS, PATCH, PATCHES)
     n_train, n_test = len(dataset.x_train), len(dataset.x_test)
-    out = torch.empty(n_train + n_test, 8 * RECIPE["n_filters"])
+    out = torch.empty(n_train + n_test, 8 * FILTERS)
     jobs = [(dataset.x_train, i, i) for i in range(0, n_train, CHUNK)]
     jobs += [(dataset.x_test, i, n_train + i) for i in range(0, n_test, CHUNK)]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ WARM = 3  # steps before the capture: what they compile, choose and allocate sta
 
 Step = Callable[[], dict[str, Tensor]]
 told: list[str] = []  # what the trainings of this run were told, for its record
+
+
+class Capturable(Method, Protocol):
+    """A method whose steps can be captured, if it says so."""
+
+    optimiser: torch.optim.Optimizer
+
+    def capturable(self) -> bool:
+        """Return whether a step does the same on every batch of one shape."""
 
 
 class Cuda:
@@ -84,21 +94,29 @@ class Steps:
     def __init__(self, method: Method, bags: int, device: torch.device, choice: str):
         self.method, self.bags, self.device, self.choice = method, bags, device, choice
         self.shape: tuple | None = None  # of the steps that are captured
-        self.warm, self.replay, self.batch = 0, None, None
+        self.warm = 0
+        self.captured: tuple[Batch, Step] | None = None  # the batch that the graph reads, and what replays it
+        self.groups: list[dict[str, Any]] = []  # of the parameters, in the optimiser
         self.seam = SEAMS.get(device.type)
-        if choice == GRAPH:
-            self._eagerly(_cannot(method) if self.seam else f"there are no graphs on {device.type}")
-        if self.choice == GRAPH:
-            for group in method.optimiser.param_groups:  # a number would be a constant of the graph
+        if choice != GRAPH:
+            return
+        if self.seam is None:
+            self._eagerly(f"there are no graphs on {device.type}")
+        elif not _can(method):
+            self._eagerly(f"{type(method).__name__} does not say that its step can be captured")
+        else:
+            self.groups = method.optimiser.param_groups
+            for group in self.groups:  # a number would be a constant of the graph
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
     def _eagerly(self, why: str) -> None:
-        if why:
-            self.choice = f"eager, for {why}"
+        self.choice = f"eager, for {why}"
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step; the scalars hold until the next."""
-        if self.choice != GRAPH or len(batch.proportions) != self.bags or one_size(batch.offsets) is None:
+        if self.choice != GRAPH or self.seam is None:
+            return self.method.update(batch)
+        if len(batch.proportions) != self.bags or one_size(batch.offsets) is None:
             return self.method.update(batch)
         shape = (batch.x.shape, batch.x.dtype, batch.proportions.shape, one_size(batch.offsets))
         self.shape = self.shape or shape
@@ -112,38 +130,38 @@ class Steps:
             if any(not torch.equal(*pair) for pair in zip(before, _drawn(self.device), strict=True)):
                 self._eagerly("a step draws random numbers")
             return scalars
-        if self.replay is None:
-            self.batch = Batch(batch.x.clone(), batch.offsets, batch.proportions.clone())
+        if self.captured is None:
+            own = Batch(batch.x.clone(), batch.offsets, batch.proportions.clone())
             try:
-                with _capturable(self.method):
-                    self.replay = self.seam.capture(lambda: self.method.update(self.batch))
+                with _capturable(self.groups):
+                    self.captured = own, self.seam.capture(lambda: self.method.update(own))
             except Exception as error:  # whatever cannot be captured, torch and CUDA name it, each in its own type
-                self.batch = None
                 said = (str(error).strip() or repr(error)).splitlines()[0]
                 self._eagerly(f"its step cannot be captured: {said}")
                 return self.method.update(batch)
-        self.batch.x.copy_(batch.x)
-        self.batch.proportions.copy_(batch.proportions)
-        return self.replay()
+        read, replay = self.captured
+        read.x.copy_(batch.x)
+        read.proportions.copy_(batch.proportions)
+        return replay()
 
     def end(self) -> None:
         """Tell which of both it was, for the record; nothing where nobody asked."""
-        if self.choice == GRAPH and self.replay is None:
+        if self.choice == GRAPH and self.captured is None:
             self._eagerly(f"there were not {WARM + 1} steps of one shape")
         if self.choice:
             told.append(self.choice)
 
 
-def _cannot(method: Method) -> str:
-    """Why the steps of a method are not captured; nothing where it says that they can be."""
+def _can(method: Method) -> TypeGuard[Capturable]:
+    """Whether a method says that its steps can be captured."""
     says = getattr(method, "capturable", None)
-    return "" if says and says() else f"{type(method).__name__} does not say that its step can be captured"
+    return bool(says and says())
 
 
 @contextlib.contextmanager
-def _capturable(method: Method) -> Iterator[None]:
+def _capturable(groups: Iterable[dict[str, Any]]) -> Iterator[None]:
     """Let optimisers that ask for it be captured; beyond that, torch would warn of every step taken eagerly."""
-    groups = [group for group in method.optimiser.param_groups if "capturable" in group]
+    groups = [group for group in groups if "capturable" in group]
     for group in groups:
         group["capturable"] = True
     try:

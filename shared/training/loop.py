@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,29 @@ class Schedule:
         return self.rate
 
 
+@dataclass
+class State:
+    """What a checkpoint holds of a training beside its method.
+
+    Attributes
+    ----------
+    graph : see `Steps.choice`.
+    epoch, step : that come next, from 0.
+    sums : {name: of the scalars of the steps of this epoch}.
+    train_s : seconds until the last checkpoint.
+    renewed : what `renew` returned for this epoch.
+    """
+
+    key: str
+    graph: str
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=lambda: {"epoch": []})
+    train_s: float = 0.0
+    renewed: tuple[Tensor, dict[str, float]] | None = None
+
+
 def fit(
     method: Method,
     inputs: Inputs,
@@ -93,39 +116,37 @@ def fit(
     """
     steps = math.ceil(len(bags) / bags_per_batch)
     proportions = torch.from_numpy(bags.proportions).float().to(inputs.device)
-    state = {"key": key, "epoch": 0, "step": 0, "sums": {}, "curves": {"epoch": []}, "train_s": 0.0, "renewed": None}
-    state["graph"] = asked()
+    state = State(key, asked())
     resumed = checkpoints.resume(checkpoint, key) if checkpoint else None
     if resumed:
         method.load_state_dict(resumed.pop("method"))
-        state = resumed
-    taking = Steps(method, bags_per_batch, inputs.device, state["graph"])
+        state = State(**resumed)
+    taking = Steps(method, bags_per_batch, inputs.device, state.graph)
     started = saved = time.time()
 
     def save() -> None:
         nonlocal started, saved
-        now = time.time()
-        state.update(train_s=state["train_s"] + now - started, graph=taking.choice)
-        checkpoints.keep(checkpoint, {**state, "method": method.state_dict()})
+        if checkpoint is None:
+            return
+        state.train_s, state.graph = state.train_s + time.time() - started, taking.choice
+        checkpoints.keep(checkpoint, {**vars(state), "method": method.state_dict()})
         started = saved = time.time()
 
-    while state["epoch"] < epochs:
-        epoch = state["epoch"]
+    while state.epoch < epochs:
+        epoch = state.epoch
         order = permutation(len(bags), axis_seed(seed, "order", epoch))
-        if renew and state["renewed"] is None:
-            state["renewed"] = renew(method, state["curves"])
-            if state["renewed"] is None:
-                break
         if renew:
-            proportions = state["renewed"][0].to(inputs.device)
+            state.renewed = state.renewed or renew(method, state.curves)
+            if state.renewed is None:
+                break
+            proportions = state.renewed[0].to(inputs.device)
         # All bags in the order of the epoch: a step takes a slice.
         dealt, targets = bags.take(order), proportions[torch.from_numpy(order).to(inputs.device, non_blocking=True)]
-        while state["step"] < steps:
+        while state.step < steps:
             if deadline is not None and time.time() >= deadline:
-                if checkpoint:
-                    save()
+                save()
                 return None
-            step = state["step"]
+            step = state.step
             cuts = dealt.offsets[step * bags_per_batch : (step + 1) * bags_per_batch + 1]
             seed_torch(axis_seed(seed, "noise", epoch, step), inputs.device)
             method.set_learning_rate(schedule((epoch + step / steps) / epochs))
@@ -136,23 +157,23 @@ def fit(
                     targets[step * bags_per_batch : (step + 1) * bags_per_batch],
                 )
             )
-            for name, value in scalars.items():
-                state["sums"][name] = state["sums"].get(name, 0) + value
-            state["step"] += 1
+            for name, scalar in scalars.items():
+                state.sums[name] = state.sums.get(name, 0) + scalar
+            state.step += 1
             if checkpoint and time.time() - saved >= checkpoint_every:
                 save()
-                report((epoch + state["step"] / steps) / epochs, {})
-        means = {f"train_{name}": float(total) / steps for name, total in state["sums"].items()}
+                report((epoch + state.step / steps) / epochs, {})
+        means = {f"train_{name}": float(total) / steps for name, total in state.sums.items()}
         if not all(np.isfinite(list(means.values()))):
             raise FloatingPointError(f"training diverged in epoch {epoch + 1}: {means}")
-        state["curves"]["epoch"].append(epoch + 1)
-        renewed = state["renewed"][1] if renew else {}
+        state.curves["epoch"].append(epoch + 1)
+        renewed = state.renewed[1] if state.renewed else {}
         before = time.time()
         scores = evaluate(method)
         started += time.time() - before
         for name, value in {**means, **renewed, **scores}.items():
-            state["curves"].setdefault(name, []).append(value)
-        state.update(epoch=epoch + 1, step=0, sums={}, renewed=None)
+            state.curves.setdefault(name, []).append(value)
+        state.epoch, state.step, state.sums, state.renewed = epoch + 1, 0, {}, None
         report((epoch + 1) / epochs, {"epoch": epoch + 1, "epochs": epochs, **means, **scores})
     taking.end()
-    return {"curves": state["curves"], "train_s": state["train_s"] + time.time() - started}
+    return {"curves": state.curves, "train_s": state.train_s + time.time() - started}

@@ -60,7 +60,9 @@ def choose(
     rows: list[dict[str, Any]] = []
     steps = len(candidates) + (EXTENSIONS if extend else 0)
     for place in range(steps):
-        candidate = candidates[place] if place < len(candidates) else _beyond(rows, extend)
+        candidate = candidates[place] if place < len(candidates) else None
+        if candidate is None and extend:
+            candidate = _beyond(rows, extend)
         if candidate is None:
             break
         scores |= _known(kept)
