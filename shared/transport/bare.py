@@ -31,6 +31,13 @@ def vectorised(function: Callable) -> Callable:
     return njit(**OPTIONS, fastmath=RELAXED)(function) if compiles() else function
 
 
+@compiled
+def copy(numbers, to):
+    """Copy as many numbers as there is room for, into the kind of the room."""
+    for i in range(len(to)):
+        to[i] = numbers[i]
+
+
 def _view(name: str):
     kind = from_dtype(np.dtype(name))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from shared.transport import machine
+from shared.transport.constants import MISFIT, ODD
 from shared.transport.ragged import check_problem
 from shared.transport.result import Transport
 
@@ -21,7 +22,6 @@ WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie 
 AHEAD = 4000  # costs that are solved before another thread has woken up
 ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
 FEW = 2**12  # bytes
-MISFIT, ODD = -1, -2  # as of `bag_solver`, where they are explained
 PROBLEM, TURN = struct.Struct("=6qd10q"), struct.Struct("=4q")  # the two parts of the block of `bag_solver`
 BYTE = np.dtype("uint8")
 NUMBERS = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64"), torch.bool: np.dtype("bool")}

@@ -21,7 +21,7 @@ from pathlib import Path
 from shared.files import whole
 
 PROJECT = "llp-replications"
-BASE = tuple(Path(__file__).with_name(name) for name in ("machine.py", "bare.py"))  # what all loops are compiled by
+BASE = tuple(Path(__file__).with_name(name) for name in ("machine.py", "bare.py", "constants.py"))  # what all loops are compiled by
 KEPT = 8  # files of a name in a folder: of as many sources and processors
 DIGEST = hashlib.sha256().digest_size
 BLOCK = "block"  # in place of kinds: the loop takes the address of bytes that it reads itself

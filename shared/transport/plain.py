@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from shared.transport.constants import STOPPED, TERMS
 from shared.transport.machine import Loops
 
 EVERY = 10  # steps between looks at whether numbers are safe and bags have converged
-STOPPED, TERMS = 1, 5  # as of `shared.transport.loops`, where they are explained
 
 
 def _found() -> dict[str, Callable]:
