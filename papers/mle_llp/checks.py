@@ -49,7 +49,7 @@ def _bags(rng, bags: int, sizes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor
 def _gradient_error(rng, bags: int) -> float:
     odds, offsets, counts = _bags(rng, bags, rng.integers(2, 30, bags))
     odds.requires_grad_()
-    total = 0.0
+    total = odds.new_zeros(())
     for b in range(bags):
         p = odds[offsets[b] : offsets[b + 1]].sigmoid()
         row = torch.ones(1, dtype=torch.float64)

@@ -49,12 +49,12 @@ def lattice_posterior(
     _check(log_p, offsets, counts, max_states)
     order = counts.argsort(dim=1, descending=True, stable=True)
     ordered = counts.gather(1, order)
-    bags = len(counts)
-    phi, log_likelihood, left = found or (torch.empty_like(log_p), log_p.new_empty(bags), torch.arange(bags))
+    phi, log_likelihood, some = found or (torch.empty_like(log_p), log_p.new_empty(len(counts)), None)
+    left = torch.arange(len(counts)) if some is None else some
     # float64 whatever the input: float32 knows a logarithm of 1e4 to 1e-3, and phi would be known no better.
     work = log_p.double()
-    for some in _chunks(offsets.diff()[left], ordered[left]):
-        bags = left[some]
+    for chunk in _chunks(offsets.diff()[left], ordered[left]):
+        bags = left[chunk]
         rows, posteriors, likelihoods = _solve(work, offsets, bags, order[bags], ordered[bags])
         phi[rows] = posteriors.to(phi.dtype)
         log_likelihood[bags.to(work.device)] = likelihoods.to(phi.dtype)

@@ -6,6 +6,7 @@ The loss is an argument beside the spec, for the timing of Table 1 builds all of
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Required, TypedDict
 
 import numpy as np
 import torch
@@ -22,12 +23,21 @@ from shared.training import Schedule, axis_seed, fit, seed_torch
 
 PERCEPTRONS = ("mlp", "patch_features")
 OF_INSTANCES = ("supervised", "mle_llp")  # the losses whose minibatches may cut a bag in two
+FIRST = np.zeros(1, np.int64)  # an input, for the shape of all
+
+
+class Lessons(TypedDict, total=False):
+    """What `fit` needs to know of a loss beside the bags it learns from."""
+
+    bags_per_batch: Required[int]
+    renew: Callable
 
 
 def network_of(spec: Spec, data: Data, seed: int) -> nn.Module:
     """Return the classifier a spec names, initialised by a seed."""
     seed_torch(axis_seed(seed, "initialisation"), data.inputs.device)
-    example, n_classes = data.inputs.batch([0]), len(data.classes)
+    example, n_classes = data.inputs.batch(FIRST), len(data.classes)
+    network: Discriminator | ResNet18 | MLP
     if spec.network == "discriminator":
         network = Discriminator(n_classes, example.shape[1], spec.width)
     elif spec.network == "resnet18":
@@ -45,7 +55,7 @@ def method_of(loss: str, spec: Spec, data: Data, seed: int, learning_rate: float
     device, bf16 = data.inputs.device, spec.precision == "bf16"
     perceptron = spec.network in PERCEPTRONS
     layout = torch.preserve_format if perceptron else torch.channels_last
-    network = network_of(spec, data, seed).to(device, memory_format=layout)
+    network = network_of(spec, data, seed).to(device).to(memory_format=layout)
 
     def adam(module: nn.Module, beta1: float = 0.9) -> torch.optim.Adam:
         learned = [p for p in module.parameters() if p.requires_grad]
@@ -54,17 +64,18 @@ def method_of(loss: str, spec: Spec, data: Data, seed: int, learning_rate: float
 
     if loss != "llp_gan":
         return LossMethod(network, adam(network), count_loss if loss == "mle_direct" else kl_loss, bf16)
-    example = data.inputs.batch([0])
+    example = data.inputs.batch(FIRST)
+    generator: FeatureGenerator | Generator
     if perceptron:
         generator = FeatureGenerator(spec.noise, spec.generator_width, example.numel())
     else:  # 32x32 images, whatever the size of the real ones: the classifiers end in averages
         generator = Generator(example.shape[1], spec.noise, spec.generator_width)
-    generator = generator.to(device, memory_format=layout)
-    both = (adam(module, spec.gan_beta1) for module in (network, generator))
-    return LLPGAN(network, generator, *both, spec.proportion_weight, bf16)
+    generator.to(device).to(memory_format=layout)
+    of_network, of_generator = adam(network, spec.gan_beta1), adam(generator, spec.gan_beta1)
+    return LLPGAN(network, generator, of_network, of_generator, spec.proportion_weight, bf16)
 
 
-def lessons(loss: str, data: Data, bags: Bags, images_per_batch: int, stop_change: float = 0.0) -> tuple[Bags, dict]:
+def lessons(loss: str, data: Data, bags: Bags, images_per_batch: int, stop_change: float = 0.0) -> tuple[Bags, Lessons]:
     """Return (the bags a method learns from, what else `fit` needs).
 
     The bags are single instances where a minibatch may cut a bag, else whole bags, as many at once as hold
@@ -73,7 +84,7 @@ def lessons(loss: str, data: Data, bags: Bags, images_per_batch: int, stop_chang
     if loss not in OF_INSTANCES:
         return bags, {"bags_per_batch": max(1, round(images_per_batch / bags.sizes.mean()))}
     alone = single(bags, np.eye(len(data.classes))[data.labels[bags.indices]])
-    more = {"bags_per_batch": images_per_batch}
+    more: Lessons = {"bags_per_batch": images_per_batch}
     if loss == "mle_llp":
         more["renew"] = expectation(data.inputs, bags, stop_change)
     return alone, more
@@ -98,6 +109,6 @@ def fitted(
     method = method_of(spec.loss, spec, data, seed, rate)
     learned, more = lessons(spec.loss, data, bags, spec.images_per_batch, stop_change)
     schedule = Schedule(spec.schedule, rate)
-    settings = {"epochs": epochs, "schedule": schedule, "seed": seed, "evaluate": evaluate, **more, **session}
-    found = fit(method, data.inputs, learned, **settings)
+    how = {**more, **session}
+    found = fit(method, data.inputs, learned, epochs=epochs, schedule=schedule, seed=seed, evaluate=evaluate, **how)
     return None if found is None else (method, found)

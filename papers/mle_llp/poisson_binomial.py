@@ -41,11 +41,13 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     BagError
         Naming a bag whose count cannot be: outside 0..n, or of probability zero.
     """
-    found = None
+    left = None  # the bags that are; None where no bag has an answer yet
     if isinstance(positives, Tensor) and isinstance(offsets, Tensor) and positives.shape == (len(offsets) - 1,):
         found = plain(log_p, offsets, torch.stack([offsets.diff() - positives, positives], 1))
-    if found and found[2] is None:
-        return found[0][:, 1], found[1]
+        if found:
+            phi, log_likelihood, left = found[0][:, 1], *found[1:]
+            if left is None:
+                return phi, log_likelihood
     check_table(log_p, "log_p")
     check_tensor(positives, "positives")
     if len(log_p):
@@ -57,13 +59,12 @@ def binary_posterior(log_p: Tensor, offsets: Tensor, positives: Tensor) -> tuple
     wrong = torch.nonzero((positives < 0) | (positives > sizes)).flatten().tolist()
     if wrong:
         raise BagError(f"bag {wrong[0]} of {sizes[wrong[0]]} instances cannot have {positives[wrong[0]]} positives")
-    if found:
-        phi, log_likelihood, left = found[0][:, 1], *found[1:]
-        rows = torch.cat([torch.arange(offsets[b], offsets[b + 1]) for b in left.tolist()])
+    if left is None:
+        phi, log_likelihood = _shifted(log_p, offsets, positives)
+    else:
+        rows = torch.cat([torch.arange(int(offsets[b]), int(offsets[b + 1])) for b in left.tolist()])
         cuts = torch.nn.functional.pad(sizes[left].cumsum(0), (1, 0))
         phi[rows], log_likelihood[left] = _shifted(log_p[rows], cuts, positives[left])
-    else:
-        phi, log_likelihood = _shifted(log_p, offsets, positives)
     impossible = ~log_likelihood.isfinite()
     if impossible.any():
         b = int(impossible.nonzero()[0])

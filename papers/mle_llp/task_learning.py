@@ -38,13 +38,15 @@ def convergence(curves: dict, epochs: int) -> dict[str, float]:
     stop_epoch : where the paper's rule would stop; absent if nowhere.
     """
     accuracy = np.array(curves["test_accuracy"])
-    found = {"epochs_to_99": int(np.argmax(accuracy >= NEARLY * accuracy[-3:].mean())) + 1}
+    found: dict[str, float] = {"epochs_to_99": int(np.argmax(accuracy >= NEARLY * accuracy[-3:].mean())) + 1}
     found["half_accuracy"] = float(accuracy[min((epochs - 1) // 2, len(accuracy) - 1)])
     late = np.diff(accuracy[len(accuracy) // 2 :])
     if len(late):
         found["unrest"] = float(np.abs(late).mean())
     stop = stops_at(curves.get("log_likelihood", []), STOP_CHANGE)
-    return found | ({"stop_epoch": stop} if stop else {})
+    if stop:
+        found["stop_epoch"] = stop
+    return found
 
 
 def learn(spec: Spec, data: Data, session: dict) -> Result | None:

@@ -69,20 +69,16 @@ def durations(spec: Spec, data: Data, bags: Bags) -> dict[str, float]:
         pass over the training set.
     """
     device = data.inputs.device
-    settings = {
-        "epochs": 1,
-        "schedule": Schedule("constant", spec.learning_rate),
-        "seed": 0,
-        "evaluate": lambda method: {},
-    }
+    constant = Schedule("constant", spec.learning_rate)
+    epoch = partial(fit, epochs=1, schedule=constant, seed=0, evaluate=lambda method: {})
     taken: dict[str, list[float]] = {name: [] for name in TIMED}
     epochs = {}
     for name in TIMED:
         learned, more = lessons(name, data, bags, spec.images_per_batch)
         method = method_of(name, spec, data, spec.seed, spec.learning_rate)
         # What a first step sets up is no part of an epoch.
-        fit(method, data.inputs, learned.take(np.arange(2)), **settings, bags_per_batch=more["bags_per_batch"])
-        epochs[name] = partial(fit, method, data.inputs, learned, **settings, **more)
+        epoch(method, data.inputs, learned.take(np.arange(2)), bags_per_batch=more["bags_per_batch"])
+        epochs[name] = partial(epoch, method, data.inputs, learned, **more)
     for _ in range(spec.rounds):
         for name in TIMED:
             taken[name].append(_seconds(epochs[name], device))

@@ -21,12 +21,12 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         return Result({"last": {}}, cost=task_timing.e_step(spec.instances, spec.seed, device), says="measured")
     augment = "augment" in spec and spec.augment
     data = data_of(spec.dataset, spec.classes, spec.network, augment, device)
-    if spec.task == "durations":
+    if spec.task == "learning":
+        result = learn(spec, data, session)
+    else:
         bags = bags_of(spec, data, spec.seed, spec.validation_instances)[0]
         cost = task_timing.durations(spec, data, bags)
         result = Result({"last": {}}, bags={"train": bags.summary()}, cost=cost, says="measured")
-    else:
-        result = learn(spec, data, session)
     if result is not None:
         result.data = data.checksums
     return result

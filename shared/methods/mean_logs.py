@@ -67,6 +67,8 @@ def over_bags(bounds, log_p, z, value, slope, for_z):
                 if len(slope):
                     slope[i, k] = share
             log_mean = top + math.log(shares / (end - start))
+            if log_mean == -math.inf and weight == 0:
+                log_mean = 0.0  # 0 log 0 is 0
             mean += weight * log_mean
             if len(slope):
                 for i in range(start, end):

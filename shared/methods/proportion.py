@@ -40,6 +40,9 @@ class _KL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
         log_mean, share, bag = segment_softmax(log_p, offsets)
+        if not log_p.is_cpu or float(log_mean.amin()) == -torch.inf:  # to ask a GPU would be to wait for it
+            # 0 log 0 is 0, and so are its gradients, as torch.xlogy has it.
+            log_mean = log_mean.masked_fill((proportions == 0) & (log_mean == -torch.inf), 0)
         weight = proportions * (-1 / len(proportions))
         for_log_p = for_proportions = None
         if ctx.needs_input_grad[0]:

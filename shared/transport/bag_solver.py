@@ -7,7 +7,8 @@ them are exact.
 
 import numpy as np
 
-from shared.transport.bare import compiled, doubles, flags, floats, ints, longs, vectorised
+from shared.transport.bare import compiled, copy, doubles, flags, floats, ints, longs, vectorised
+from shared.transport.constants import MISFIT, ODD
 from shared.transport.successive_paths import FAR, by_paths, to_cheapest
 from shared.transport.warm_start import BLOCK, CAP, EXPONENTS, small_step, warm_start
 
@@ -18,7 +19,6 @@ MASS_BITS = 52  # of a bag's mass; the 53rd of float64 is for sums
 TIED = 4e-15  # of the largest number: what rounding leaves of a tie
 ROUNDING = 2.0**-53
 TURNED = 64  # instances whose costs are turned at once
-MISFIT, ODD = -1, -2  # answers in place of a solution
 LINES, ROWS, LONG_ROWS = 4, 8, 7  # of one number an instance, and of one a class, that a bag is solved in
 
 
@@ -94,9 +94,9 @@ def solve_bags(block):
         classes = longs(long_rows_at, LONG_ROWS, n_classes)[LONG_ROWS - 1]
         own = doubles(rows_at + 8 * (ROWS - 1) * n_classes, 1, n_classes)[0]
         if fine:
-            wider(doubles(shares, bags, n_classes)[bag], own)
+            copy(doubles(shares, bags, n_classes)[bag], own)
         else:
-            wider(floats(shares, bags, n_classes)[bag], own)
+            copy(floats(shares, bags, n_classes)[bag], own)
         for j in range(n_classes):
             if own[j] != 0:
                 own[k] = own[j]
@@ -163,13 +163,6 @@ def adds_up(proportions):
         if not (least == 0 and abs(total - 1) <= SUMS):
             return False
     return True
-
-
-@compiled
-def wider(numbers, doubled):
-    """Write numbers in float64."""
-    for j in range(len(numbers)):
-        doubled[j] = numbers[j]
 
 
 @compiled

@@ -23,12 +23,23 @@ RELAXED = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 
 def compiled(function: Callable) -> Callable:
     """Compile a loop of which every digit counts."""
-    return njit(**OPTIONS)(function) if compiles() else function
+    return _compiled(function) if compiles() else function
 
 
 def vectorised(function: Callable) -> Callable:
     """Compile a loop whose sums may be taken in any order, of numbers."""
-    return njit(**OPTIONS, fastmath=RELAXED)(function) if compiles() else function
+    return _compiled(function, fastmath=RELAXED) if compiles() else function
+
+
+def _compiled(function: Callable, **more: object) -> Callable:
+    return njit(**OPTIONS, **more)(function)  # type: ignore[call-overload]  # the stubs lack three of OPTIONS
+
+
+@compiled
+def copy(numbers, to):
+    """Copy as many numbers as there is room for, into the kind of the room."""
+    for i in range(len(to)):
+        to[i] = numbers[i]
 
 
 def _view(name: str):
@@ -93,7 +104,7 @@ def of_block(function: Callable, kinds: Sequence[tuple[str, int]] | None, return
         return given(types.int64), build
 
     if returns:
-        return lambda block: function(*arguments(block))
+        return lambda block: function(*arguments(block))  # type: ignore[call-arg]  # the stubs keep typingctx
 
     def nothing(block):
         function(*arguments(block))

@@ -11,9 +11,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from shared.transport import machine
+from shared.transport.constants import MISFIT, ODD
+from shared.transport.context import Context
 from shared.transport.ragged import check_problem
 from shared.transport.result import Transport
 
@@ -21,7 +23,6 @@ WHOLE = {torch.float32: 1e-6, torch.float64: 1e-12}  # how close counts / n lie 
 AHEAD = 4000  # costs that are solved before another thread has woken up
 ROOM = 2**16  # bytes, enough for a few hundred costs: what more is needed, `solve_bags` says
 FEW = 2**12  # bytes
-MISFIT, ODD = -1, -2  # as of `bag_solver`, where they are explained
 PROBLEM, TURN = struct.Struct("=6qd10q"), struct.Struct("=4q")  # the two parts of the block of `bag_solver`
 BYTE = np.dtype("uint8")
 NUMBERS = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64"), torch.bool: np.dtype("bool")}
@@ -90,6 +91,9 @@ def exact(cost: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = T
 class Solved(Transport):
     """The answer in two pieces: the plan, and bytes of all else, of which a part is read when it is asked for."""
 
+    _rest: np.ndarray | Tensor
+    _bags: int
+
     def __init__(self, plan: Tensor, rest: np.ndarray | Tensor, bags: int):
         self.__dict__.update(plan=plan, _rest=rest, _bags=bags, iterations=0)
 
@@ -153,11 +157,11 @@ def solve(
     RuntimeError
         Naming the bag whose solution is not certified.
     """
-    problem = [torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions)]
-    sizes = _sizes(*problem)
+    costs, edges, shares = (torch.from_numpy(np.ascontiguousarray(array)) for array in (cost, offsets, proportions))
+    sizes = _sizes(costs, edges, shares)
     if sizes is None:
-        raise _misfit(*problem)
-    found = _solve(*problem, sizes, whole, False)
+        raise _misfit(costs, edges, shares)
+    found = _solve(costs, edges, shares, sizes, whole, False)
     parts = found.plan, found.value, found.instance_potential, found.class_potential, found.gap, found.violation
     return tuple(part.numpy() for part in parts)
 
@@ -191,8 +195,8 @@ def _solve(
     some = like + bags
     if here:  # by NumPy, which allocates a microsecond earlier
         plan = torch.from_numpy(np.empty((instances, classes), NUMBERS[cost.dtype]))
-        rest = None if some <= FEW else np.empty(some, BYTE)
-        at = _own.at if rest is None else torch.from_numpy(rest).data_ptr()
+        own = None if some <= FEW else np.empty(some, BYTE)
+        at = _own.at if own is None else torch.from_numpy(own).data_ptr()
     else:
         start = some + -some % 8
         packed = torch.empty(start + size * instances * classes, dtype=torch.uint8)
@@ -213,12 +217,11 @@ def _solve(
             wrong = _in_turns(offsets, sizes, PROBLEM.pack(*sizes, wide, fine, False, *given))
     if wrong == MISFIT:
         raise _misfit(cost, offsets, proportions)
-    if not here:
+    if here:
+        solved = Solved(plan, _own.answers[:some].copy() if own is None else own, bags)
+    else:
         packed = packed.to(cost.device, non_blocking=True)
-        plan, rest = packed[start:].view(cost.dtype).view(cost.shape), packed[:some]
-    elif rest is None:
-        rest = _own.answers[:some].copy()
-    solved = Solved(plan, rest, bags)
+        solved = Solved(packed[start:].view(cost.dtype).view(cost.shape), packed[:some], bags)
     if wrong and not solved.converged.all():
         bag = int(solved.converged.int().argmin())
         raise RuntimeError(
@@ -234,19 +237,19 @@ def _in_turns(offsets: Tensor, sizes: tuple[int, int, int], problem: bytes) -> i
     solve_bags, (bags, instances, classes) = machine.solve_bags(), sizes
     costs = instances * classes
     if bags == 1 or costs < 2 * AHEAD:
-        return _turn(solve_bags, 0, bags, problem)
+        return _turn(solve_bags, problem, 0, bags)
     threads = min(_threads(), bags, costs // AHEAD)
     cuts = [0, bags]
     if threads > 1:
         ahead = min(AHEAD / classes, instances)
         shares = ahead + np.arange(1, threads) / threads * (instances - ahead)
         cuts[1:1] = np.interp(shares, offsets.numpy(), np.arange(bags + 1)).round().astype(int).tolist()
-    rest = [_pool().submit(_turn, solve_bags, *part, problem) for part in pairwise(cuts[1:])]
-    answers = [_turn(solve_bags, *cuts[:2], problem), *(turn.result() for turn in rest)]
+    rest = [_pool().submit(_turn, solve_bags, problem, *part) for part in pairwise(cuts[1:])]
+    answers = [_turn(solve_bags, problem, *cuts[:2]), *(turn.result() for turn in rest)]
     return min(answers) if min(answers) < 0 else sum(answers)
 
 
-def _turn(solve_bags: Callable[[bytes], int], first: int, last: int, problem: bytes) -> int:
+def _turn(solve_bags: Callable[[bytes], int], problem: bytes, first: int, last: int) -> int:
     """Solve some bags; what a few hundred costs need of room is kept from call to call, more is not."""
     answer = solve_bags(problem + TURN.pack(first, last, _own.room, ROOM))
     if answer < ODD:
@@ -275,14 +278,14 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, cost: Tensor, proportions: Tensor, value: Tensor, plan: Tensor, v: Tensor, offsets: Tensor
+        ctx: Context, cost: Tensor, proportions: Tensor, value: Tensor, plan: Tensor, v: Tensor, offsets: Tensor
     ) -> Tensor:
         ctx.save_for_backward(proportions, plan, v, offsets)
         return value.view_as(value)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         proportions, plan, v, offsets = ctx.saved_tensors
         sizes, for_cost, for_proportions = offsets.diff().to(plan.device, non_blocking=True), None, None
         if ctx.needs_input_grad[0]:

@@ -8,13 +8,15 @@ import contextlib
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from shared.bags.segments import offsets_on
+from shared.transport.context import Context
 from shared.transport.result import Transport
 from shared.transport.scaling import track
 
@@ -88,6 +90,10 @@ def shape_of(cost: Tensor, longest: int) -> dict[str, int]:
     return {"BLOCK_N": rows, "BLOCK_K": classes, "num_warps": min(16, max(1, rows * classes // 256))}
 
 
+class _OfScaling(Context, Protocol):
+    options: tuple[int, How, bool]  # longest, how and unrolled, as of `_Scaling.forward`
+
+
 class _Scaling(torch.autograd.Function):
     """Make (plan (M, K), value, entropy (B,), columns (B, K), log b (M,), log a (B, K), violation, error, done (B,)).
 
@@ -97,7 +103,7 @@ class _Scaling(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: _OfScaling,
         cost: Tensor,
         proportions: Tensor,
         offsets: Tensor,
@@ -135,13 +141,15 @@ class _Scaling(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _OfScaling, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
         from shared.transport import kernels
 
         cost, proportions, offsets, history, plan, done = ctx.saved_tensors
         (longest, how, unrolled), nobody = ctx.options, (None,) * 5
         if not unrolled:
-            of_rows = slopes[1].repeat_interleave(offsets.diff(), output_size=len(cost))
+            of_value = slopes[1]
+            assert of_value is not None, "nothing else has a gradient"
+            of_rows = of_value.repeat_interleave(offsets.diff(), output_size=len(cost))
             return of_rows[:, None] * plan, None, *nobody
         (bags, classes), shape, nothing = proportions.shape, shape_of(cost, longest), torch.zeros_like(proportions)
         of_plan, *others = (None if slope is None else slope.contiguous() for slope in slopes[:6])

@@ -14,10 +14,9 @@ taken back, and after each time in a row twice as many looks pass without: the p
 
 import math
 
-from shared.transport.bare import compiled, vectorised
+from shared.transport.bare import compiled, copy, vectorised
+from shared.transport.constants import SAFE, STOPPED, TERMS
 
-SAFE, STOPPED = 0, 1  # how a bag's steps ended: all made or converged; at numbers that are no longer safe
-TERMS = 5  # differences of steps that an extrapolation combines; with 9 it was taken back more often
 FAR = 700.0  # of log u: e^FAR is a number
 
 
@@ -108,13 +107,6 @@ def within(values, bound):
 
 
 @compiled
-def write(given, to):
-    """Copy a row."""
-    for i in range(len(to)):
-        to[i] = given[i]
-
-
-@compiled
 def farthest(kernel, v, w, tau, u, mass, c):
     """Return what is left to converge: of a column's mass, or, without masses, of the logarithm of its scaling.
 
@@ -178,7 +170,7 @@ def extrapolated(trace, noise, gram, u):
 @compiled
 def scale_rows(kernel, u, missing, v):
     """Write v = 1 / (kernel^T u + missing)."""
-    write(missing, v)
+    copy(missing, v)
     for k in range(len(u)):
         add_one(kernel[k], u[k], v)
     for i in range(len(v)):
@@ -216,14 +208,14 @@ def run(
             ends[b] = STOPPED
             continue
         first = vs[b, 0] if keeps else room[0, :n]
-        write(v[b], first)
+        copy(v[b], first)
         ahead, helps, error, doubt, rest = False, limits[b] >= 0 and not keeps and every > TERMS + 1, math.inf, 1, 0
         for step in range(left[b]):
             if keeps:
                 there, now, sums, back = vs[b, step], us[b, step], columns[b, step], vs[b, step + 1]
             else:
                 there, now, sums, back = room[step % 2, :n], one, c, room[1 - step % 2, :n]
-            write(missing[b], back)
+            copy(missing[b], back)
             there_and_back(kernel[b], there, absent[b], weight[b], tau, sums, now, back)
             for i in range(len(back)):
                 back[i] = 1 / back[i]
@@ -238,14 +230,14 @@ def run(
                 if ahead and not (safe and error <= last):
                     ahead, error, doubt, rest = False, last, 2 * doubt, 2 * doubt
                     done[b] = step + 1
-                    write(v[b], back)
+                    copy(v[b], back)
                     continue
                 if not safe:
                     ends[b] = STOPPED
                     break
                 done[b] = step + 1
-                write(now, u[b])
-                write(back, v[b])
+                copy(now, u[b])
+                copy(back, v[b])
                 if limits[b] >= 0 and error <= limits[b]:
                     break
                 if ahead:
@@ -275,5 +267,5 @@ def run_back(kernel, us, columns, vs, tau, done, for_u, for_v, for_columns, for_
             for k in range(len(slope)):
                 slope[k] = -tau * us[b, step, k] / columns[b, step, k]
             back_and_there(kernel[b], for_rows[b, step], slope, for_u[b], for_v[b])
-            write(for_u[b], for_columns[b, step])
+            copy(for_u[b], for_columns[b, step])
             for_u[b, :] = 0

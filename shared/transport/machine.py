@@ -21,7 +21,8 @@ from pathlib import Path
 from shared.files import whole
 
 PROJECT = "llp-replications"
-BASE = tuple(Path(__file__).with_name(name) for name in ("machine.py", "bare.py"))  # what all loops are compiled by
+# What all loops are compiled by.
+BASE = tuple(Path(__file__).with_name(name) for name in ("machine.py", "bare.py", "constants.py"))
 KEPT = 8  # files of a name in a folder: of as many sources and processors
 DIGEST = hashlib.sha256().digest_size
 BLOCK = "block"  # in place of kinds: the loop takes the address of bytes that it reads itself
@@ -137,12 +138,11 @@ def _called(engine, loop: str, kinds: str) -> Callable:
         engine.get_function_address(loop)
     )
 
-    def call(block):
+    def call(block: bytes, owner: object = engine) -> int:  # who owns the code lives as long as the call
         answer = integer()
         function(answer, None, block)
         return answer.value
 
-    call.engine = engine  # owns the code
     return call if kinds == BLOCK else _packing(call, loop, kinds)
 
 

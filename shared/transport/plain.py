@@ -13,15 +13,17 @@ told to compute in 10 bits there.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
+from shared.transport.constants import STOPPED, TERMS
+from shared.transport.context import Context
 from shared.transport.machine import Loops
 
 EVERY = 10  # steps between looks at whether numbers are safe and bags have converged
-STOPPED, TERMS = 1, 5  # as of `shared.transport.loops`, where they are explained
 
 
 def _found() -> dict[str, Callable]:
@@ -41,6 +43,10 @@ LOOPS = Path(__file__).with_name("loops.py")
 COMPILED = Loops("scaling", "entropic transport", KINDS, _found, [LOOPS], 10)
 
 
+class _OfSteps(Context, Protocol):
+    tau: float
+
+
 class PlainSteps(torch.autograd.Function):
     """Make ``PlainSteps.apply(kernel, weight, v, absent, missing, tau, steps) -> u (B, K, 1), v (B, 1, N)``.
 
@@ -50,7 +56,7 @@ class PlainSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: _OfSteps,
         kernel: Tensor,
         weight: Tensor,
         v: Tensor,
@@ -81,7 +87,7 @@ class PlainSteps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, for_u: Tensor, for_v: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _OfSteps, for_u: Tensor, for_v: Tensor) -> tuple[Tensor | None, ...]:
         kernel, weight, us, columns, vs = ctx.saved_tensors
         for_columns, for_rows = torch.empty_like(columns), torch.empty_like(vs[1:])
         table, through_row, through_v = torch.empty_like(kernel), torch.empty_like(for_u), torch.empty_like(for_v)
@@ -125,7 +131,7 @@ class CompiledSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: _OfSteps,
         kernel: Tensor,
         weight: Tensor,
         u: Tensor,
@@ -161,7 +167,7 @@ class CompiledSteps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, for_u: Tensor, for_v: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _OfSteps, for_u: Tensor, for_v: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         kernel, weight, us, columns, vs, done = (tensor.contiguous() for tensor in ctx.saved_tensors)
         for_u, for_v = (slope.clone(memory_format=torch.contiguous_format) for slope in (for_u, for_v))
         for_columns, for_rows = torch.zeros_like(columns), torch.zeros_like(vs[:, 1:])

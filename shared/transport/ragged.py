@@ -94,12 +94,15 @@ def by_size(solve: Callable[..., Transport]) -> Callable[..., Transport]:
             places.append(there(rows))
             parts.append(solve(cost[places[-1]], own, proportions[there(bags)], *options, check=False, **more))
         of_bags, of_rows = there(torch.cat(groups).argsort()), torch.cat(places).argsort()
-        joined = {"iterations": max(part.iterations for part in parts)}
-        for name in ("plan", "instance_potential"):
-            joined[name] = torch.cat([getattr(part, name) for part in parts])[of_rows]
-        for name in ("value", "class_potential", "violation", "converged"):
-            joined[name] = torch.cat([getattr(part, name) for part in parts])[of_bags]
-        return Transport(**joined)
+        return Transport(
+            plan=torch.cat([part.plan for part in parts])[of_rows],
+            value=torch.cat([part.value for part in parts])[of_bags],
+            instance_potential=torch.cat([part.instance_potential for part in parts])[of_rows],
+            class_potential=torch.cat([part.class_potential for part in parts])[of_bags],
+            violation=torch.cat([part.violation for part in parts])[of_bags],
+            converged=torch.cat([part.converged for part in parts])[of_bags],
+            iterations=max(part.iterations for part in parts),
+        )
 
     return solved
 

@@ -42,9 +42,15 @@ class Problem:
 
     def of(self, bags: Tensor) -> "Problem":
         """Return the tables of some bags; the layout stays that of all."""
-        tables = ("log_kernel", "mass", "present", "real", "absent", "missing")
-        found = {name: getattr(self, name) for name in tables}
-        return replace(self, **{name: None if part is None else part[bags] for name, part in found.items()})
+        return replace(
+            self,
+            log_kernel=self.log_kernel[bags],
+            mass=self.mass[bags],
+            present=self.present[bags],
+            real=None if self.real is None else self.real[bags],
+            absent=None if self.absent is None else self.absent[bags],
+            missing=None if self.missing is None else self.missing[bags],
+        )
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ def _log_steps(problem: Problem, tau: float, log_b: Tensor | None, steps: int) -
         log_a = tau * ratio
         sums, shares = _log_sum_exp(log_kernel + log_a, 1)
         log_b = -sums if real is None else (-sums).where(real, 0)
+    assert log_b is not None, "no step was asked for"
     least = math.exp(_floor(log_kernel))
     kernel = torch.nn.functional.threshold(shares, least, 0, inplace=not shares.requires_grad)
     kernel = kernel if real is None else kernel.where(real, 0)

@@ -89,6 +89,27 @@ def test_proportions_that_are_learned_have_their_gradient(by_torch):
         vp_loss(log_p, offsets, z)
 
 
+@pytest.mark.parametrize("most", [small.MOST, 0], ids=["compiled", "by torch"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@each_size
+def test_a_class_without_instances_that_no_prediction_allows_adds_nothing_to_the_proportion_loss(
+    sizes, dtype, most, monkeypatch
+):
+    log_p, offsets, z = problem(sizes, dtype)
+    never, mass = (torch.full((len(part), 1), number, dtype=dtype) for part, number in ((log_p, -torch.inf), (z, 0)))
+    wider, more = torch.cat([log_p.detach(), never], 1).requires_grad_(), torch.cat([z, mass], 1).requires_grad_()
+    monkeypatch.setattr(small, "MOST", most)
+    loss = kl_loss(wider, offsets, more)
+    torch.testing.assert_close(loss, kl_loss(log_p, offsets, z))
+    for found, given in zip(torch.autograd.grad(loss, (wider, more)), (wider, more), strict=True):
+        assert found.isfinite().all() and (found[:, -1] == 0).all() and found.shape == given.shape
+    with torch.no_grad():
+        more[:, -1] = 1e-3
+        assert kl_loss(wider, offsets, more, check=False) == torch.inf, "what is there and never predicted"
+        wider[0, -1], more[:, -1] = torch.nan, 0
+        assert kl_loss(wider, offsets, more, check=False).isnan()
+
+
 @each_loss
 def test_a_second_derivative_is_refused_and_not_taken_for_zero(loss):
     log_p, *bags = problem([3, 3])
