@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shared.bags import BagError, check_bags
 from shared.bags.check import check_amounts, check_proportions, check_table, check_tensor
+from shared.bags.segments import one_size
 from shared.methods import Batch, LossMethod
 
 # What log 0 is: the A of Wang et al. 2019, Section 3.2, and the clamp at 1e-4 of their code, in nats.
@@ -50,11 +51,15 @@ def symmetric_cross_entropy(
     TypeError, BagError, ValueError
         When shapes differ, a row of targets is none, a weight is negative, or log_zero is not.
     """
+    check_table(log_p, "log_p")
+    check_bags(log_p, torch.arange(len(log_p) + 1), targets, values=check)
+    return _symmetric(log_p, targets, alpha, beta, log_zero)
+
+
+def _symmetric(log_p: Tensor, targets: Tensor, alpha: float, beta: float, log_zero: float) -> Tensor:
     if not -math.inf < log_zero < 0:
         raise ValueError(f"need a finite log_zero < 0, got {log_zero}")
     check_amounts(alpha=alpha, beta=beta)
-    check_table(log_p, "log_p")
-    check_bags(log_p, torch.arange(len(log_p) + 1), targets, values=check)
     # 0 log 0 is 0, and so is its gradient.
     forward = -(targets * log_p.masked_fill(targets == 0, 0)).sum(1)
     reverse = -(log_p.exp() * targets.clamp_min(math.exp(log_zero)).log()).sum(1)
@@ -76,12 +81,11 @@ def sce_loss(
     It takes what `kl_loss` takes and equals it when alpha = 1 and beta = 0; a BagError names a bag of another size.
     """
     check_bags(log_p, offsets, proportions, values=check)
-    sizes = offsets.diff()
-    wrong = torch.nonzero(sizes != 1).flatten().tolist()
-    if wrong:
-        b = wrong[0]
+    if len(proportions) != len(log_p):
+        sizes = offsets.diff()
+        b = int((sizes != 1).nonzero()[0])
         raise BagError(f"bag {b} has {int(sizes[b])} instances; pseudo-labels are those of one instance each")
-    return symmetric_cross_entropy(log_p, proportions, alpha=alpha, beta=beta, log_zero=log_zero, check=False)
+    return _symmetric(log_p, proportions, alpha, beta, log_zero)
 
 
 def mixup(
@@ -164,10 +168,9 @@ class Mixup(LossMethod):
 
     def mix(self, batch: Batch) -> Batch:
         """Return the batch after `mixup`; a BagError names a bag of another size than the first."""
-        sizes = batch.offsets.diff()
-        wrong = torch.nonzero(sizes != sizes[:1]).flatten().tolist()
-        if wrong:
-            b = wrong[0]
+        if one_size(batch.offsets) is None:
+            sizes = batch.offsets.diff()
+            b = int((sizes != sizes[0]).nonzero()[0])
             raise BagError(
                 f"bag {b} has {int(sizes[b])} instances and bag 0 has {int(sizes[0])}: "
                 "bags are mixed instance by instance and must be of one size"

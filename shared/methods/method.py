@@ -50,19 +50,24 @@ def unchecked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return partial(loss, check=False) if "check" in inspect.signature(loss).parameters else loss
 
 
+def tracking(network: nn.Module) -> list[nn.Module]:
+    """Return the modules whose running statistics a pass in training mode moves."""
+    return [module for module in network.modules() if getattr(module, "track_running_stats", False)]
+
+
 @contextmanager
 def untracked(network: nn.Module):
     """Batch normalisation goes on with the batch's statistics and leaves the running ones, which `predict` uses, alone.
 
     A pass in training mode over anything but real inputs (fakes, perturbed ones) belongs in here.
     """
-    tracking = [module for module in network.modules() if getattr(module, "track_running_stats", False)]
-    for module in tracking:
+    moved = tracking(network)
+    for module in moved:
         module.track_running_stats = False
     try:
         yield
     finally:
-        for module in tracking:
+        for module in moved:
             module.track_running_stats = True
 
 
@@ -100,10 +105,13 @@ class LossMethod:
             logits = self.network(x)
         return logits.float().log_softmax(1)
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
+    def _to_learn(self) -> None:
         if not (self.learns and self.network.training):  # to tell every module so costs a twentieth of a small step
             self.network.train()
             self.learns = True
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        self._to_learn()
         loss = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
         self.optimiser.zero_grad()
         loss.backward()
