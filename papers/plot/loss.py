@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from shared.bags import BagError, check_bags
 from shared.bags.check import check_amounts, check_proportions, check_table, check_tensor
 from shared.bags.segments import one_size
 from shared.methods import Batch, LossMethod
+from shared.methods.method import Loss
 
 # What log 0 is: the A of Wang et al. 2019, Section 3.2, and the clamp at 1e-4 of their code, in nats.
 LOG_ZERO = {"paper": -4.0, "code": math.log(1e-4)}
@@ -119,7 +119,7 @@ def mixup(
         if not value.is_floating_point():
             raise TypeError(f"{name} must be floating point to be mixed, got {value.dtype}")
     if check:
-        check_proportions(targets, tuple(targets.shape))
+        check_proportions(targets, (len(targets), targets.shape[-1]))
     rows = len(targets)
     if not 0 <= concentration < math.inf or rows == 0 or len(x) % rows:
         raise ValueError(f"cannot mix {len(x)} inputs by {rows} targets with Beta({concentration}, {concentration})")
@@ -158,7 +158,7 @@ class Mixup(LossMethod):
         self,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+        loss: Loss,
         concentration: float,
         share_weight: bool = True,
         autocast: bool = False,

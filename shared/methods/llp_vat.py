@@ -131,7 +131,6 @@ class LLPVAT(LossMethod):
         super().__init__(network, optimiser, kl_loss, autocast)
         self.ramp_steps, self.weight, self.step = ramp_steps, weight, 0
         self.eps, self.xi, self.iterations, self.floor = eps, xi, iterations, floor
-        self.repeatable = not (autocast or any(tracking(network)))
 
     def _consistency(self, x: Tensor, log_p: Tensor | None = None) -> Tensor:
         if log_p is None:
@@ -143,13 +142,14 @@ class LLPVAT(LossMethod):
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step; `consistency_loss` is before its weight."""
-        self._to_learn()
+        self._tell(True)
         before = torch.get_rng_state()
         log_p = self._log_p(batch.x)
-        repeats = self.repeatable and batch.x.is_cpu and torch.equal(before, torch.get_rng_state())
         proportion = self.loss(log_p, batch.offsets, batch.proportions)
         loss, consistency = proportion, torch.zeros_like(proportion)
         if self.weight:
+            drew = not batch.x.is_cpu or not torch.equal(before, torch.get_rng_state())
+            repeats = not (drew or self.autocast or tracking(self.network))
             consistency = self._consistency(batch.x, log_p.detach() if repeats else None)
             loss = proportion + self.weight * sigmoid_ramp(self.step, self.ramp_steps) * consistency
         self.optimiser.zero_grad()
