@@ -95,8 +95,8 @@ def fig2(drawn: Drawn) -> Figure:
     table = drawn["fig2"]
     titles = PANELS | {name: name for name in sorted(set(table.method) - set(PANELS))}
     made = table[table.shown & table.grid.notna()].drop_duplicates("method").set_index("method")
-    records = {method: drawn.record(made["id"][method]) for method in titles if method in made.index}
-    records = {method: record for method, record in records.items() if record is not None}
+    found = {method: drawn.record(made["id"][method]) for method in titles if method in made.index}
+    records = {method: record for method, record in found.items() if record is not None}
     if not records:
         return plotting.nothing()
     rows = math.ceil(len(records) / ACROSS)
@@ -107,8 +107,8 @@ def fig2(drawn: Drawn) -> Figure:
         axis.axis("off")
     for axis, (method, record) in zip(axes.flat, records.items(), strict=False):
         axis.set(title=titles[method], xticks=[], yticks=[])
-        found = np.array(record["curves"]["grid"])
-        side = round(len(found) ** 0.5)
+        grid = np.array(record["curves"]["grid"])
+        side = round(len(grid) ** 0.5)
         low, high = (0, 0), (1, 1)
         if points is not None:
             low, high = points.x_train.min(0) - 0.3, points.x_train.max(0) + 0.3
@@ -116,7 +116,7 @@ def fig2(drawn: Drawn) -> Figure:
             axis.scatter(x, y, c=points.y_train, cmap=colours, vmin=0, vmax=1, s=1.5, linewidths=0, rasterized=True)
         box = (low[0], high[0], low[1], high[1])
         style = {"cmap": colours, "vmin": 0, "vmax": 1, "alpha": 0.3, "interpolation": "nearest", "zorder": 0}
-        axis.imshow(found.reshape(side, side), origin="lower", extent=box, aspect="auto", **style)
+        axis.imshow(grid.reshape(side, side), origin="lower", extent=box, aspect="auto", **style)
         axis.grid(False)
         axis.set_xlabel(f"test accuracy {made.accuracy[method]:.1f} %")
     plotting.left_out(figure, [title for method, title in titles.items() if method not in records])
@@ -149,8 +149,8 @@ def fig4(drawn: Drawn) -> Figure:
     kinds = KINDS | {name: (name, OTHER_LINES[place % 2]) for place, name in enumerate(others)}
     for name, axis in panels.items():
         for (size, method), line in table[table.dataset == name].groupby(["bag_size", "method"]):
-            label, style = kinds[method]
-            style = {"color": colours[size], "linestyle": style, "label": f"n={size}, {label}"}
+            label, dashes = kinds[method]
+            style = {"color": colours[size], "linestyle": dashes, "label": f"n={size}, {label}"}
             plotting.band(axis, line.epoch, line["mean"], line["std"], **style)
     return _finish(figure, panels, "test accuracy (%)")
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from shared.bags import BagError, check_bags
 from shared.bags.check import check_amounts, check_proportions, check_table, check_tensor
+from shared.bags.segments import one_size
 from shared.methods import Batch, LossMethod
+from shared.methods.method import Loss
 
 # What log 0 is: the A of Wang et al. 2019, Section 3.2, and the clamp at 1e-4 of their code, in nats.
 LOG_ZERO = {"paper": -4.0, "code": math.log(1e-4)}
@@ -50,11 +51,15 @@ def symmetric_cross_entropy(
     TypeError, BagError, ValueError
         When shapes differ, a row of targets is none, a weight is negative, or log_zero is not.
     """
+    check_table(log_p, "log_p")
+    check_bags(log_p, torch.arange(len(log_p) + 1), targets, values=check)
+    return _symmetric(log_p, targets, alpha, beta, log_zero)
+
+
+def _symmetric(log_p: Tensor, targets: Tensor, alpha: float, beta: float, log_zero: float) -> Tensor:
     if not -math.inf < log_zero < 0:
         raise ValueError(f"need a finite log_zero < 0, got {log_zero}")
     check_amounts(alpha=alpha, beta=beta)
-    check_table(log_p, "log_p")
-    check_bags(log_p, torch.arange(len(log_p) + 1), targets, values=check)
     # 0 log 0 is 0, and so is its gradient.
     forward = -(targets * log_p.masked_fill(targets == 0, 0)).sum(1)
     reverse = -(log_p.exp() * targets.clamp_min(math.exp(log_zero)).log()).sum(1)
@@ -76,12 +81,11 @@ def sce_loss(
     It takes what `kl_loss` takes and equals it when alpha = 1 and beta = 0; a BagError names a bag of another size.
     """
     check_bags(log_p, offsets, proportions, values=check)
-    sizes = offsets.diff()
-    wrong = torch.nonzero(sizes != 1).flatten().tolist()
-    if wrong:
-        b = wrong[0]
+    if len(proportions) != len(log_p):
+        sizes = offsets.diff()
+        b = int((sizes != 1).nonzero()[0])
         raise BagError(f"bag {b} has {int(sizes[b])} instances; pseudo-labels are those of one instance each")
-    return symmetric_cross_entropy(log_p, proportions, alpha=alpha, beta=beta, log_zero=log_zero, check=False)
+    return _symmetric(log_p, proportions, alpha, beta, log_zero)
 
 
 def mixup(
@@ -115,7 +119,7 @@ def mixup(
         if not value.is_floating_point():
             raise TypeError(f"{name} must be floating point to be mixed, got {value.dtype}")
     if check:
-        check_proportions(targets, tuple(targets.shape))
+        check_proportions(targets, (len(targets), targets.shape[-1]))
     rows = len(targets)
     if not 0 <= concentration < math.inf or rows == 0 or len(x) % rows:
         raise ValueError(f"cannot mix {len(x)} inputs by {rows} targets with Beta({concentration}, {concentration})")
@@ -154,7 +158,7 @@ class Mixup(LossMethod):
         self,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+        loss: Loss,
         concentration: float,
         share_weight: bool = True,
         autocast: bool = False,
@@ -164,10 +168,9 @@ class Mixup(LossMethod):
 
     def mix(self, batch: Batch) -> Batch:
         """Return the batch after `mixup`; a BagError names a bag of another size than the first."""
-        sizes = batch.offsets.diff()
-        wrong = torch.nonzero(sizes != sizes[:1]).flatten().tolist()
-        if wrong:
-            b = wrong[0]
+        if one_size(batch.offsets) is None:
+            sizes = batch.offsets.diff()
+            b = int((sizes != sizes[0]).nonzero()[0])
             raise BagError(
                 f"bag {b} has {int(sizes[b])} instances and bag 0 has {int(sizes[0])}: "
                 "bags are mixed instance by instance and must be of one size"

@@ -17,7 +17,7 @@ import pandas
 from papers.plot import tables
 from shared.comparison.claims import read_claims
 from shared.comparison.judging import judge_claim
-from shared.comparison.reported import read_reported
+from shared.comparison.reported import Reported, read_reported
 from shared.comparison.verdicts import judge_cell
 from shared.config import plan, repository
 from shared.tables.evidence import Evidence
@@ -31,7 +31,7 @@ def printed() -> pandas.DataFrame:
     evidence = Evidence("plot", "paper", FOLDER, tuple(plan("plot", "paper")), {})
     rows = evidence.rows(selections=["last"])
     told = {(cell.table, cell.row, cell.column): cell for cell in read_reported(FOLDER / "reported.csv")}
-    places = {}
+    places: dict[str, Reported | None] = {}
     for place in tables.cells(rows).itertuples():
         places.setdefault(place.id, told.get((place.table, place.row, place.column)))  # Table 1's before Table 3's
     cells = rows["id"].map(places)
@@ -46,17 +46,20 @@ def drawn(rows: pandas.DataFrame, seeds: int, rng: np.random.Generator) -> panda
 
 
 def cells(seeds: int, draws: int, rng: np.random.Generator) -> dict[str, float]:
-    """Return {cell: share of draws called REPRODUCED}."""
+    """Return {cell: share of draws called REPRODUCED} of the cells whose spread the paper prints."""
     found = {}
     for cell in read_reported(FOLDER / "reported.csv"):
+        if cell.sd is None:
+            continue
         verdicts = [judge_cell(rng.normal(cell.value, cell.sd, seeds), cell).verdict for _ in range(draws)]
         found[f"{cell.table} {cell.row} {cell.column}"] = verdicts.count("REPRODUCED") / draws
     return found
 
 
-def claims(seeds: int, draws: int, rng: np.random.Generator) -> dict[str, Counter]:
+def claims(seeds: int, draws: int, rng: np.random.Generator) -> dict[str, Counter[str]]:
     """Return {claim: how often each verdict} of the claims that the printed numbers bear on."""
-    rows, found = printed(), {}
+    rows = printed()
+    found: dict[str, Counter[str]] = {}
     asked = read_claims(FOLDER / "claims.yaml")
     for _ in range(draws):
         sample = drawn(rows, seeds, rng)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 
 from papers.plot.data import deviation
 from shared.bags import Bags
 from shared.config import Spec
-from shared.methods import LLPGAN, LLPVAT, LossMethod, Method, kl_loss
+from shared.methods import LLPGAN, LLPVAT, LossMethod, kl_loss
 from shared.networks import CNN13, MLP, FeatureGenerator, Generator
 from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_torch
+
+StageOne = LLPGAN | LossMethod
+FIRST = np.zeros(1, dtype=np.int64)  # the number of an instance whose shape is that of all
 
 
 class ThreeLayers(nn.Module):
@@ -35,10 +39,9 @@ PERCEPTRONS = {"three_layers": ThreeLayers, "mlp": MLP, "patch_features": MLP}
 def network_of(spec: Spec, inputs: Inputs, n_classes: int, axis: str = "initialisation") -> nn.Module:
     """Return the classifier a spec names, initialised by its seed, on the device of the inputs."""
     seed_torch(axis_seed(spec.seed, axis), inputs.device)
-    example = inputs.batch([0])
+    example = inputs.batch(FIRST)
     if spec.network == "cnn13":
-        network = CNN13(n_classes, spec.width, example.shape[1])
-        return network.to(inputs.device, memory_format=torch.channels_last)
+        return CNN13(n_classes, spec.width, example.shape[1]).to(inputs.device).to(memory_format=torch.channels_last)
     return PERCEPTRONS[spec.network](example.numel(), spec.hidden, n_classes).to(inputs.device)
 
 
@@ -48,7 +51,7 @@ def adam(spec: Spec, network: nn.Module, rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(learned, rate, (spec.beta1, 0.999), weight_decay=spec.weight_decay, fused=True)
 
 
-def method_of(spec: Spec, network: nn.Module, inputs: Inputs, steps: int) -> Method:
+def method_of(spec: Spec, network: nn.Module, inputs: Inputs, steps: int) -> StageOne:
     """Return the stage-one method a spec names around `network`, to be trained for `steps` updates."""
     rate, bf16 = spec.learning_rate, spec.precision == "bf16"
     optimiser = adam(spec, network, rate)
@@ -57,7 +60,8 @@ def method_of(spec: Spec, network: nn.Module, inputs: Inputs, steps: int) -> Met
         lengths = {"eps": spec.vat_eps * unit, "xi": spec.vat_xi * unit, "floor": spec.vat_floor}
         return LLPVAT(network, optimiser, spec.vat_ramp * steps, spec.vat_weight, **lengths, autocast=bf16)
     if spec.loss == "llp_gan":
-        example = inputs.batch([0])
+        example = inputs.batch(FIRST)
+        generator: nn.Module
         if spec.network == "cnn13":
             generator = Generator(example.shape[1], spec.noise, spec.generator_width)
         else:
@@ -67,14 +71,14 @@ def method_of(spec: Spec, network: nn.Module, inputs: Inputs, steps: int) -> Met
     return LossMethod(network, optimiser, {"dllp": kl_loss, "supervised": kl_loss}[spec.loss], bf16)
 
 
-def classifier(method: Method) -> nn.Module:
+def classifier(method: StageOne) -> nn.Module:
     """Return the network of a method that labels instances."""
     return method.discriminator if isinstance(method, LLPGAN) else method.network
 
 
 def train(
     spec: Spec, inputs: Inputs, bags: Bags, n_classes: int, evaluate: Callable, session: dict
-) -> tuple[Method, dict, float] | None:
+) -> tuple[StageOne, dict, float] | None:
     """Return (method after stage one, its curves, its seconds), or None if the deadline came first.
 
     The weights are kept beside the checkpoints under a name that says what they depend on, code included; runs that

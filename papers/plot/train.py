@@ -33,10 +33,11 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
     trained = teacher.train(first, data.train, bags, data.n_classes, evaluate, within(session, 0, share))
     if trained is None:
         return None
-    method, curves, seconds = trained
+    stage_one, curves, seconds = trained
+    method: Method = stage_one
     cost = {"first_s": round(seconds, 3), "train_s": round(seconds, 3)}
     if spec.second != "none":
-        method, learned, more = second_stage(spec, method, data, bags)
+        method, learned, more = second_stage(spec, stage_one, data, bags)
         fitted = fit(
             method,
             data.train,
@@ -68,7 +69,7 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
     )
 
 
-def second_stage(spec: Spec, first: Method, data: Data, bags: Bags) -> tuple[Method, Bags, dict]:
+def second_stage(spec: Spec, first: teacher.StageOne, data: Data, bags: Bags) -> tuple[Method, Bags, dict]:
     """Return (method, what it learns from, what else `fit` needs) of stage two."""
     rate, bf16 = spec.second_learning_rate, spec.precision == "bf16"
     network = teacher.classifier(first)

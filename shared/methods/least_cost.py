@@ -25,15 +25,22 @@ def _solved(cost: Tensor, offsets: Tensor, proportions: Tensor) -> tuple[Tensor,
         weight = 1 / (size * bags)
         return solved.value.sum() * weight, solved.plan, weight
     sizes = offsets.diff()
-    weight = (bags * sizes).repeat_interleave(sizes)[:, None].to(cost).reciprocal_()
-    return (solved.value / sizes.to(cost)).mean(), solved.plan, weight
+    weights = (bags * sizes).repeat_interleave(sizes)[:, None].to(cost).reciprocal_()
+    return (solved.value / sizes.to(cost)).mean(), solved.plan, weights
+
+
+class _Context(FunctionCtx):
+    """What the backward pass reads: the gradient with respect to the first input."""
+
+    needs_input_grad: tuple[bool, ...]
+    slope: Tensor
 
 
 class _LeastCost(torch.autograd.Function):
     """The loss, whose gradient is the plan / (n B); costs and proportions in one read."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, cost: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    def forward(ctx: _Context, cost: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
         host, shares = cost, proportions
         if not cost.is_cpu:
             both = torch.cat([cost, proportions.to(cost.device)]).cpu()
@@ -43,7 +50,7 @@ class _LeastCost(torch.autograd.Function):
         return loss if cost.is_cpu else loss.to(cost.device, non_blocking=True)
 
     @differentiable_once
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         slope = ctx.slope if gradient.is_cpu else ctx.slope.to(gradient.device, non_blocking=True)
         return slope * gradient, None, None
 
@@ -52,7 +59,7 @@ class _LeastCrossEntropy(torch.autograd.Function):
     """The loss of ``- log softmax``, on the host, with its gradient ``(p - plan) / (n B)`` with respect to logits."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, logits: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    def forward(ctx: _Context, logits: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
         log_p = logits.log_softmax(1)
         loss, plan, weight = _solved(-log_p, offsets, proportions)
         if ctx.needs_input_grad[0]:
@@ -60,7 +67,7 @@ class _LeastCrossEntropy(torch.autograd.Function):
         return loss
 
     @differentiable_once
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.slope * gradient, None, None
 
 

@@ -6,14 +6,15 @@ The K logits l and a fixed zero logit for "fake" make K + 1 classes: D(x) = Z / 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.bags.check import check_pair
-from shared.methods.method import Batch, unchecked, untracked
+from shared.methods.method import Batch, Loss, unchecked, untracked
 from shared.methods.proportion import kl_loss
 
 
@@ -80,14 +81,18 @@ class LLPGAN:
         generator_optimiser: torch.optim.Optimizer,
         weight: float = 1.0,
         autocast: bool = False,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor] = kl_loss,
+        loss: Loss = kl_loss,
     ):
         self.discriminator, self.generator = discriminator, generator
         self.discriminator_optimiser, self.generator_optimiser = discriminator_optimiser, generator_optimiser
         self.weight, self.autocast, self.loss = weight, autocast, unchecked(loss)
+        self.noise = cast(int, generator.noise)
 
-    def _precision(self, x: Tensor):
+    def _precision(self, x: Tensor) -> AbstractContextManager:
         return torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext()
+
+    def _features(self, x: Tensor) -> Tensor:
+        return cast(Callable[[Tensor], Tensor], self.discriminator.features)(x).float()
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take both steps; `loss` is the discriminator's, before its step."""
@@ -95,7 +100,7 @@ class LLPGAN:
         self.generator.train()
         x = batch.x
         with self._precision(x):
-            fake = self.generator(x.new_empty(len(x), self.generator.noise).uniform_(-1, 1))
+            fake = self.generator(x.new_empty(len(x), self.noise).uniform_(-1, 1))
             on_real = self.discriminator(x).float()
             with untracked(self.discriminator):
                 on_fake = self.discriminator(fake.detach()).float()
@@ -108,8 +113,8 @@ class LLPGAN:
 
         with self._precision(x), untracked(self.discriminator):
             with torch.no_grad():
-                real_features = self.discriminator.features(x).float()
-            fake_features = self.discriminator.features(fake).float()
+                real_features = self._features(x)
+            fake_features = self._features(fake)
         matching = feature_matching(real_features, fake_features, check=False)
         self.generator_optimiser.zero_grad()
         # Only these: the discriminator's weights get no gradient, and none is computed.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.bags.check import check_amounts, check_logs, check_pair
-from shared.methods.method import Batch, LossMethod, untracked
+from shared.methods.method import Batch, LossMethod, tracking, untracked
 from shared.methods.proportion import kl_loss
 
 
@@ -81,7 +81,8 @@ class LLPVAT(LossMethod):
     One `update` is four passes in training mode, each with its own dropout, as in the release: for the proportion loss
     (there the last); for p(x), in float32 and without gradient; for r, in float32, one for each of `iterations`; at
     x + r. The first two move batch normalisation's running statistics, the others do not. (So the release intends;
-    under the torch 1.1 that it asks for, all four do, see pytorch#20967.) The divergence is a mean over all instances,
+    under the torch 1.1 that it asks for, all four do, see pytorch#20967.) Where the first draws nothing and there are
+    no such statistics, the second would repeat it and is left out. The divergence is a mean over all instances,
     whatever their bags.
 
     What `xi` finds depends on dropout. Mean cosine between the directions that float32 and float64 find, from the same
@@ -131,20 +132,25 @@ class LLPVAT(LossMethod):
         self.ramp_steps, self.weight, self.step = ramp_steps, weight, 0
         self.eps, self.xi, self.iterations, self.floor = eps, xi, iterations, floor
 
-    def _consistency(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            log_p = self.network(x).log_softmax(1)
+    def _consistency(self, x: Tensor, log_p: Tensor | None = None) -> Tensor:
+        if log_p is None:
+            with torch.no_grad():
+                log_p = self.network(x).log_softmax(1)
         r = perturbation(self.network, x, log_p, self.eps, self.xi, self.iterations, self.floor)
         with untracked(self.network):
             return divergence(log_p, self._log_p(x + r), check=False)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step; `consistency_loss` is before its weight."""
-        self.network.train()
-        proportion = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
+        self._tell(True)
+        before = torch.get_rng_state()
+        log_p = self._log_p(batch.x)
+        proportion = self.loss(log_p, batch.offsets, batch.proportions)
         loss, consistency = proportion, torch.zeros_like(proportion)
         if self.weight:
-            consistency = self._consistency(batch.x)
+            drew = not batch.x.is_cpu or not torch.equal(before, torch.get_rng_state())
+            repeats = not (drew or self.autocast or tracking(self.network))
+            consistency = self._consistency(batch.x, log_p.detach() if repeats else None)
             loss = proportion + self.weight * sigmoid_ramp(self.step, self.ramp_steps) * consistency
         self.optimiser.zero_grad()
         loss.backward()

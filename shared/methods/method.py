@@ -11,6 +11,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of log_p (M, K), offsets (B + 1,) and proportions (B, K)
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,14 @@ class Method(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-def unchecked(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def unchecked(loss: Callable[..., Tensor]) -> Loss:
     """Return a loss over bags without its look at values, which would wait for a device: `Bags` has had one."""
     return partial(loss, check=False) if "check" in inspect.signature(loss).parameters else loss
+
+
+def tracking(network: nn.Module) -> list[_NormBase]:
+    """Return the modules whose running statistics a pass in training mode moves."""
+    return [module for module in network.modules() if isinstance(module, _NormBase) and module.track_running_stats]
 
 
 @contextmanager
@@ -56,13 +64,13 @@ def untracked(network: nn.Module):
 
     A pass in training mode over anything but real inputs (fakes, perturbed ones) belongs in here.
     """
-    tracking = [module for module in network.modules() if getattr(module, "track_running_stats", False)]
-    for module in tracking:
+    moved = tracking(network)
+    for module in moved:
         module.track_running_stats = False
     try:
         yield
     finally:
-        for module in tracking:
+        for module in moved:
             module.track_running_stats = True
 
 
@@ -89,21 +97,25 @@ class LossMethod:
         self,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
-        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+        loss: Loss,
         autocast: bool = False,
     ):
         self.network, self.optimiser, self.loss, self.autocast = network, optimiser, unchecked(loss), autocast
-        self.learns = False  # whether all modules were told to
+        self.learns: bool | None = None  # what all modules were told
 
     def _log_p(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16) if self.autocast else nullcontext():
             logits = self.network(x)
         return logits.float().log_softmax(1)
 
+    def _tell(self, learns: bool) -> None:
+        # To tell every module costs a twentieth of a small step.
+        if not self.learns == learns == self.network.training:
+            self.network.train(learns)
+            self.learns = learns
+
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        if not (self.learns and self.network.training):  # to tell every module so costs a twentieth of a small step
-            self.network.train()
-            self.learns = True
+        self._tell(True)
         loss = self.loss(self._log_p(batch.x), batch.offsets, batch.proportions)
         self.optimiser.zero_grad()
         loss.backward()
@@ -112,8 +124,7 @@ class LossMethod:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        self.network.eval()
-        self.learns = False
+        self._tell(False)
         return self._log_p(x).exp()
 
     def set_learning_rate(self, rate: float) -> None:

@@ -34,11 +34,18 @@ COMPILED = Loops(
 PROBLEM = struct.Struct("=10q")
 
 
+class _Context(FunctionCtx):
+    """What the backward pass reads: the gradients with respect to log_p and to the proportions, where wanted."""
+
+    needs_input_grad: tuple[bool, ...]
+    slopes: tuple[Tensor | None, Tensor | None]
+
+
 class _KL(torch.autograd.Function):
     """The loss with its gradient in closed form: ``- z_k p_ik / (B sum_j p_jk)`` with respect to log p_ik."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    def forward(ctx: _Context, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
         log_mean, share, bag = segment_softmax(log_p, offsets)
         if not log_p.is_cpu or float(log_mean.amin()) == -torch.inf:  # to ask a GPU would be to wait for it
             # 0 log 0 is 0, and so are its gradients, as torch.xlogy has it.
@@ -53,7 +60,7 @@ class _KL(torch.autograd.Function):
         return (weight * log_mean).sum()
 
     @small.differentiable_once
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         for_log_p, for_proportions = ctx.slopes
         scaled = None if for_proportions is None else for_proportions * gradient
         return None if for_log_p is None else for_log_p * gradient, None, scaled
@@ -63,13 +70,13 @@ class _CompiledKL(_KL):
     """The same by one call of compiled code."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
+    def forward(ctx: _Context, log_p: Tensor, offsets: Tensor, proportions: Tensor) -> Tensor:
         bags, classes = proportions.shape
-        value, slopes = log_p.new_empty(()), [None, None]
-        if ctx.needs_input_grad[0]:
-            slopes[0] = torch.empty_like(log_p)
-        if ctx.needs_input_grad[2]:
-            slopes[1] = torch.empty_like(proportions)
+        value = log_p.new_empty(())
+        slopes = (
+            torch.empty_like(log_p) if ctx.needs_input_grad[0] else None,
+            torch.empty_like(proportions) if ctx.needs_input_grad[2] else None,
+        )
         places = [0 if part is None else part.data_ptr() for part in (offsets, log_p, proportions, value, *slopes)]
         if COMPILED.calls["mean_logs"](PROBLEM.pack(bags, len(log_p), classes, log_p.element_size() == 8, *places)):
             check_bags(log_p, offsets, proportions, values=False)  # which names what is wrong

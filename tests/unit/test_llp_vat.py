@@ -272,6 +272,26 @@ def test_the_passes_see_the_batch_twice_and_then_two_steps_away_each_with_its_ow
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(masks, 2))
 
 
+@pytest.mark.parametrize(("dropout", "passes"), [(0.0, 3), (0.5, 4)])
+def test_a_pass_that_would_repeat_the_first_is_left_out_and_changes_no_number(dropout, passes):
+    class Dropping(MLP):
+        def forward(self, x):
+            return self.last(F.dropout(self.features(x), dropout, self.training and dropout > 0))
+
+    def trained(apart):
+        torch.manual_seed(0)
+        network, calls = Dropping(5, 8, 3), []
+        network.register_forward_pre_hook(lambda *_: calls.append(1))
+        method = LLPVAT(network, torch.optim.SGD(network.parameters(), lr=0.1), 3, xi=0.1)
+        if apart:
+            consistency = method._consistency
+            method._consistency = lambda x, _: consistency(x)
+        return steps(method, batch_of([2, 3]), range(5)), len(calls) / 5
+
+    found, made = trained(apart=False)
+    assert made == passes and trained(apart=True) == (found, 4)
+
+
 def test_weight_zero_is_dllp_bit_for_bit():
     method, batch = convolutions(weight=0.0), images()
     torch.manual_seed(0)
