@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from papers.mle_llp.loss import counts_of
 from papers.plot import student
 from papers.vp_dsd.learning.prototypes import PrototypicalClustering
 from shared.bags import BagError, Bags
+from shared.config import Spec
 from shared.methods import LLPGAN, LLPVAT, Batch, kl_loss
 from shared.networks import FeatureGenerator, Generator
 
@@ -81,6 +82,7 @@ def prior_alone(problem: Problem) -> tuple[Stage, ...]:
 
 def supervised(problem: Problem) -> tuple[Stage, ...]:
     """Return a stage on the class of every instance, with as many updates as a stage on bags."""
+    assert problem.labels is not None, "as `_lacks_labels` asks"
     stage = problem.stage(problem.by_loss(problem.new_network(), kl_loss))
     return (problem.of_instances(stage, np.eye(problem.bags.n_classes)[problem.labels[problem.bags.indices]]),)
 
@@ -127,7 +129,7 @@ def pc(problem: Problem, warm_up: float, **parameters: Any) -> tuple[Stage, ...]
 def plot(problem: Problem, first: float, rate_times: float, mixup: float, **parameters: Any) -> tuple[Stage, ...]:
     """Return stage one, DLLP, and stage two on pseudo-labels, for which `first` of the epochs is stage one's."""
     network, (before, after) = problem.new_network(), problem.parts(first)
-    spec = SimpleNamespace(log_zero=-4.0, **parameters)
+    spec = cast(Spec, SimpleNamespace(log_zero=-4.0, **parameters))  # of which `student` reads values by name
     optimiser = problem.optimiser(network, problem.learning_rate)
     method = student.Student(network, optimiser, student.loss_of(spec), mixup, spec.average, problem.bf16)
     renew = student.labelling(spec, problem.inputs, problem.bags, problem.labels, method)
@@ -150,19 +152,21 @@ def llp_vat(problem: Problem, weight: float, eps: float, xi: float, ramp: float)
     """Return a stage of `LLPVAT`, its lengths in deviations of a number, `eps` for the root of how many there are."""
     network, unit = problem.new_network(), _deviation(problem)
     optimiser = problem.optimiser(network, problem.learning_rate)
-    lengths = {"eps": eps * unit * problem.inputs.batch([0]).numel() ** 0.5, "xi": xi * unit or xi}
+    lengths = {"eps": eps * unit * problem.example.numel() ** 0.5, "xi": xi * unit or xi}
     method = LLPVAT(network, optimiser, ramp * problem.steps, weight, **lengths, autocast=problem.bf16)
     return (problem.stage(method),)
 
 
 def llp_gan(problem: Problem, weight: float, noise: int, width: int) -> tuple[Stage, ...]:
     """Return a stage of `LLPGAN` beside a new generator, under optimisers whose beta1 is that of the release, .5."""
-    network, example = problem.new_network(), problem.inputs.batch([0])
+    network, example = problem.new_network(), problem.example
     images = example.ndim == 4
     generator = Generator(example.shape[1], noise, width) if images else FeatureGenerator(noise, width, example.numel())
     generator = generator.to(problem.device)
-    both = (problem.optimiser(module, problem.learning_rate, beta1=0.5) for module in (network, generator))
-    return (problem.stage(LLPGAN(network, generator, *both, weight, problem.bf16)),)
+    of_network, of_generator = (
+        problem.optimiser(module, problem.learning_rate, beta1=0.5) for module in (network, generator)
+    )
+    return (problem.stage(LLPGAN(network, generator, of_network, of_generator, weight, problem.bf16)),)
 
 
 # What not every problem has: each returns what is lacking, in words, or nothing.
@@ -202,12 +206,12 @@ def _lacks_features(problem: Problem) -> str:
 
 
 def _lacks_vectors(problem: Problem) -> str:
-    shape = tuple(problem.inputs.batch([0]).shape[1:])
+    shape = tuple(problem.example.shape[1:])
     return "" if len(shape) == 1 else f"its inputs must be vectors, not of shape {shape}"
 
 
 def _lacks_generator(problem: Problem) -> str:
-    shape = tuple(problem.inputs.batch([0]).shape[1:])
+    shape = tuple(problem.example.shape[1:])
     fits = len(shape) == 1 or (len(shape) == 3 and shape[1:] == (32, 32))
     return "" if fits else f"its generator makes vectors or images of 32x32, not inputs of shape {shape}"
 

@@ -54,6 +54,11 @@ class Problem:
         return self.inputs.device
 
     @property
+    def example(self) -> Tensor:
+        """Return a batch of the first input alone."""
+        return self.inputs.batch(np.arange(1))
+
+    @property
     def steps(self) -> int:
         """Return the number of updates of a method that learns from whole bags."""
         return self.epochs * -(-len(self.bags) // self.bags_per_batch)
@@ -119,8 +124,9 @@ def train(
     the seconds of training. None if the deadline came first: the checkpoints hold the rest, the session's the last
     stage, others beside it those before, which are removed at the end.
     """
-    session, curves, seconds = session or {}, {}, 0.0
-    total, done, kept = sum(stage.epochs for stage in course), 0, []
+    curves: dict[str, list] = {}
+    kept: list[Path] = []
+    session, seconds, total, done = session or {}, 0.0, sum(stage.epochs for stage in course), 0
     for number, stage in enumerate(course):
         own = within(session, done / total, (done + stage.epochs) / total)
         last = number == len(course) - 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,19 +132,20 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
             seed=seed,
             labels=labels,
         )
-        best = {"loss": np.inf, "state": None}
+        least, best = np.inf, None
 
         def evaluate(method: Method) -> dict[str, float]:
+            nonlocal least, best
             if not len(held):
                 return {}
             loss = bag_loss(method, inputs, held)
-            if method is stages[-1].method and loss < best["loss"]:
-                best.update(loss=loss, state=copy.deepcopy(method.state_dict()))
+            if method is stages[-1].method and loss < least:
+                least, best = loss, copy.deepcopy(method.state_dict())
             return {"validation_loss": loss}
 
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             stages = course(self.method, problem, self.params)
-            self.method_, self.history_, _ = train(
+            fitted = train(
                 stages,
                 problem,
                 evaluate,
@@ -151,8 +153,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
                 patience=self.patience if len(held) else None,
                 session={"report": _progress(time.monotonic())} if self.verbose else {},
             )
-        if best["state"] is not None:
-            self.method_.load_state_dict(best["state"])
+        assert fitted is not None, "there is no deadline"
+        self.method_, self.history_, _ = fitted
+        if best is not None:
+            self.method_.load_state_dict(best)
         self.n_iter_ = len(self.history_["epoch"])
         return self
 
@@ -219,10 +223,11 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         return alone, numbers
 
     def _network_of(self, shape: tuple[int, ...], n_classes: int) -> Callable[[], nn.Module]:
-        if isinstance(self.network, nn.Module):
-            return lambda: copy.deepcopy(self.network)
-        if self.network is not None:
-            return lambda: self.network(shape, n_classes)
+        network = self.network
+        if isinstance(network, nn.Module):
+            return partial(copy.deepcopy, network)
+        if network is not None:
+            return partial(network, shape, n_classes)
         return lambda: MLP(int(np.prod(shape)), self.hidden, n_classes)
 
 

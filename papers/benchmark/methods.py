@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from papers.benchmark import builders
@@ -18,7 +19,7 @@ from papers.benchmark.loss import NOISE
 from papers.mle_llp.loss import count_loss
 from papers.rot.loss import avgkl_loss, relax_lp_loss, rot_loss
 from papers.vp_dsd.learning.feature_label import LABELS, flm_loss
-from papers.vp_dsd.loss import LOSSES, mse_loss
+from papers.vp_dsd.loss import mse_loss, vp_loss
 from shared.config.files import likeliest
 from shared.methods import kl_loss
 
@@ -103,8 +104,8 @@ METHODS: dict[str, Entry] = {
         "Dulac-Arnold et al. 2019, Equation 5; VP-CE without its warm-up",
         plain(relax_lp_loss),
     ),
-    "vp_ce": Entry("VP-CE", "Pacheco et al. 2024, Equation 1", plain(LOSSES["vp_ce"]), WARM_UP, stages=2),
-    "vp_l2": Entry("VP-L2", "Pacheco et al. 2024, Equation 1", plain(LOSSES["vp_l2"]), WARM_UP, stages=2),
+    "vp_ce": Entry("VP-CE", "Pacheco et al. 2024, Equation 1", plain(partial(vp_loss, cost="ce")), WARM_UP, stages=2),
+    "vp_l2": Entry("VP-L2", "Pacheco et al. 2024, Equation 1", plain(partial(vp_loss, cost="l2")), WARM_UP, stages=2),
     "mle_llp": Entry(
         "MLE-LLP",
         "Barucic & Kybic 2022, Equations 10 and 11; for K classes over a lattice of counts, beyond the paper",

@@ -21,9 +21,11 @@ import numpy as np
 from papers.benchmark.targets import is_of_bags
 from shared.bags import BagError, Bags
 
+Parts = Iterator[tuple[np.ndarray, np.ndarray]]  # (to train on, held out), numbers of bags or of instances
+
 
 class _Splitter:
-    """Split bags by `_parts`, which yields the numbers of those held out, or a pair (to train on, held out)."""
+    """Split bags by `_parts`, which yields the numbers of those to train on and of those held out."""
 
     def __init__(self, n_splits: int, random_state: Any):
         if n_splits < 1:
@@ -37,7 +39,7 @@ class _Splitter:
         """Return the number of splits."""
         return self.n_splits
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Parts:
         """Yield (training instances, held-out instances) as numbers, bag after bag.
 
         Parameters
@@ -48,7 +50,7 @@ class _Splitter:
         numbers, first, rows = self._bags(y, groups)
         shares = y["proportions"][first] if is_of_bags(y) else None
         for train, test in self._parts(len(numbers), shares, _generator(self.random_state)):
-            yield tuple(np.concatenate([rows[b] for b in part]) for part in (train, test))
+            yield np.concatenate([rows[b] for b in train]), np.concatenate([rows[b] for b in test])
 
     def _bags(self, y: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """(ids, an instance of each bag, all its instances)."""
@@ -66,6 +68,9 @@ class _Splitter:
         if n_bags < 2:
             raise BagError(f"there are {n_bags} bags, and a split needs two or more")
 
+    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState) -> Parts:
+        raise NotImplementedError
+
 
 class BagKFold(_Splitter):
     """Hold out each of `n_splits` parts of the bags once, drawn at random; their numbers differ by one at most.
@@ -82,7 +87,7 @@ class BagKFold(_Splitter):
         if not 2 <= self.n_splits <= n_bags:
             raise BagError(f"{self.n_splits} folds of {n_bags} bags cannot be: from 2 to as many as there are bags")
 
-    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState):
+    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState) -> Parts:
         part = np.empty(n_bags, np.int64)
         order = rng.permutation(n_bags)
         part[order] = np.arange(n_bags) % self.n_splits
@@ -103,7 +108,7 @@ class BagShuffleSplit(_Splitter):
             raise ValueError(f"test_size is a part of the bags, between 0 and 1, got {test_size}")
         self.test_size = test_size
 
-    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState):
+    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState) -> Parts:
         held = min(max(1, round(self.test_size * n_bags)), n_bags - 1)
         for _ in range(self.n_splits):
             order = rng.permutation(n_bags)
@@ -119,7 +124,7 @@ class BagBootstrap(_Splitter):
     def __init__(self, n_splits: int = 10, *, random_state: Any = 0):
         super().__init__(n_splits, random_state)
 
-    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState):
+    def _parts(self, n_bags: int, shares: np.ndarray | None, rng: np.random.RandomState) -> Parts:
         for _ in range(self.n_splits):
             drawn, left = np.zeros(0, np.int64), np.zeros(0, np.int64)
             while not len(left):  # of two bags half of the draws are one of each

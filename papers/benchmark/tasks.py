@@ -158,6 +158,7 @@ def cells(spec: Spec, device: torch.device) -> Instances:
 def _cells(recipe: Recipe, seed: int, device: torch.device) -> Instances:
     holograms = simulate(recipe, seed, device)
     found = holograms.cells
+    assert found is not None, "simulated cells are known"
     windows = crops(torch.from_numpy(holograms.images)[:, None].float(), found.offsets, found.centres, 24)
     image = np.repeat(np.arange(len(holograms.images)), np.diff(found.offsets))
     split = holograms.splits[holograms.subjects[image]]

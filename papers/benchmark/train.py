@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,7 +32,7 @@ def network_of(spec: Spec, data: Instances) -> Callable[[], nn.Module]:
     """Return what makes the network of a run: one of images, or a head on numbers."""
     name = spec.network if "network" in spec else FEATURES
     if name == FEATURES:
-        return partial(MLP, data.inputs.batch([0]).numel(), spec.hidden, data.n_classes)
+        return partial(MLP, data.inputs.batch(np.arange(1)).numel(), spec.hidden, data.n_classes)
     if name not in NETWORKS:
         raise ValueError(f"network {name!r} is none of {', '.join([FEATURES, *NETWORKS])}")
     return partial(NETWORKS[name], data.n_classes, spec.width)

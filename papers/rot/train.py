@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,7 +16,7 @@ from papers.rot.data import bags_of, data_of
 from papers.rot.loss import avgkl_loss, rot_loss
 from shared.bags import Bags
 from shared.config import Spec
-from shared.methods import LossMethod, kl_loss
+from shared.methods import LossMethod, Method, kl_loss
 from shared.networks import MLP, ResNet18
 from shared.training import (
     Inputs,
@@ -45,7 +46,7 @@ def loss_of(spec: Spec, alpha: float | None = None) -> Callable:
 def network_of(spec: Spec, inputs: Inputs, n_classes: int, seed: int | None = None) -> nn.Module:
     """Return the network a spec names, initialised by its seed, or by another."""
     seed_torch(axis_seed(spec.seed if seed is None else seed, "initialisation"), inputs.device)
-    example = inputs.batch([0])
+    example = inputs.batch(np.arange(1))
     if spec.network == "resnet18":
         shift = spec.normalisation == "scale+shift"
         return ResNet18(n_classes, spec.width, channels=example.shape[1], shift=shift)
@@ -57,7 +58,7 @@ def fitted(
     values: Mapping[str, float],
     data: Data,
     bags: Bags,
-    evaluate: Callable[[LossMethod], dict[str, float]],
+    evaluate: Callable[[Method], dict[str, float]],
     *,
     seed: int,
     epochs: int,
@@ -73,7 +74,7 @@ def fitted(
     """
     device, rate = data.train.device, values["learning_rate"]
     memory_format = torch.channels_last if spec.network == "resnet18" else torch.preserve_format
-    network = network_of(spec, data.train, data.n_classes, seed).to(device, memory_format=memory_format)
+    network = network_of(spec, data.train, data.n_classes, seed).to(device).to(memory_format=memory_format)
     optimiser = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad],
         lr=rate,
@@ -94,7 +95,7 @@ def fitted(
         evaluate=evaluate,
         **session,
     )
-    return done and (method, done)
+    return None if done is None else (method, done)
 
 
 @framed("rot")
@@ -104,7 +105,9 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         return Result({"last": check(spec.seed)}, says="checked")
     data = data_of(spec, device)
     bags, held_out = bags_of(spec, data.y_train, data.n_classes)
-    found, searched, cost = {}, {}, {}
+    found: dict[str, float] = {}
+    searched: dict[str, list] = {}
+    cost: dict[str, float] = {}
     if spec.tuning == "none":
         values = {"learning_rate": spec.learning_rate}
     else:
@@ -119,7 +122,7 @@ def train(spec: Spec, device: torch.device, session: dict) -> Result | None:
         found |= {f"chosen_{key}_end": end for key, end in ends.items()}
         cost["selection_s"] = round(time.time() - started, 3)
 
-    def evaluate(method: LossMethod) -> dict[str, float]:
+    def evaluate(method: Method) -> dict[str, float]:
         scores = {"test_accuracy": accuracy(method, data.test, data.y_test)}
         return scores | ({"validation_loss": bag_loss(method, data.train, held_out)} if len(held_out) else {})
 
