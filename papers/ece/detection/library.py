@@ -41,6 +41,7 @@ def _aside() -> Iterator[None]:
 
 
 with _aside():
+    import torchvision  # noqa: F401  else `non_max_suppression` takes its own loop: equal, in ten times the time
     from ultralytics.nn.modules import Detect
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG
