@@ -13,7 +13,7 @@ from papers.ece.loss import CONFIDENCES, HEADS, Annealing, exclusive_binary_cros
 
 FOCAL = ((1.0, 0.0), (0.2, 0.1), (0.25, 2.0))
 THRESHOLDS = (0.05, 0.5, 0.75)
-DEVIATIONS = ("identity_value", "identity_gradient", "terms", "gradient", "bias", "pace")
+DEVIATIONS: tuple[str, ...] = ("identity_value", "identity_gradient", "terms", "gradient", "bias", "pace")
 DEVIATIONS += ("constant", "bound", "schedules")
 # By hand: nominal epoch, thresholds of the paper's three schedules with rho .75 and of the code's with .5, share kept.
 SCHEDULED = (
@@ -59,8 +59,9 @@ def check(seed: int, positions: int = 40) -> dict[str, float]:
         compare(exclusive_cross_entropy(logits, target, 1.0, head=head), plain, logits)
         for switches in product(THRESHOLDS, FOCAL, CONFIDENCES):
             threshold, weight, confidence = switches
-            options = {"focal_weight": weight, "confidence": confidence, "head": head}
-            ours = exclusive_cross_entropy(logits, target, threshold, **options)
+            ours = exclusive_cross_entropy(
+                logits, target, threshold, focal_weight=weight, confidence=confidence, head=head
+            )
             columns = list(zip(inputs[0].T.tolist(), target[0].tolist(), strict=True))
             note("terms", ours - _float64([_softmax_term(*column, *switches, head) for column in columns]))
             slopes = _float64([_softmax_slope(*column, *switches, head) for column in columns]).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from papers.ece.data import Material, updates
 from shared.bags import Bags
 from shared.config import Spec
 from shared.methods import Method
-from shared.training import Schedule, fit, seed_torch
+from shared.training import Inputs, Schedule, fit, seed_torch
 from shared.training.convergence import quarter_of
 
 EPOCHS = 12  # about; an epoch of the loop goes over the images as often as it takes
@@ -21,16 +21,25 @@ SHARE = 0.05  # of the pixels that training reads back and forth, what the measu
 LEAST = 2  # images of a split that they see nonetheless
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Counting(Method, Protocol):
+    """A method that counts its updates."""
+
+    step: int
+
+
+M = TypeVar("M", bound=Counting)
+
+
+class Numbers(Inputs):
     """Stand in `fit` for inputs: a batch is the numbers of its images, which the method has; on the host, which crops.
 
-    Attributes
+    Parameters
     ----------
     device : where the method learns.
     """
 
-    device: torch.device
+    def __init__(self, device: torch.device):
+        self.device = device
 
     def batch(self, indices: np.ndarray, seed: int | None = None) -> torch.Tensor:
         """Return the numbers (n, 1)."""
@@ -43,9 +52,9 @@ def taught(
     seed: int,
     device: torch.device,
     session: dict,
-    make: Callable[[list[np.ndarray], int], Method],
-    scores: Callable[[Method, list[np.ndarray]], dict],
-) -> tuple[Method, dict] | None:
+    make: Callable[[list[np.ndarray], int], M],
+    scores: Callable[[M, list[np.ndarray]], dict],
+) -> tuple[M, dict] | None:
     """Train, on crops of the training images, the method that `make` returns of (these images, number of updates).
 
     Parameters
@@ -61,6 +70,7 @@ def taught(
     seen = [watched(spec, material, split) for split in (1, 2)]
     seed_torch(seed, device)
     method = make(images, epochs * per_epoch)
+    follow: Callable[[M], dict] = following(epochs, per_epoch, lambda method: scores(method, seen))
     fitted = fit(
         method,
         Numbers(device),
@@ -69,7 +79,7 @@ def taught(
         bags_per_batch=spec.batch,
         schedule=Schedule(spec.lr_schedule, spec.learning_rate),
         seed=seed,
-        evaluate=following(epochs, per_epoch, lambda method: scores(method, seen)),
+        evaluate=lambda _: follow(method),
         **session,
     )
     return None if fitted is None else (method, fitted | {"curves": padded(fitted["curves"])})
@@ -99,7 +109,7 @@ def watched(spec: Spec, material: Material, split: int) -> np.ndarray:
     return numbers[np.arange(count) * len(numbers) // count]
 
 
-def following(epochs: int, per_epoch: int, scores: Callable[[object], dict]) -> Callable[[object], dict]:
+def following(epochs: int, per_epoch: int, scores: Callable[[M], dict]) -> Callable[[M], dict]:
     """Return `evaluate` for `fit`: {"test_<name>": value} of `scores` in the last two quarters of the epochs."""
     first = epochs - 2 * quarter_of(epochs)
     return lambda method: (

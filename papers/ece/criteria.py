@@ -53,7 +53,7 @@ class Criterion:
     weight: float = 0.1
     huber_delta: float = 0.5
     rival_focal: tuple[float, float] = (0.25, 2.0)
-    kept: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    kept: Tensor = field(default_factory=lambda: torch.ones(()), init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if self.loss not in LOSSES:

@@ -47,7 +47,7 @@ def fig3(drawn: Drawn) -> Figure:
         return plotting.nothing()
     lines = [math.ceil((1 + len(_found(own))) / ACROSS) for *_, own in blocks]
     figure = plt.figure(figsize=(plotting.PAGE, 0.2 * len(blocks) + 1.6 * sum(lines)))
-    parts = np.atleast_1d(figure.subfigures(len(blocks), 1, height_ratios=[0.13 + n for n in lines]))
+    parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=[0.13 + n for n in lines])[:, 0]
     for part, rows, (dataset, task, own) in zip(parts, lines, blocks, strict=True):
         part.suptitle(f"{SETS.get(dataset, dataset)}, {task}", fontsize=plotting.TEXT + 1)
         image = _array(own, "image").reshape(own.panel.eq("image").sum(), -1, 3).astype(np.uint8)

@@ -234,8 +234,8 @@ def _pairs_overlapping(
         raise ValueError(f"iou is {iou} where a number above 0, at most 1, is needed")
     # Boxes that overlap have their centres within half of both diagonals.
     halves = [np.hypot(*(boxes[:, 2:] - boxes[:, :2]).T).max(initial=0) / 2 for boxes in (found, true)]
-    middles = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (found, true)]
-    rows, columns, _ = pairs_within(*middles, float(sum(halves)), images=images)
+    ours, theirs = ((boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (found, true))
+    rows, columns, _ = pairs_within(ours, theirs, float(sum(halves)), images=images)
     a, b = found[rows].astype(float), true[columns].astype(float)
     shared = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None).prod(1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1) for boxes in (a, b)]

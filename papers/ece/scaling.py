@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +24,11 @@ def scaled(data: Localised, factor: int) -> Localised:
     limits = np.repeat(sizes, np.diff(data.offsets), 0)
     labels = None
     if data.labels is None:
-        kept = (data.centres / factor < limits).all(1)
+        inside = data.centres / factor < limits
+        kept = inside[:, 0] & inside[:, 1]
     else:
-        cut = [label[: h * factor : factor, : w * factor : factor] for label, (h, w) in _with_sizes(data, images)]
-        labels = tuple(np.ascontiguousarray(label) for label in cut)
+        pairs = zip(data.labels, images, strict=True)
+        labels = tuple(_coarser(label, image.shape[:2], factor) for label, image in pairs)
         kept = np.concatenate([_present(data, i, label) for i, label in enumerate(labels)] or [np.zeros(0, bool)])
     limits = limits[kept]
     counts = [kept[start:end].sum() for start, end in zip(data.offsets[:-1], data.offsets[1:], strict=True)]
@@ -99,8 +99,9 @@ def _block_means(image: np.ndarray, factor: int) -> np.ndarray:
     return ((sums + factor**2 // 2) // factor**2).astype(np.uint8)
 
 
-def _with_sizes(data: Localised, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    return [(label, image.shape[:2]) for label, image in zip(data.labels, images, strict=True)]
+def _coarser(label: np.ndarray, size: tuple[int, int], factor: int) -> np.ndarray:
+    height, width = size
+    return np.ascontiguousarray(label[: height * factor : factor, : width * factor : factor])
 
 
 def _present(data: Localised, i: int, label: np.ndarray) -> np.ndarray:

@@ -137,7 +137,7 @@ def read_subset(path: Path, data: Localised) -> np.ndarray:
             f"{path}, line 1: {found} where `# {data.name} sha256 {data.sha256()}` is expected; it is a subset of "
             f"other data: write one of these with python -m papers.ece.subsets {data.name}"
         )
-    known = {key: row for row, key in enumerate(keys(data))}
+    known: dict[tuple[str, float], int] = {key: row for row, key in enumerate(keys(data))}
     result = np.full(len(known), np.inf)
     reader = csv.DictReader(lines)
     missing = {"image", "number", "entry"} - set(reader.fieldnames or ())

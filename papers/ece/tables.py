@@ -63,7 +63,7 @@ TRIVIAL = {"everything": "everything positive", "nothing": "nothing positive"}
 OF_TRIVIAL = {"dice": "dice", "f1": "f1", "f1_tuned": "f1", "exclusive_recall": "exclusive_recall"}
 OF_TRIVIAL |= {"recall_others": "recall_others"}
 # The data of the paper's own table, and what else may stand there before simulated tissue does.
-PAPERS_OWN = {"readme": ("tnbc",), "table1": ("tnbc",), "table2": ("tnbc",)}
+PAPERS_OWN: dict[str, tuple[str, ...]] = {"readme": ("tnbc",), "table1": ("tnbc",), "table2": ("tnbc",)}
 PAPERS_OWN |= {"table3": ("til: lymphocyte", "crchisto: inflammatory")}
 LEGEND = (
     "Mean ± standard deviation over seeds (their number); a seed draws annotations, network and crops anew, and of "
@@ -186,7 +186,8 @@ def idle(evidence: Evidence, runs: Iterable[Run]) -> str:
     Such are those of ECE that dropped less than a thousandth of the unannotated terms in every epoch, and those of weak
     supervision without a pseudo-label: but for focal weights they are trainings by cross-entropy under another name.
     """
-    excluded, added = {}, {}  # {cell: ids of its runs}
+    excluded: dict[tuple[str, ...], list[str]] = {}  # {cell: ids of its runs}
+    added: dict[tuple[str, ...], list[str]] = {}
     for run, record in evidence.recorded(runs):
         cell = (run.spec.dataset, run.spec.task, run.method, f"{100 * run.spec.fraction:.0f} %")
         kept = record["curves"].get("train_kept")

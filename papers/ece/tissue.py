@@ -208,7 +208,8 @@ def _centres(radii: np.ndarray, side: int, random: np.random.Generator) -> np.nd
 def _window(centre: Sequence[float], reach: float, side: int) -> tuple[slice, slice]:
     """Return the part of the image that a body at `centre` of semi-axis `reach` can touch."""
     reach += MARGIN
-    return tuple(slice(max(int(c - reach), 0), min(math.ceil(c + reach), side)) for c in centre)
+    rows, columns = (slice(max(int(c - reach), 0), min(math.ceil(c + reach), side)) for c in centre)
+    return rows, columns
 
 
 def _cover(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from shared.config import Spec
 from shared.training import checkpoint
 
 Labels = list[np.ndarray]  # of each training image: a mask, or boxes
+M = TypeVar("M")  # the method that is trained
 
 
 def rounds_of(spec: Spec) -> int:
@@ -22,10 +24,10 @@ def rounds_of(spec: Spec) -> int:
 def trained(
     rounds: int,
     labels: Labels,
-    fit_round: Callable[[Labels, int, dict], tuple | None],
-    grown: Callable[[Labels, object], Labels],
+    fit_round: Callable[[Labels, int, dict], tuple[M, dict] | None],
+    grown: Callable[[Labels, M], Labels],
     session: dict,
-) -> tuple[object, dict, Labels, float] | None:
+) -> tuple[M, dict, Labels, float] | None:
     """Train once, after `rounds` trainings whose confident predictions have joined the labels.
 
     What a round yields is kept beside the session's checkpoint until the last training is done, so that a stopped run
@@ -41,7 +43,8 @@ def trained(
     (method, what `fit` returned, labels learned from, seconds of all trainings), or None if the deadline came first.
     Among the curves are ``round<number>_test_<measure>`` of the earlier trainings.
     """
-    seconds, earlier = 0.0, {}
+    seconds = 0.0
+    earlier: dict[str, list] = {}
     for number in range(rounds):
         own, kept, done = dict(session), _kept(session, number), None
         if kept:
@@ -63,8 +66,9 @@ def trained(
     fitted = fit_round(labels, rounds, session)
     if fitted is None:
         return None
-    for number in range(rounds if session.get("checkpoint") else 0):
-        _kept(session, number).unlink(missing_ok=True)
+    for number in range(rounds):
+        if kept := _kept(session, number):
+            kept.unlink(missing_ok=True)
     method, last = fitted
     return method, last | {"curves": earlier | last["curves"]}, labels, seconds + last["train_s"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-__all__ = ["DEFAULT_CFG", "DetectionModel", "non_max_suppression", "v8DetectionLoss"]
+__all__ = ["DEFAULT_CFG", "Detect", "DetectionModel", "non_max_suppression", "v8DetectionLoss"]
 
 
 @contextlib.contextmanager
@@ -41,6 +41,8 @@ def _aside() -> Iterator[None]:
 
 
 with _aside():
+    import torchvision  # noqa: F401  else `non_max_suppression` takes its own loop: equal, in ten times the time
+    from ultralytics.nn.modules import Detect
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG
     from ultralytics.utils.loss import v8DetectionLoss

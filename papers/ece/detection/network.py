@@ -9,7 +9,8 @@ import math
 
 from torch import nn
 
-from papers.ece.detection.library import DEFAULT_CFG, DetectionModel, v8DetectionLoss
+from papers.ece.detection.criterion import AnchorTerms
+from papers.ece.detection.library import DEFAULT_CFG, Detect, DetectionModel, v8DetectionLoss
 
 STRIDE = 8  # of the coarsest map, to a multiple of which images are padded; detections are made at stride 4
 # The probability of an object that every anchor starts from (assumed, tuned on development seeds). ultralytics' own,
@@ -55,10 +56,10 @@ class Network(DetectionModel):
     ----------
     detector : one of `DETECTORS`.
     width : channels at stride 2, a multiple of 8.
-    terms : module of (scores (B, A, 1), target scores (B, A, 1)) -> terms (B, A, 1), see `AnchorTerms`.
+    terms : of (scores (B, A, 1), target scores (B, A, 1)) -> terms (B, A, 1).
     """
 
-    def __init__(self, detector: str, width: int, terms: nn.Module):
+    def __init__(self, detector: str, width: int, terms: AnchorTerms):
         if detector not in DETECTORS:
             raise ValueError(f"detector {detector!r} is not one of {', '.join(DETECTORS)}")
         if width < 8 or width % 8:
@@ -69,8 +70,9 @@ class Network(DetectionModel):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = MOMENTUM
-        for branch in self.model[-1].cv3:
-            nn.init.constant_(branch[-1].bias, math.log(PRIOR / (1 - PRIOR)))
+            elif isinstance(module, Detect):
+                for branch in module.cv3:
+                    nn.init.constant_(branch.get_parameter("2.bias"), math.log(PRIOR / (1 - PRIOR)))
 
     def init_criterion(self) -> v8DetectionLoss:
         """Return ultralytics' own, with `terms` where it has binary cross-entropy.

@@ -67,15 +67,14 @@ class Segmenter:
         logits = self.network(x)
         loss = self.criterion(logits, target, self.step / self.steps).mean()
         if self.elr:
-            loss = loss + self._early_learning(logits, places)
+            loss = loss + self._early_learning(logits, places, *self.elr)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
         self.step += 1
         return {"loss": loss.detach(), "kept": self.criterion.kept}
 
-    def _early_learning(self, logits: Tensor, places: list) -> Tensor:
-        beta, weight = self.elr
+    def _early_learning(self, logits: Tensor, places: list, beta: float, weight: float) -> Tensor:
         # As in the authors' code, probabilities stay away from 0 and 1, where the logarithm has no end.
         p = entering(logits, self.criterion.head).softmax(1).clamp(1e-4, 1 - 1e-4)
         means = torch.stack([cut(self.memory[i], window) for i, window in places])
