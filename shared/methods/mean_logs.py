@@ -59,9 +59,10 @@ def over_bags(bounds, log_p, z, value, slope, for_z):
         for k in range(classes):
             top, shares, weight = -math.inf, 0.0, -z[bag, k] / bags
             for i in range(start, end):
-                top = max(top, log_p[i, k])
+                top = max(top, float(log_p[i, k]))
             for i in range(start, end):
-                log = log_p[i, k] if not log_p[i, k] < LOWEST else LOWEST  # a NaN stays one
+                log = float(log_p[i, k])
+                log = log if not log < LOWEST else LOWEST  # a NaN stays one
                 share = math.exp(log - max(top, LOWEST))
                 shares += share
                 if len(slope):

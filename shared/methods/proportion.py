@@ -99,6 +99,7 @@ def kl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool 
     Returns
     -------
     Scalar, in nats. The mean over a bag is taken in the log domain: no prediction underflows.
+    A class of proportion 0 adds 0, also where all its log p are -inf.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,6 +109,17 @@ def test_a_class_without_instances_that_no_prediction_allows_adds_nothing_to_the
         assert kl_loss(wider, offsets, more, check=False) == torch.inf, "what is there and never predicted"
         wider[0, -1], more[:, -1] = torch.nan, 0
         assert kl_loss(wider, offsets, more, check=False).isnan()
+
+
+def test_the_proportion_loss_as_it_is_written_adds_nothing_either():
+    from shared.methods.mean_logs import over_bags
+
+    log_p, z = np.float32([[0, -np.inf]] * 2), np.float32([[1, 0]])
+    value, slope, for_z = (np.full(shape, np.nan, np.float32) for shape in ((1, 1), (2, 2), (1, 2)))
+    over_bags.py_func(np.array([0, 2]), log_p, z, value, slope, for_z)
+    assert value == 0
+    assert slope.tolist() == [[-0.5, 0]] * 2
+    assert for_z.tolist() == [[0, 0]]
 
 
 @each_loss
