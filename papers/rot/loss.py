@@ -42,7 +42,9 @@ def avgkl_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bo
     It is the mean over bags of ``(1/n) sum_i - sum_k z_k log p_ik``; arguments as in `rot_loss`.
     """
     check_bags(log_p, offsets, proportions, values=check)
-    return -(proportions * segment_mean(log_p, offsets)).sum(1).mean()
+    means = segment_mean(log_p, offsets)
+    nothing = (proportions == 0) & (means == -math.inf)  # 0 log 0
+    return -(proportions * means.masked_fill(nothing, 0)).sum(1).mean()
 
 
 def relax_lp_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool = True) -> Tensor:

@@ -29,6 +29,7 @@ from papers.ece.detection.network import Network
 from papers.ece.detection.criterion import AnchorTerms
 Network("yollo_stand_in", 8, AnchorTerms(papers.ece.criteria.Criterion("ce")))
 assert "ultralytics" in sys.modules
+assert "torchvision" in sys.modules, "equal scores would have another order than after a segmentation"
 assert state() == before, "the import has left traces"
 assert not asked, asked
 """

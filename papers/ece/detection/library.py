@@ -41,7 +41,9 @@ def _aside() -> Iterator[None]:
 
 
 with _aside():
-    import torchvision  # noqa: F401  else `non_max_suppression` takes its own loop: equal, in ten times the time
+    # Where torchvision is not imported, `non_max_suppression` takes a loop of its own: ten times slower, and in another
+    # order where scores are equal.
+    import torchvision  # noqa: F401
     from ultralytics.nn.modules import Detect
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG
