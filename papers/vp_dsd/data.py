@@ -88,9 +88,9 @@ def about(holograms: Holograms) -> dict[str, float]:
     return found
 
 
-def counted(subjects: Mapping[str, int]) -> dict[str, int]:
+def counted(subjects: Mapping[str, int]) -> dict[str, float]:
     """Return the counts that a record keeps: subjects of each split and of all, and classes."""
-    found = {f"subjects_{split}": int(n) for split, n in subjects.items()}
+    found: dict[str, float] = {f"subjects_{split}": int(n) for split, n in subjects.items()}
     return found | {"subjects_all": sum(found.values()), "classes": len(CLASSES)}
 
 

@@ -108,9 +108,8 @@ def fig4(drawn: Drawn) -> Figure:
         at, accuracy = own["train_s_mean"], own["class_accuracy_mean"]
         plotting.error_bars(axis, at, accuracy, own["class_accuracy_std"], label=WORDS.get(loss, loss), **style)
         said = own[own.method.isin(paper.index)]
-        plotting.mark_reported(
-            axis, said["train_s_mean"], *[paper[name][said.method] for name in ("reported", "says")], style
-        )
+        reported, says = (paper[name][said.method] for name in ("reported", "says"))
+        plotting.mark_reported(axis, said["train_s_mean"], reported, says, style)
     axis.axhline(100 / len(CLASSES), color="0.6", lw=0.8, ls=":", label="one constant answer")
     axis.set(xlabel="seconds of training", ylabel="accuracy, mean over classes (%)", xscale="log")
     axis.margins(0.12, 0.08)
@@ -147,8 +146,8 @@ def proportions(drawn: Drawn) -> Figure:
     if not there:
         return plotting.nothing()
     rows = math.ceil(len(there) / BESIDE)
-    size = {"figsize": (plotting.PAGE, 1.8 * rows), "squeeze": False, "sharex": True, "sharey": True}
-    figure, axes = plt.subplots(rows, min(BESIDE, len(there)), **size)
+    size, columns = (plotting.PAGE, 1.8 * rows), min(BESIDE, len(there))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
     for axis in axes.flat[len(there) :]:
         axis.axis("off")
     for axis, pair in zip(axes.flat, there, strict=False):

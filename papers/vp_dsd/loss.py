@@ -5,6 +5,7 @@ The KL loss of Section 2.1 is `shared.methods.kl_loss`, up to the entropy of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -76,7 +77,8 @@ def mse_loss(log_p: Tensor, offsets: Tensor, proportions: Tensor, *, check: bool
     return (segment_mean(log_p.exp(), offsets) - proportions).square().mean()
 
 
-LOSSES = {"mse": mse_loss, "kl": kl_loss, **{f"vp_{cost}": partial(vp_loss, cost=cost) for cost in COSTS}}
+LOSSES: dict[str, Callable[..., Tensor]] = {"mse": mse_loss, "kl": kl_loss}
+LOSSES |= {f"vp_{cost}": partial(vp_loss, cost=cost) for cost in COSTS}
 
 
 def entropy(p: Tensor) -> Tensor:

@@ -247,7 +247,7 @@ def fig4(evidence: Evidence) -> Table:
     both = last.pivot(index="method", columns="metric", values=["mean", "std"])
     both.columns = [f"{metric}_{number}" for number, metric in both.columns]
     both = both.reset_index().dropna(subset=[name for name in both.columns if name.endswith("_mean")])
-    return Table(both, used=[run for run in first.used if run.spec.dataset == OURS])
+    return Table(both, used=[run for run in first.used or () if run.spec.dataset == OURS])
 
 
 if __name__ == "__main__":

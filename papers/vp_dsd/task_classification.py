@@ -68,13 +68,14 @@ def classify(spec: Spec, device: torch.device, session: dict) -> Result | None:
         # The first call compiles; that is no training.
         exact(torch.zeros(1, 1, dtype=dtype), torch.tensor([0, 1]), torch.ones(1, 1))
     inputs, train, schedule = data.inputs, data.train, Schedule("constant", spec.learning_rate)
-    network = classifier.network_of(spec, inputs.batch([0]).shape[1], len(CLASSES), device)
+    network = classifier.network_of(spec, inputs.batch(np.array([0])).shape[1], len(CLASSES), device)
     before = spec.pretrain_epochs if "pretrain_epochs" in spec else 0
     seconds, common = 0.0, {"schedule": schedule, "seed": spec.seed}
     if before:
         kl = spec.but(loss="kl", representation="none")
         method, bags, more = method_of(kl, network, inputs, train, data.labels)
         first = fit(method, inputs, bags, epochs=before, evaluate=lambda method: {}, **common, **more)
+        assert first is not None  # it has no deadline
         seconds, common["seed"] = first["train_s"], axis_seed(spec.seed, "after pre-training")
     method, bags, more = method_of(spec, network, inputs, train, data.labels)
     with warnings.catch_warnings():
@@ -100,11 +101,10 @@ def classify(spec: Spec, device: torch.device, session: dict) -> Result | None:
         curves = {**curves, "proportions": proportions(method, data)}
         if "test_class_accuracy" in curves:
             curves["simplex"] = shown(method, data)
-    bags = {"train": data.train.summary(), "validation": data.validation.summary(), "test": data.test.summary()}
     return Result(
         metrics,
         curves=curves,
-        bags=bags,
+        bags={"train": data.train.summary(), "validation": data.validation.summary(), "test": data.test.summary()},
         data=data.checksums,
         cluster=data.cluster,
         cost={"train_s": round(seconds, 3)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ def csc(spec: Spec, device: torch.device, session: dict) -> Result:
     posterior. Nothing in it is drawn: of a recorded set all seeds give the same, to be paired with other methods'.
     """
     holograms, started = holograms_of(spec, device), time.time()
-    alone, seed = holograms.purified, axis_seed(spec.seed, "holograms")
+    alone: Sequence[np.ndarray] | None = holograms.purified
+    seed = axis_seed(spec.seed, "holograms")
     if holograms.simulated:
         recipe = recipe_of(spec)
         alone = [purified(recipe, k, spec.purified_images, seed, device).images for k in range(len(CLASSES))]

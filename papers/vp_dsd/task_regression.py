@@ -43,7 +43,8 @@ def regress(spec: Spec, device: torch.device, session: dict) -> Result | None:
         encoder = ComplexConvs((1, *[spec.maps] * len(spec.encoder_kernels)), spec.encoder_kernels)
     seed_torch(axis_seed(spec.seed, "predictor"), device)
     network = network_of(spec, len(CLASSES), encoder).to(device)
-    images = object_images(torch.from_numpy(holograms.images), holograms.optics, unit)
+    some = torch.from_numpy(holograms.images).split(8)  # what a CPU's cache can hold
+    images = torch.cat([object_images(part, holograms.optics, unit) for part in some])
     offsets = None
     if spec.predictor == "oracle":
         if holograms.cells is None:

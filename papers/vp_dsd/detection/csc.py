@@ -146,7 +146,8 @@ class _Coder:
         correlations = np.fft.ifft2(np.fft.fft2(image) * spectra).real
         correlations = np.roll(correlations, (self.size // 2, self.size // 2), (1, 2))
         evidence = self.evidence(correlations)
-        taken, counts, found = np.zeros(image.shape, bool), np.zeros(self.n_classes), []
+        taken, counts = np.zeros(image.shape, bool), np.zeros(self.n_classes)
+        found: list[tuple[int, int, int, float]] = []
         while True:
             prior = np.log((d.concentration + counts) / (d.concentration + counts).sum())
             gains = evidence.reshape(self.n_classes, -1).max(1) + prior

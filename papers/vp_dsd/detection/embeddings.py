@@ -88,7 +88,7 @@ def embedding_of(spec: Spec, holograms: Holograms, device: torch.device, session
         bags_per_batch=spec.detector_batch,
         schedule=Schedule("cosine", rate),
         seed=axis_seed(spec.seed, "detector"),
-        evaluate=lambda detector: course(detector, holograms, spec.match_radius),
+        evaluate=lambda _: course(detector, holograms, spec.match_radius),
         **own,
     )
     if fitted is None:
@@ -100,8 +100,8 @@ def embedding_of(spec: Spec, holograms: Holograms, device: torch.device, session
         labels = true_labels(match(found, holograms.cells, spec.match_radius, side), holograms.cells)
     embedding = Embedding(network, found, labels, fitted["curves"], fitted["train_s"])
     if kept:
-        state = {name: torch.from_numpy(array) for name, array in asdict(found).items()}
-        state = {"found": state, "labels": torch.from_numpy(labels), "network": network.state_dict()}
+        arrays = {name: torch.from_numpy(array) for name, array in asdict(found).items()}
+        state = {"found": arrays, "labels": torch.from_numpy(labels), "network": network.state_dict()}
         checkpoint.keep(kept, {"key": kept.stem, **state, "curves": fitted["curves"], "seconds": fitted["train_s"]})
         own["checkpoint"].unlink(missing_ok=True)
     return embedding

@@ -53,8 +53,8 @@ def wrap(x: Tensor, border: int) -> Tensor:
     return _Wrap.apply(x, border)
 
 
-class ComplexConv(nn.Module):
-    """Convolve complex images by a real convolution with blocks [[Re, -Im], [Im, Re]]; without padding, so they shrink.
+class ComplexFilters(nn.Module):
+    """Hold the filters of a complex convolution, that of a real one with blocks [[Re, -Im], [Im, Re]].
 
     Weights start complex Gaussian, of mean square 1.4^2 / (inputs x size^2), under a Gaussian window: an encoding
     then sits where the cell is. Location is defined only up to a shift that the reconstruction can undo.
@@ -62,33 +62,37 @@ class ComplexConv(nn.Module):
 
     WINDOW = 0.8  # standard deviation in pixels
 
-    def __init__(self, n_in: int, n_out: int, size: int, bias: bool = True):
+    def __init__(self, n_in: int, n_out: int, size: int):
         super().__init__()
         axis = torch.arange(size) - (size - 1) / 2
         window = torch.exp(-(axis**2 + axis[:, None] ** 2) / (2 * self.WINDOW**2))
         window = window / window.square().mean().sqrt()
         scale = 1.4 / math.sqrt(2 * n_in * size**2)
         self.weight = nn.Parameter(scale * window * torch.randn(2, n_out, n_in, size, size))
-        self.bias = nn.Parameter(torch.zeros(2 * n_out)) if bias else None
 
     def blocks(self) -> Tensor:
         """Return the weight (2 outputs, 2 inputs, size, size) of the real convolution."""
         re, im = self.weight
         return torch.cat([torch.cat([re, -im], 1), torch.cat([im, re], 1)], 0)
 
+
+class ComplexConv(ComplexFilters):
+    """Convolve complex images, without padding, so that they shrink."""
+
+    def __init__(self, n_in: int, n_out: int, size: int, bias: bool = True):
+        super().__init__(n_in, n_out, size)
+        self.bias = nn.Parameter(torch.zeros(2 * n_out)) if bias else None
+
     def forward(self, x: Tensor) -> Tensor:
         weight = self.blocks().contiguous(memory_format=torch.channels_last)
         return F.conv2d(x, weight, self.bias)
 
 
-class SparseComplexConv(ComplexConv):
+class SparseComplexConv(ComplexFilters):
     """Convolve as `ComplexConv`, periodic and without bias, an image zero but at M sites: it visits these alone.
 
     Each site adds its copy of the filters to what lies around it.
     """
-
-    def __init__(self, n_in: int, n_out: int, size: int):
-        super().__init__(n_in, n_out, size, bias=False)
 
     def forward(self, values: Tensor, sites: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int, int]) -> Tensor:
         """Take values (M, 2 inputs) at sites (image, row, column), each (M,), of N images to (N, 2 outputs, H, W).
@@ -125,7 +129,7 @@ class ComplexConvs(nn.Module):
             raise ValueError(f"{len(channels)} numbers of channels need one odd filter size less, got {tuple(sizes)}")
         steps = zip(channels, channels[1:], sizes, strict=False)
         self.layers = nn.ModuleList(ComplexConv(n_in, n_out, size, bias) for n_in, n_out, size in steps)
-        self.border = sum(size // 2 for size in sizes)
+        self.border, self.n_out = sum(size // 2 for size in sizes), channels[-1]
 
     def valid(self, x: Tensor) -> Tensor:
         """Take (N, 2 C, H, W) to (N, 2 D, H - 2 border, W - 2 border)."""

@@ -29,16 +29,19 @@ def match(found: Detections, cells: Cells, radius: float, size: int | None = Non
     ValueError
         If the two are not about the same number of images.
     """
-    return assign(*_candidates(found, cells, radius, size), len(found.centres))
+    rows, columns, distance = _candidates(found, cells, radius, size)
+    return assign(rows, columns, distance, len(found.centres))
 
 
-def _candidates(found: Detections, cells: Cells, radius: float, size: int | None) -> tuple[np.ndarray, ...]:
+def _candidates(
+    found: Detections, cells: Cells, radius: float, size: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if len(found.offsets) != len(cells.offsets):
         raise ValueError(
             f"detections of {len(found.offsets) - 1} images cannot be matched with cells of {len(cells.offsets) - 1}"
         )
-    images = tuple(np.repeat(np.arange(len(points.offsets) - 1), np.diff(points.offsets)) for points in (found, cells))
-    return pairs_within(found.centres, cells.centres, radius, size, images)
+    ours, theirs = (np.repeat(np.arange(len(each.offsets) - 1), np.diff(each.offsets)) for each in (found, cells))
+    return pairs_within(found.centres, cells.centres, radius, size, (ours, theirs))
 
 
 def true_labels(pairs: np.ndarray, cells: Cells) -> np.ndarray:

@@ -72,6 +72,10 @@ class DeepSparseDetector(nn.Module):
     nms : odd, of the non-maximum suppression, in pixels.
     """
 
+    unit: Tensor
+    level: Tensor
+    strength: Tensor
+
     def __init__(
         self,
         optics: Optics,

@@ -32,5 +32,5 @@ def crops(images: Tensor, offsets: np.ndarray, centres: np.ndarray, size: int) -
     first = torch.from_numpy(np.rint(centres).astype(np.int64) - size // 2)
     step = torch.arange(size)
     rows, columns = (first[:, :1] + step) % height, (first[:, 1:] + step) % width
-    image, rows, columns = (t.to(images.device) for t in (torch.from_numpy(image), rows, columns))
-    return images.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+    number, rows, columns = (t.to(images.device) for t in (torch.from_numpy(image), rows, columns))
+    return images.permute(0, 2, 3, 1)[number[:, None, None], rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)

@@ -96,7 +96,7 @@ class Holograms:
         digest = hashlib.sha256(repr(self.optics).encode())
         for array in arrays:
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -144,7 +144,8 @@ def read(folder: Path, expected: Optics | None = None, size: int | None = None) 
     """
     optics = _optics(folder / "optics.json")
     subjects, splits, proportions, concentrations = _subjects(folder / "subjects.csv")
-    images, whose, names, recorded = [], [], {}, []
+    names: dict[str, int] = {}
+    images, whose, recorded = [], [], []
     for where, row in _rows(folder / "images.csv", ("image", "subject"), ("wavelength_um", "pitch_um")):
         name = row["image"]
         if name in names:
@@ -171,8 +172,8 @@ def read(folder: Path, expected: Optics | None = None, size: int | None = None) 
     alone = folder / "purified.csv"
     purified = _purified(alone, side) if alone.exists() else None
     stack = np.stack([normalised(image) for image in images])
-    whose = np.array(whose, np.int64)
-    return Holograms(stack, whose, proportions, splits, optics, cells, False, concentrations, purified)
+    owners = np.array(whose, np.int64)
+    return Holograms(stack, owners, proportions, splits, optics, cells, False, concentrations, purified)
 
 
 def check(
@@ -233,8 +234,9 @@ def _optics(path: Path) -> Optics:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not readable ({error}); write it with {', '.join(keys)}") from error
-    numbers = [content.get(key) for key in keys] if isinstance(content, dict) else [None]
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+    values = [content.get(key) for key in keys] if isinstance(content, dict) else []
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(keys):
         raise DatasetError(f"{path} must hold numbers for {', '.join(keys)}; it holds {content!r}"[:500])
     try:
         return Optics(*map(float, numbers))
@@ -251,7 +253,8 @@ def _of(optics: Optics, own: dict[str, float], where: str) -> Optics:
 
 def _subjects(path: Path) -> tuple[dict[str, int], np.ndarray, np.ndarray, np.ndarray | None]:
     """Return ({subject: number}, splits (S,), proportions (S, K), concentrations (S,) or None)."""
-    numbers, splits, proportions, concentrations = {}, [], [], []
+    numbers: dict[str, int] = {}
+    splits, proportions, concentrations = [], [], []
     for where, row in _rows(path, ("subject", "split", *CLASSES), ("concentration",)):
         shares = np.array([_number(row[name], where, name) for name in CLASSES])
         if row["subject"] in numbers:
@@ -276,7 +279,7 @@ def _subjects(path: Path) -> tuple[dict[str, int], np.ndarray, np.ndarray, np.nd
 
 
 def _purified(path: Path, size: int) -> tuple[np.ndarray, ...]:
-    found = {name: [] for name in CLASSES}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in CLASSES}
     for where, row in _rows(path, ("image", "class")):
         if row["class"] not in found:
             raise DatasetError(f"{where}: class {row['class']!r} is none of {', '.join(CLASSES)}; correct it")
@@ -336,8 +339,8 @@ def _decoded(path: Path) -> np.ndarray:
     with Image.open(path, formats=("PNG", "TIFF")) as image:
         if image.width * image.height > PIXELS:
             raise ValueError(f"it has {image.width}x{image.height} pixels")
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(f"it has {image.n_frames} frames")
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(f"it has {frames} frames")
         if image.mode not in ("L", "F") and not image.mode.startswith("I"):
             raise ValueError(f"its mode is {image.mode}, not grey")
         return np.asarray(image)
@@ -348,13 +351,14 @@ def _rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> I
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            header = list(reader.fieldnames or ())
+            missing = [name for name in columns if name not in header]
             if missing:
                 raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(columns)}")
-            twice = next((name for name in reader.fieldnames if reader.fieldnames.count(name) > 1), None)
+            twice = next((name for name in header if header.count(name) > 1), None)
             if twice is not None:
                 raise DatasetError(f"{path} has the column {twice!r} twice; leave one")
-            wanted = [*columns, *(name for name in optional if name in reader.fieldnames)]
+            wanted = [*columns, *(name for name in optional if name in header)]
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 if None in row or None in row.values():

@@ -67,8 +67,8 @@ def propagate(fields: Tensor, wavelength: float, pitch: float, distances: Sequen
     """Carry each complex field of (n, H, W) its own distance in micrometres; negative is back towards the source."""
     if len(fields) != len(distances):
         raise ValueError(f"{len(fields)} fields and {len(distances)} distances; each field needs one")
-    distances = torch.as_tensor(distances, dtype=torch.float64, device=fields.device)
-    phase = _phase(wavelength, pitch, *fields.shape[-2:]).to(fields.device) * distances[:, None, None]
+    ways = torch.as_tensor(distances, dtype=torch.float64, device=fields.device)
+    phase = _phase(wavelength, pitch, *fields.shape[-2:]).to(fields.device) * ways[:, None, None]
     transfer = torch.polar(torch.ones_like(phase), phase).to(fields.dtype)
     return torch.fft.ifft2(torch.fft.fft2(fields) * transfer)
 

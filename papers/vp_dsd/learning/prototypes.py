@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
+from papers.vp_dsd.learning.classifier import Classifier
 from shared.methods import Batch, LossMethod, kl_loss
 from shared.transport import sinkhorn
 
@@ -26,15 +27,17 @@ class PrototypicalClustering(LossMethod):
 
     Parameters
     ----------
-    network : module with `features` and a linear `last`, such as `papers.vp_dsd.learning.classifier.Classifier`.
+    network : its `features` are projected, the weights of its `last` are the prototypes.
     noise : standard deviation of a view, in units of the whitened features; drawn from torch's global generators.
     temperature : of the prediction.
     epsilon : strength of the entropy in the assignment, in units of similarity.
     """
 
+    network: Classifier
+
     def __init__(
         self,
-        network: nn.Module,
+        network: Classifier,
         optimiser: torch.optim.Optimizer,
         noise: float = 0.1,
         temperature: float = 0.1,

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from papers.plot import student
 from papers.vp_dsd.learning.adversarial import beside_a_generator
+from papers.vp_dsd.learning.classifier import Classifier
 from papers.vp_dsd.learning.feature_label import flm_loss
 from papers.vp_dsd.learning.prototypes import PrototypicalClustering
 from papers.vp_dsd.loss import LOSSES
@@ -25,7 +26,7 @@ REPRESENTATIONS = ("none", "gan", "flm")  # beside KL, VP-L2 and VP-CE
 
 
 def method_of(
-    spec: Spec, network: nn.Module, inputs: Inputs, bags: Bags, labels: np.ndarray
+    spec: Spec, network: Classifier, inputs: Inputs, bags: Bags, labels: np.ndarray
 ) -> tuple[Method, Bags, dict]:
     """Return the method that ``spec.loss`` names, around `network`, with a new Adam.
 

@@ -122,7 +122,7 @@ class Encoded(nn.Module):
     def __init__(self, encoder: ComplexConvs, head: nn.Module):
         super().__init__()
         self.encoder, self.head = copy.deepcopy(encoder), head
-        n = 3 * encoder.layers[-1].weight.shape[1]
+        n = 3 * encoder.n_out
         self.whitening = nn.Linear(n, n)
         self.size = 2 * encoder.border + 1
 
@@ -187,15 +187,16 @@ def network_of(spec: Spec, n_classes: int, encoder: ComplexConvs | None) -> nn.M
         When the predictor has no such network.
     """
     predictor, name = spec.predictor, spec.network
-    n_features = 3 * encoder.layers[-1].weight.shape[1] if encoder else 0
-    if name == "encoder" and predictor == "oracle":
-        return Encoded(encoder, Classifier(n_features, spec.hidden, n_classes))
-    if name == "encoder" and predictor == "heatmap":
-        return EncodedMaps(encoder, nn.Linear(n_features, n_classes))
-    if name == "encoder" and predictor == "direct":
-        # Means over whole images are small and hardly differ.
-        normed = nn.LayerNorm(n_features, elementwise_affine=False)
-        return EncodedImage(encoder, nn.Sequential(normed, Classifier(n_features, spec.hidden, n_classes)))
+    if name == "encoder" and encoder is not None:
+        n_features = 3 * encoder.n_out
+        if predictor == "oracle":
+            return Encoded(encoder, Classifier(n_features, spec.hidden, n_classes))
+        if predictor == "heatmap":
+            return EncodedMaps(encoder, nn.Linear(n_features, n_classes))
+        if predictor == "direct":
+            # Means over whole images are small and hardly differ.
+            normed = nn.LayerNorm(n_features, elementwise_affine=False)
+            return EncodedImage(encoder, nn.Sequential(normed, Classifier(n_features, spec.hidden, n_classes)))
     if predictor == "direct" and name.startswith("resnet"):
         return resnet(int(name.removeprefix("resnet")), n_classes, spec.width).to(memory_format=torch.channels_last)
     if (predictor, name) == ("heatmap", "c_fcrn"):
