@@ -45,6 +45,7 @@ try:
     # Of the papers that are asked for by name, or of all: those of others keep their records for a later call.
     NAMED = [paper for paper in PAPERS if any(f"{arg}_".startswith(f"{paper}_") for arg in sys.argv[1:])] or PAPERS
     BEFORE = status(TIER, NAMED if AGAIN else ()) if workflow.is_main_process else None
+    COMPLETE_PAPERS = BEFORE.complete if BEFORE else []
     CLUSTER = workflow.nodes is not None  # jobs go to other machines, with other devices
     # Of a training job: all that are visible here, which its sweep uses at once; one elsewhere, where profiles may say.
     GPUS, UNSEEN = int(TIER.device != "cpu"), []

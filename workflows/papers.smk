@@ -37,7 +37,7 @@ for paper in PAPERS:
                 f"{RESULTS}/logs/{paper}_train.log",
             conda:
                 "../environment.yml"
-            threads: CORES
+            threads: 1 if paper in COMPLETE_PAPERS else CORES  # it trains nothing: other jobs go beside it
             resources:
                 gpu=GPUS,
             params:
@@ -60,7 +60,7 @@ for paper in PAPERS:
                 f"{RESULTS}/logs/{paper}_shard{{shard}}.log",
             conda:
                 "../environment.yml"
-            threads: CORES
+            threads: 1 if paper in COMPLETE_PAPERS else CORES  # it trains nothing: other jobs go beside it
             resources:
                 gpu=GPUS,
             params:

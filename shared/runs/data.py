@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shared.config import Run
-from shared.datasets import RECIPES, DatasetError, data_root, measured
+from shared.datasets import RECIPES, DatasetError, data_root, load, measured, portable
+from shared.datasets.absent import OPTIONAL
 from shared.datasets.features import features_folder
 
 
@@ -17,6 +18,18 @@ def data_read(runs: Iterable[Run]) -> dict[tuple[str, bool], list[str]]:
         if "dataset" in spec:
             found.setdefault((spec["dataset"], spec.get("network") == "patch_features"), []).append(run.id)
     return dict(sorted(found.items()))
+
+
+def absent_data(runs: Iterable[Run]) -> dict[str, str]:
+    """Return {run id: what it would say} of runs of sets that may be absent and are; that needs no worker."""
+    found: dict[str, str] = {}
+    for (name, _), run_ids in data_read(runs).items():
+        if name in OPTIONAL and not (data_root() / name / "manifest.json").exists():
+            try:
+                load(name)
+            except DatasetError as error:
+                found |= dict.fromkeys(run_ids, portable(error))
+    return found
 
 
 def damaged_data(runs: Iterable[Run]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from shared.runs.drive import duration
 from shared.runs.lanes import Hand
 from shared.runs.provenance import origin
 from shared.runs.sweep import CHECKPOINTS, caveat, current, estimates, guarded, known_index, runs_folder
-from shared.runs.workers import HERE
+from shared.runs.workers import HERE, log_path
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Status:
     days : the days on which the reused ones were made.
     todo : the number of runs to train; `lacking` those that could not be made the last time.
     seconds : how long `todo` may take on one core.
+    complete : the papers of which every run has a current record.
     """
 
     tier: Tier
@@ -42,6 +43,7 @@ class Status:
     todo: int = 0
     lacking: int = 0
     seconds: float = 0.0
+    complete: list[str] = field(default_factory=list)
 
     def records(self) -> str:
         """Say how many records are reused, made when and from which commits, and how many were made here."""
@@ -82,6 +84,7 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
                 commit = origin(record["code"]).removeprefix("commit ")
                 found.reused[commit] = found.reused.get(commit, 0) + 1
                 days.add(record["finished"][:10])
+        found.complete += [] if waiting else [paper]
         seconds = estimates(waiting, folder) if waiting else {}
         possible = [run.id for run in waiting if not index.get(run.id, {}).get("why")]
         found.todo += len(possible)
@@ -114,7 +117,7 @@ def unfinished(tier: str, names: Iterable[str], show: int = 10) -> str:
 
 
 def _trouble(folder: Path, run_id: str, status: str) -> str:
-    log = store.record_path(folder, run_id).with_suffix(".log")
+    log = log_path(folder, run_id)
     if not log.exists():
         return status
     last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]

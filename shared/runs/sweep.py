@@ -24,13 +24,13 @@ from shared.config.tiers import add_tier, check_paper
 from shared.files import REMEDIES, listed, read_text, remove_parts, sentence_of, write_text
 from shared.records import store
 from shared.runs.code import code_hash
-from shared.runs.data import damaged_data
+from shared.runs.data import absent_data, damaged_data
 from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
 from shared.runs.machine import overlooked
 from shared.runs.provenance import commit
 from shared.runs.shards import deal, parse_shard
-from shared.runs.workers import Home, Pool, failed
+from shared.runs.workers import Home, Pool, failed, log_path
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
@@ -282,12 +282,16 @@ def train(
     """
     for part in parts:
         part.begin(say)
-    homes, damaged = {part.paper: part.home for part in parts}, damaged_data(todo)
+    homes, absent, damaged = {part.paper: part.home for part in parts}, absent_data(todo), damaged_data(todo)
     for run in todo:
+        folder = homes[run.spec.paper].folder
         if run.id in damaged:
-            failed(run, homes[run.spec.paper].folder, f"{damaged[run.id]}\n")
-            progress.failed += 1
-    todo = [run for run in todo if run.id not in damaged]
+            failed(run, folder, f"{damaged[run.id]}\n")
+        elif run.id in absent:
+            log_path(folder, run.id).unlink(missing_ok=True)
+    progress.failed += len(damaged)
+    progress.tried |= absent
+    todo = [run for run in todo if run.id not in damaged | absent]
     progress.pending = [seconds[run.id] for run in todo]
     for why, n in Counter(damaged.values()).items():
         say(f"FAILED, {n} runs: {why}")
@@ -335,12 +339,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
     parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
     parser.add_argument("--cores", type=count, help="CPU cores to use; all unless told")
-    parser.add_argument(
-        "--again",
-        action="store_true",
-        default=bool(os.environ.get("LLP_AGAIN")),
-        help="train anew what has a record, too",
-    )
+    again = bool(os.environ.get("LLP_AGAIN"))
+    parser.add_argument("--again", action="store_true", default=again, help="train anew what has a record, too")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
 
 

@@ -273,7 +273,7 @@ def _work(pipe, homes: Mapping[str, Home], device: str, deadline: float | None) 
         except (EOFError, OSError):
             return
         home = homes[run.spec.paper]
-        log = store.record_path(home.folder, run.id).with_suffix(".log")
+        log = log_path(home.folder, run.id)
         started = time.time()
         try:
             result = _train(run, home, device, deadline, send)
@@ -353,9 +353,14 @@ def last_line(log: str) -> str:
         return f"see {log}"
 
 
+def log_path(folder: Path, run_id: str) -> Path:
+    """Return where the log of a run that failed lies."""
+    return store.record_path(folder, run_id).with_suffix(".log")
+
+
 def failed(run: Run, folder: Path, text: str, seconds: float = 0.0, kind: str = "failed") -> Event:
     """Write the log that a failed run leaves, its spec in one line, then what happened; return the event."""
-    log = store.record_path(folder, run.id).with_suffix(".log")
+    log = log_path(folder, run.id)
     try:
         write_text(log, f"{json.dumps(run.spec.canonical())}\n{text}")
         return Event(kind, run.id, str(log), seconds)

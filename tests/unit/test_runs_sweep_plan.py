@@ -213,6 +213,14 @@ def test_records_that_came_with_the_repository_are_told_from_those_made_here(tin
     assert tiny("other").todo == 2
 
 
+def test_a_paper_is_complete_where_every_run_has_a_current_record(tiny):
+    for run in tiny.runs[:2]:
+        write_record(tiny.folder, run)
+    assert tiny().complete == []
+    write_record(tiny.folder, tiny.runs[2])
+    assert tiny().complete == ["toy"] and tiny("toy").complete == []
+
+
 def test_progress_counts_what_is_left_by_how_wrong_estimates_were():
     progress = sweep.Progress(4, [10.0, 10.0])
     assert progress.left([(10.0, 0.5)], 1) == 25.0
@@ -293,6 +301,19 @@ def test_a_sweep_says_at_its_start_that_git_gave_no_answer(planned, monkeypatch,
 def test_a_budget_of_no_time_runs_nothing(planned, monkeypatch):
     monkeypatch.setattr(Pool, "start", lambda self, run: pytest.fail(f"{run.id} was started"))
     assert planned([a_run()], budget=0.0)[1][-1].startswith("out of time: 0 done, 0 paused")
+
+
+def test_a_run_of_an_optional_set_that_is_absent_is_told_without_a_worker(planned, monkeypatch, tmp_path):
+    monkeypatch.setenv("LLP_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(Pool, "start", lambda self, run: pytest.fail(f"{run.id} was started"))
+    run = a_run(dataset="images_of_groups")
+    log = workers.log_path(planned.folder, run.id)
+    write_text(log, "of an earlier day")
+    failed, lines = planned([run])
+    why = "images_of_groups is not prepared in $LLP_DATA/images_of_groups; "
+    why += "run: python -m shared.datasets fetch images_of_groups"
+    assert failed == 0 and lines[-1] == f"NOT RUN, 1 runs: {why}" and not log.exists()
+    assert read_index(planned.folder)[run.id]["why"] == why
 
 
 def test_the_smoke_tier_of_rot_is_listed_in_the_order_of_its_plan(tmp_path, capsys):
