@@ -293,7 +293,7 @@ def test_a_table_whose_code_has_changed_is_named_and_says_so_itself(tmp_path, mo
 
 
 def as_a_command(name, words, monkeypatch):
-    """Run ``python -m benchmarks.NAME`` as a process of its own, or, for what its imports cost, in this one."""
+    """Run ``python -m benchmarks.NAME``: one as a process of its own; others here, where torch is imported already."""
     if name == "training":
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         whole = [sys.executable, "-m", f"benchmarks.{name}", *words]
