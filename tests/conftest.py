@@ -62,8 +62,12 @@ LONGEST = (
     "test_smoke.py",
     "test_faults.py",
     "test_paper_tier.py",
-    "test_specs.py",
+    "test_shards.py",
+    "test_tiers.py",
     "test_benchmarks.py",
+    "test_specs.py",
+    "test_places.py",
+    "test_browser.py",
 )  # first, or one core waits
 
 

@@ -11,6 +11,7 @@ CHANGES = {
     "search_instances": 14,
     "rounds": 1,
     "instances": 1100,
+    "images_per_batch": 32,
 }
 FEW = {"bags": 8, "test_bags": 8, "validation_instances": 14}  # where they are not all or none
 LARGEST = 16  # bag of one size
@@ -26,7 +27,7 @@ def changes(spec):
 
 def data(root):
     """Make CIFAR's first four classes, of which two are the paper's, photos, blood cells, and features of both."""
-    toys.images(root, "cifar10", 480, 160, 4)
+    toys.images(root, "cifar10", 320, 160, 4)
     toys.images(root, "images_of_groups", 96, 40, 2, group=4)
     toys.images(root, "wbc_stained", 48, 16, 4)
     for name in ("cifar10", "wbc_stained"):

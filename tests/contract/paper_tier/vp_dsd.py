@@ -49,11 +49,10 @@ NOT_RUN = ("/cellpose/",)
 
 
 def changes(spec):
-    """Return what depends on the run: torchvision's residual networks have one width, and some runs no pre-training."""
-    found = {}
-    if "width" in spec and spec.network == "resnet152":
-        found["width"] = 64
-    return found
+    """Return what depends on the run: torchvision's residual networks have one width; the deepest is met on one set."""
+    if "width" not in spec or spec.network != "resnet152":
+        return {}
+    return {"width": 64, "network": "resnet152" if spec.dataset == "simulated_holograms" else "resnet18"}
 
 
 def data(root):
