@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,41 +17,9 @@ from shared.training import Inputs, Schedule, axis_seed, checkpoint, fit, seed_t
 from shared.training.graph import asked
 
 
-class Adam(torch.optim.Adam):
-    """Adam on one group of parameters, whose later steps on a CPU call torch's fused kernel at once.
-
-    The numbers are the same; of a step of a small network torch's hooks, and its grouping by device, take a tenth.
-    """
-
-    def step(self, closure: Any = None) -> Any:
-        (group,) = self.param_groups
-        moved = [p for p in group["params"] if p.grad is not None]
-        known = moved and all(p in self.state and p.is_cpu for p in moved)
-        if closure or not known or isinstance(group["lr"], Tensor):
-            return super().step(closure)
-        states, (beta1, beta2) = [self.state[p] for p in moved], group["betas"]
-        steps = [state["step"] for state in states]
-        with torch.no_grad():
-            torch._foreach_add_(steps, 1)
-            torch._fused_adam_(
-                moved,
-                [p.grad for p in moved],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                steps,
-                **{name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")},
-                beta1=beta1,
-                beta2=beta2,
-            )
-        return None
-
-    step.hooked = True  # type: ignore[attr-defined]  # else torch wraps it in its hooks
-
-
 def adam(module: nn.Module, rate: float, beta1: float = 0.9) -> torch.optim.Optimizer:
     """Return Adam over what is learned of a module."""
-    return Adam([p for p in module.parameters() if p.requires_grad], rate, (beta1, 0.999), fused=True)
+    return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], rate, (beta1, 0.999), fused=True)
 
 
 @dataclass(frozen=True)

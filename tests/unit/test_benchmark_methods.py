@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from papers.benchmark.builders import NEEDS
-from papers.benchmark.course import Adam, Problem, train
+from papers.benchmark.course import Problem, train
 from papers.benchmark.methods import METHODS, candidates, course, defaults, entry, lacking
 from shared.bags import Bags, fixed_size, permuted, variable_size
 from shared.networks import MLP
@@ -229,21 +229,3 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(tmp_path):
     for name in ("run.pt", "run.0.pt"):
         checkpoint.keep(tmp_path / name, {"key": "other", "method": {}})
     assert trained("plot", problem, session=session)[1] == trained("plot", problem)[1]
-
-
-@pytest.mark.parametrize("tensor", [False, True], ids=["a number", "a tensor"])
-def test_adam_takes_the_steps_of_torchs(tensor):
-    rate = torch.tensor(1e-2) if tensor else 1e-2
-    ours, theirs = (MLP(3, 4, 2) for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
-    optimisers = [kind(n.parameters(), rate, fused=True) for kind, n in ((Adam, ours), (torch.optim.Adam, theirs))]
-    for step in range(9):
-        x = torch.randn(5, 3)
-        for network, optimiser in zip((ours, theirs), optimisers, strict=True):
-            optimiser.zero_grad()
-            of_last = network.features(x) @ network.last.weight.T  # the bias of which has no gradient then
-            (of_last if step % 3 == 1 else network(x)).exp().mean().backward()
-            optimiser.step()
-    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
-    mine, known = (optimiser.state_dict()["state"] for optimiser in optimisers)
-    assert all(torch.equal(mine[key][name], known[key][name]) for key in known for name in known[key])
