@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from papers.vp_dsd.learning.classifier import Classifier
 from shared.methods import Batch, LossMethod, kl_loss
 from shared.transport import sinkhorn
 
@@ -27,17 +26,15 @@ class PrototypicalClustering(LossMethod):
 
     Parameters
     ----------
-    network : its `features` are projected, the weights of its `last` are the prototypes.
+    network : module with `features`, and a linear `last` whose weights are the prototypes.
     noise : standard deviation of a view, in units of the whitened features; drawn from torch's global generators.
     temperature : of the prediction.
     epsilon : strength of the entropy in the assignment, in units of similarity.
     """
 
-    network: Classifier
-
     def __init__(
         self,
-        network: Classifier,
+        network: nn.Module,
         optimiser: torch.optim.Optimizer,
         noise: float = 0.1,
         temperature: float = 0.1,
@@ -47,7 +44,8 @@ class PrototypicalClustering(LossMethod):
         self.noise, self.temperature, self.epsilon = noise, temperature, epsilon
 
     def _similarities(self, x: Tensor) -> Tensor:
-        return normalize(self.network.features(x)) @ normalize(self.network.last.weight).T
+        features, prototypes = self.network.get_submodule("features"), self.network.get_parameter("last.weight")
+        return normalize(features(x)) @ normalize(prototypes).T
 
     def _log_p(self, x: Tensor) -> Tensor:
         return (self._similarities(x) / self.temperature).log_softmax(1)
