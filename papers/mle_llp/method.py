@@ -55,7 +55,7 @@ def method_of(loss: str, spec: Spec, data: Data, seed: int, learning_rate: float
     device, bf16 = data.inputs.device, spec.precision == "bf16"
     perceptron = spec.network in PERCEPTRONS
     layout = torch.preserve_format if perceptron else torch.channels_last
-    network = network_of(spec, data, seed).to(device).to(memory_format=layout)
+    network = network_of(spec, data, seed).to(memory_format=layout).to(device)
 
     def adam(module: nn.Module, beta1: float = 0.9) -> torch.optim.Adam:
         learned = [p for p in module.parameters() if p.requires_grad]
@@ -70,7 +70,7 @@ def method_of(loss: str, spec: Spec, data: Data, seed: int, learning_rate: float
         generator = FeatureGenerator(spec.noise, spec.generator_width, example.numel())
     else:  # 32x32 images, whatever the size of the real ones: the classifiers end in averages
         generator = Generator(example.shape[1], spec.noise, spec.generator_width)
-    generator.to(device).to(memory_format=layout)
+    generator.to(memory_format=layout).to(device)
     of_network, of_generator = adam(network, spec.gan_beta1), adam(generator, spec.gan_beta1)
     return LLPGAN(network, generator, of_network, of_generator, spec.proportion_weight, bf16)
 

@@ -41,7 +41,7 @@ def network_of(spec: Spec, inputs: Inputs, n_classes: int, axis: str = "initiali
     seed_torch(axis_seed(spec.seed, axis), inputs.device)
     example = inputs.batch(FIRST)
     if spec.network == "cnn13":
-        return CNN13(n_classes, spec.width, example.shape[1]).to(inputs.device).to(memory_format=torch.channels_last)
+        return CNN13(n_classes, spec.width, example.shape[1]).to(memory_format=torch.channels_last).to(inputs.device)
     return PERCEPTRONS[spec.network](example.numel(), spec.hidden, n_classes).to(inputs.device)
 
 

@@ -74,7 +74,7 @@ def fitted(
     """
     device, rate = data.train.device, values["learning_rate"]
     memory_format = torch.channels_last if spec.network == "resnet18" else torch.preserve_format
-    network = network_of(spec, data.train, data.n_classes, seed).to(device).to(memory_format=memory_format)
+    network = network_of(spec, data.train, data.n_classes, seed).to(memory_format=memory_format).to(device)
     optimiser = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad],
         lr=rate,

@@ -37,7 +37,7 @@ METHODS = {
 SHORT = {  # by paper, beside its own toy length
     "rot": {"epochs": 1},
     "plot": {"epochs": 1, "second_epochs": 1},
-    "mle_llp": {"epochs": 1, "choose_rate": False},
+    "mle_llp": {"epochs": 1, "choose_rate": False, "images_per_batch": 16},
     "vp_dsd": {"epochs": 1, "pretrain_epochs": 0},
     "ece": {},
 }
