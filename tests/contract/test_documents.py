@@ -167,3 +167,15 @@ def test_what_rots_readme_counts_is_counted():
     hours = {name: sum(run.seconds for run in paper if name in run.experiment) / 3600 for name in ("", "alpha sweep")}
     assert int(re.search(r"Of the (\d+) hours of the `paper` tier", text)[1]) == round(hours[""])
     assert int(re.search(r"sweep over alpha,[^,]+, takes (\d+)", text)[1]) == round(hours["alpha sweep"])
+
+
+def test_times_of_exact_transport_are_those_of_its_benchmark():
+    with (ROOT / "results/bench/transport.csv").open(newline="") as file:
+        timed = [row for row in csv.DictReader(file) if (row["work"], row["solver"]) == ("exact, counts", "ours")]
+    text = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
+    median = {tuple(int(row[name]) for name in ("B", "N", "K", "threads")): row["milliseconds_median"] for row in timed}
+    rows = re.findall(r"^\| ([\d,]+ x [\d,]+ x [\d,]+) .* ([\d.]+) ms \| ([\d.]+) ms \|$", text, re.M)
+    assert rows
+    for size, *said in rows:
+        sizes = [int(number.replace(",", "")) for number in size.split(" x ")]
+        assert said == [f"{float(median[*sizes, threads]):.2g}" for threads in (1, 2)], size
