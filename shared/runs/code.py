@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from shared.config.files import repository
+from shared.files import write_text
 
 PACKAGES = ("papers", "shared")
 DATA = "shared.datasets"  # what it yields is pinned by checksums in every record, so its code need not be
 # What carries a spec to a run and its result to disk: it computes nothing, and the record holds what it carried.
 CARRIERS = ("shared.config", "shared.files", "shared.records", "shared.runs")
+MEMORY = Path(".work/code.json")  # in the repository, ignored by git
 TYPES = ("collections.abc", "typing")  # what is imported from them computes nothing where it is not used
 
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -38,6 +42,14 @@ def sources(module: str, root: Path | None = None, carriers: bool = True) -> lis
     carries specs and records.
     """
     root = root or repository()
+    question = f"sources of {module}" + ", without carriers" * (not carriers)
+    found = _remembered(
+        root, question, lambda: [path.relative_to(root).as_posix() for path in _sources(module, root, carriers)]
+    )
+    return [root / name for name in found]
+
+
+def _sources(module: str, root: Path, carriers: bool) -> list[Path]:
     found: set[Path] = set()
     todo: list[Target] = [(module, None)]
     seen, outside = set(todo), (DATA,) if carriers else (DATA, *CARRIERS)
@@ -98,6 +110,32 @@ def _passed_on(path: Path) -> dict[str, tuple[str, str]] | None:
     return names
 
 
+def _remembered(root: Path, question: str, answer: Callable[[], Any]) -> Any:
+    """Return an answer that the files of `PACKAGES` give, which is kept on disk until any of them changes."""
+    paths = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
+    known = _answers(root, tuple((path, (stat := path.stat()).st_mtime_ns, stat.st_size) for path in paths))
+    if question not in known["answers"]:
+        known["answers"][question] = answer()
+        with contextlib.suppress(OSError):  # it can be had again
+            (root / MEMORY).parent.mkdir(exist_ok=True)
+            write_text(root / MEMORY, json.dumps(known))
+    return known["answers"][question]
+
+
+@functools.lru_cache(maxsize=4)
+def _answers(root: Path, state: tuple[tuple[Path, int, int], ...]) -> dict[str, Any]:
+    """Return {"of": a hash of the files, "answers": {question: answer}}, as they are on disk where that is of these."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path, *_ in state:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads((root / MEMORY).read_text(encoding="utf-8"))
+        if known["of"] == digest.hexdigest() and isinstance(known["answers"], dict):
+            return known
+    return {"of": digest.hexdigest(), "answers": {}}
+
+
 def _once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
     """Let a function of a file read it once, until it changes."""
     known = functools.cache(lambda path, mtime, size: read(path))
@@ -147,6 +185,10 @@ def code_hash(module: str, root: Path | None = None) -> str:
     a class count, for they make the fields of a dataclass.
     """
     root = root or repository()
+    return _remembered(root, f"hash of {module}", lambda: _code_hash(module, root))
+
+
+def _code_hash(module: str, root: Path) -> str:
     digest = hashlib.sha256()
     for path in sources(module, root, carriers=False):
         digest.update(f"{path.relative_to(root).as_posix()}\n{_computing(path)}\n".encode())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.config import repository
+from shared.runs import code
 from shared.runs.code import code_hash, sources
 
 TREE = {
@@ -244,6 +245,27 @@ def test_a_moved_line_between_files_changes_the_hash(root):
     (root / "shared/alpha/one.py").write_text("")
     (root / "shared/alpha/two.py").write_text("A = 1\n")
     assert len({before, one, code_hash("papers.toy.train", root)}) == 3
+
+
+def test_an_answer_is_kept_until_a_file_changes_and_a_damaged_memory_is_passed_over(root, monkeypatch):
+    found, digest = sources("papers.toy.train", root), code_hash("papers.toy.train", root)
+    kept = root / code.MEMORY
+    code._answers.cache_clear()  # as in another process
+    with monkeypatch.context() as patch:
+        patch.setattr(code, "_sources", None)
+        assert sources("papers.toy.train", root) == found and code_hash("papers.toy.train", root) == digest
+    for text in (
+        "",
+        "[]",
+        "{}",
+        kept.read_text()[:-9],
+        kept.read_text().replace('"answers": {', '"answers": 3, "x": {'),
+    ):
+        code._answers.cache_clear()
+        kept.write_text(text)
+        assert sources("papers.toy.train", root) == found and code_hash("papers.toy.train", root) == digest
+    (root / "shared/alpha/one.py").write_text("import shared.alpha.other\n")
+    assert root / "shared/alpha/other.py" in sources("papers.toy.train", root)
 
 
 class TestRepository:
