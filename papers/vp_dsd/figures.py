@@ -117,18 +117,16 @@ def fig4(drawn: Drawn) -> Figure:
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     plotting.legend_above(figure)
-    places = table[["train_s_mean", "class_accuracy_mean"]].to_numpy()
-    names = [_named(method, loss_of[method]) for method in table.method]
-    plotting.name_points(
-        axis, [tuple(place) for place in places], names, table["class_accuracy_std"].fillna(0).tolist()
-    )
+    places = [tuple(place) for place in table[["train_s_mean", "class_accuracy_mean"]].to_numpy()]
+    names = [_varied(method, loss_of[method]) for method in table.method]
+    plotting.name_points(axis, places, names, table["class_accuracy_std"].fillna(0).tolist())
     return figure
 
 
-def _named(method: str, loss: str) -> str:
-    """A method in words: its loss, and what it varies."""
-    varied = re.sub(r"([a-z])(\d)", r"\1 \2", method.removeprefix(loss))
-    return WORDS.get(loss, loss) + varied.replace("-", ", ").replace("_", " ")
+def _varied(method: str, loss: str) -> str:
+    """What a method varies of the one that has the name of its loss, in words."""
+    varied = re.sub(r"([a-z])(\d)", r"\1 \2", method.removeprefix(loss).removeprefix("-"))
+    return varied.replace("-", ", ").replace("_", " ")
 
 
 def proportions(drawn: Drawn) -> Figure:

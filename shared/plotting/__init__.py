@@ -35,6 +35,8 @@ from PIL import Image
 PALETTE = seaborn.color_palette("colorblind")
 COLUMN, PAGE = 3.4, 6.9  # inches: one column of a printed page, and both
 TEXT = 8  # points, the least at these widths
+BESIDE = 9  # points from a marker to its name without a line between them
+CROSSING = 2  # times worse than to write over something is to draw a line through it
 CHARACTER, LINE = 0.06, 0.14  # inches of one, about
 GREY = "0.35"
 HOLLOW: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "none", "markersize": 6}  # what is reported
@@ -174,7 +176,8 @@ def legend_above(figure: Figure, order: Sequence[str] = ()) -> None:
 def name_points(axis: Axes, points: list[tuple[float, float]], names: list[str], bars: list[float]) -> None:
     """Write names beside points where they cover the least of markers, of each other and of bars (half their height).
 
-    To be called when all else is drawn and the axes' limits stand.
+    An empty name is not written. What is not right beside its point has a line to it, which counts as well. To be
+    called when all else is drawn and the axes' limits stand.
     """
     figure = axis.get_figure(root=True)
     assert figure is not None
@@ -186,23 +189,30 @@ def name_points(axis: Axes, points: list[tuple[float, float]], names: list[str],
     marks = axis.transData.transform(np.concatenate([np.asarray(points, float), *marked]))
     around = 4 * scale
     taken: list[Box] = [(x - around, y - around, x + around, y + around) for x, y in np.unique(marks, axis=0)]
-    taken += [(x - scale, 2 * y - top, x + scale, top) for (x, y), (_, top) in zip(at, tops, strict=True)]
-    for (x, y), point, name in sorted(zip(at, points, names, strict=True), key=lambda of: (-of[0][1], of[0][0])):
+    taken += [(x - 3 * scale, 2 * y - top, x + 3 * scale, top) for (x, y), (_, top) in zip(at, tops, strict=True)]
+    named = [of for of in zip(at, points, names, strict=True) if of[2]]
+    for (x, y), point, name in sorted(named, key=lambda of: (-of[0][1], of[0][0])):
         wide, high = (TextPath((0, 0), name, size=TEXT).get_extents().width + 2) * scale, (TEXT + 2) * scale
-        choices: list[tuple[float, tuple[int, int], str, Box]] = []
+        choices: list[tuple[float, tuple[int, int], str, list[Box]]] = []
         for far in (6, 11, 18, 26, 36):
             for right, up in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
                 left = x + right * far * scale - wide * (1 - right) / 2
                 low = y + up * far * scale - high / 2
                 own = (left, low, left + wide, low + high)
                 outside = max(0, box.x0 - own[0]) + max(0, own[2] - box.x1) + max(0, box.y0 - own[1])
+                parts = [own]
+                if far > BESIDE:  # the line, from where the point's own marker ends
+                    steps = np.linspace(around / (far * scale), 1, 3 + far // 3)
+                    to = [(x + t * right * far * scale, y + t * up * far * scale) for t in steps]
+                    parts += [(u - scale, v - scale, u + scale, v + scale) for u, v in to]
                 cost = sum(_overlap(own, other) for other in taken) + high * outside + far * scale
-                choices.append((cost, (right * far, up * far), {1: "left", 0: "center", -1: "right"}[right], own))
-        _, offset, side, own = min(choices, key=lambda choice: choice[0])
-        taken.append(own)
+                cost += CROSSING * sum(_overlap(part, other) for part in parts[1:] for other in taken)
+                choices.append((cost, (right * far, up * far), {1: "left", 0: "center", -1: "right"}[right], parts))
+        _, offset, side, parts = min(choices, key=lambda choice: choice[0])
+        taken += parts
         line: dict[str, Any] = {"arrowstyle": "-", "lw": 0.5, "color": "0.6", "shrinkA": 0, "shrinkB": 2}
         style: dict[str, Any] = {"ha": side, "va": "center", "color": GREY, "textcoords": "offset points"}
-        arrow = line if max(map(abs, offset)) > 9 else None
+        arrow = line if max(map(abs, offset)) > BESIDE else None
         axis.annotate(name, point, offset, arrowprops=arrow, **style).set_in_layout(False)
 
 
