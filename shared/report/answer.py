@@ -155,12 +155,13 @@ def count_table(found: dict[tuple[str, str], list[Judged]], results: Path) -> li
 
 
 def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str]]) -> tuple[str, ...]:
-    """Return the texts under `COUNTED` of one paper in one tier; claims are the paper's own."""
+    """Return the texts under `COUNTED` of one paper in one tier: of its own claims, or of ours where there is none."""
     cell = Counter(cell["verdict"] for cell in cells)
     judged = ", ".join(f"{cell[name]} {name}" for name in VERDICTS if cell[name] and name not in UNJUDGED) or "0"
-    own = [one for one in found if one.claim.role == "paper"]
+    theirs = [one for one in found if one.claim.role == "paper"]
+    own = theirs or [one for one in found if one.claim.role == "extension"]
     claim, also = Counter(one.verdict for one in own), sum(one.both_hold for one in own)
-    held = f"{claim['HOLDS']}" + (f", {also} of them as its control" if also else "")
+    held = f"{claim['HOLDS']}" + " of ours" * (not theirs) + (f", {also} of them as its control" if also else "")
     rest = sum(n for verdict, n in claim.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
     left = (cell["NOT COMPARABLE"], cell["NOT RUN"] + cell["FAILED"])
     return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))
