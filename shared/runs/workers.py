@@ -6,6 +6,7 @@ import csv
 import functools
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,7 @@ from shared.runs.nursery import FORKS, Child, Nursery
 from shared.runs.provenance import commit
 
 HERE = "here.csv"  # beside checkpoints: the records that sweeps of this checkout have made
+TELLS_EVERY = 0.2  # seconds between what a run says of its progress: to read it takes the pool a tenth of a millisecond
 AGAIN = ("starved", "lost")  # of an event: its run is to be dealt again
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -315,7 +317,13 @@ def _train(run: Run, home: Home, device: str, deadline: float | None, send):
     """Train one run by its paper's `train`, which resumes only a checkpoint of this spec and this code."""
     train = _trainer(run.spec.paper, home.code)
 
+    told = -math.inf
+
     def report(fraction: float, _numbers: dict) -> None:
+        nonlocal told
+        if time.monotonic() < told + TELLS_EVERY:
+            return
+        told = time.monotonic()
         send(Event("progress", run.id, str(fraction), memory=_memory(device)))
 
     return train(
