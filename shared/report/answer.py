@@ -120,7 +120,7 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
     """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
 
     `up` leads from the file's folder to the repository; None names no paper, in the README of one. The tier leads to
-    the verdicts, which name the records.
+    the verdicts, which name the records; those of other tiers stand beside it where they differ.
     """
     head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
     rows = []
@@ -128,12 +128,15 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
         mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
         for one in questions(mine):
             name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
-            behind = f"{'../../' if up is None else up}results/{one.tier}/{paper}/comparison.md"
+            others = [same for same in mine if same.claim.id == one.claim.id and same.verdict != one.verdict]
+            root = "../../" if up is None else up
+            there = [f"[{same.tier}]({root}results/{same.tier}/{paper}/comparison.md)" for same in (one, *others)]
+            told = [f"{link}: {same.verdict}" for link, same in zip(there[1:], others, strict=True)]
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",
                 words.in_numbers(one),
-                f"[{one.tier}]({behind})",
+                "; ".join([there[0], *told]),
                 words.control(one, mine),
             )
             rows.append(cells[: len(head)])

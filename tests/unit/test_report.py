@@ -108,6 +108,8 @@ def test_a_tier_that_decides_answers_before_one_that_does_not_and_smoke_never_do
     assert sorted(everything) == [("made", "paper"), ("made", "quick")]
     (best,) = found.questions([one for claims in everything.values() for one in claims])
     assert best.tier == "quick" and best.verdict == "HOLDS"
+    (line,) = [line for line in answer.overview(everything, house.results).splitlines() if line.startswith("| [made]")]
+    assert "[quick](../results/quick/made/comparison.md); [paper](../results/paper/made/comparison.md): INCON" in line
 
 
 def test_files_that_are_not_what_the_verdicts_say_are_named_and_made_anew(house, monkeypatch, capsys):
