@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from papers.benchmark.methods import METHODS
 from papers.benchmark.tables import MAIN
@@ -47,7 +48,7 @@ def by_size(drawn: Drawn) -> Figure:
 
 
 def by_time(drawn: Drawn) -> Figure:
-    """Draw accuracy beside the time of a step, random bags of 16, a panel a task."""
+    """Draw accuracy beside the time of a step, random bags of 16, a panel a task; what takes no steps is a line."""
     accuracy, cost = drawn["accuracy"], drawn["cost"]
     last = accuracy[(accuracy.selection == "last") & (accuracy.n_seeds > 0)]
     time = cost[cost.metric == "step_ms"][["method", "dataset", "mean"]].rename(columns={"mean": "step"})
@@ -61,10 +62,16 @@ def by_time(drawn: Drawn) -> Figure:
     for axis, dataset in zip(axes.flat, datasets, strict=False):
         own = both[both.dataset == dataset].set_index("method")
         for method in (name for name in METHODS if name in own.index):
+            if METHODS[method].role == "floor":
+                axis.axhline(own["mean"][method], color="0.6", lw=0.8, ls=":", label=_title(method))
+                continue
             style = plotting.method_style(method) | {"linestyle": "none"}
             axis.plot(own.step[method], own["mean"][method], label=_title(method), **style)
-        axis.set(title=dataset.replace("_", " "), xlabel="milliseconds a step")
-        axis.set_xscale("log")
+        axis.set(title=dataset.replace("_", " "), xlabel="milliseconds a step", xscale="log")
+        axis.margins(0.1)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
     for axis in axes.flat[len(datasets) :]:
         axis.set_visible(False)
     figure.supylabel("test accuracy (%)", fontsize=plotting.TEXT)
