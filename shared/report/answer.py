@@ -123,20 +123,18 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
     the verdicts, which name the records; those of other tiers stand beside it where they differ.
     """
     head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
-    rows = []
+    root, rows = "../../" if up is None else up, []
     for paper in dict.fromkeys(paper for paper, _ in found):
         mine = [one for (name, _), claims in found.items() if name == paper for one in claims]
         for one in questions(mine):
             name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
             others = [same for same in mine if same.claim.id == one.claim.id and same.verdict != one.verdict]
-            root = "../../" if up is None else up
-            there = [f"[{same.tier}]({root}results/{same.tier}/{paper}/comparison.md)" for same in (one, *others)]
-            told = [f"{link}: {same.verdict}" for link, same in zip(there[1:], others, strict=True)]
+            said = [(one.tier, ""), *((same.tier, f": {same.verdict}") for same in others)]
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",
                 words.in_numbers(one),
-                "; ".join([there[0], *told]),
+                "; ".join(f"[{tier}]({root}results/{tier}/{paper}/comparison.md){verdict}" for tier, verdict in said),
                 words.control(one, mine),
             )
             rows.append(cells[: len(head)])
