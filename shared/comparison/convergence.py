@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.comparison.evidence import Sample
 
 ERRORS = 2  # standard errors that a gain must exceed
+READ = ("id", "selection", "metric", "value", "gain_error", "gain_epochs", "method", "seed", "cluster")  # of a course
 FAR = 4  # quarters of training: as long again as the whole of it
 POINT = 1.0  # of accuracy, the tolerance of a claim that names none,
 HALF = 0.5  # and the share of the distance from the bound that it is at most
@@ -57,6 +58,11 @@ class Move:
 
 
 Moves = tuple[Move, ...]
+
+
+def courses(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of courses among tidy rows, with no more columns than are read here."""
+    return rows.loc[rows["selection"] == CONVERGENCE, [column for column in READ if column in rows]]
 
 
 def moving(rows: pd.DataFrame, metric: str, tolerance: float) -> tuple[Move, ...]:
@@ -91,21 +97,21 @@ def moving(rows: pd.DataFrame, metric: str, tolerance: float) -> tuple[Move, ...
 def _gain(course: pd.DataFrame) -> tuple[float, float]:
     """The mean gain over clusters and its standard error: of one cluster, its runs' own."""
     seeds = course["seed"].fillna(-1) if "seed" in course else course["value"] * 0
-    clusters = course.groupby(seeds)["cluster"].first() if "cluster" in course else None
-    gains = stats.cluster_means(course["value"].astype(float).groupby(seeds).mean(), clusters)
+    clusters = stats.clusters_of(course, seeds) if "cluster" in course else None
+    gains = stats.cluster_means(stats.seed_means(course["value"].astype(float), seeds), clusters)
     if len(gains) > 1:
         return gains.mean(), stats.spread(gains) / np.sqrt(len(gains))
     errors = course["gain_error"].astype(float).fillna(math.inf)  # too short a course to tell it from noise
     return gains.mean(), np.sqrt((errors**2).sum()) / len(errors)
 
 
-def unsettled(rows: pd.DataFrame, claim: Claim, sample: Sample) -> tuple[Moves, Moves]:
+def unsettled(course: pd.DataFrame, claim: Claim, sample: Sample) -> tuple[Moves, Moves]:
     """Return what counts against either verdict on one cell of a claim.
 
     Parameters
     ----------
-    rows : DataFrame
-        As in `moving`, of any runs.
+    course : DataFrame
+        As `courses` returns it, of any runs.
     claim : Claim
     sample : Sample
 
@@ -122,7 +128,7 @@ def unsettled(rows: pd.DataFrame, claim: Claim, sample: Sample) -> tuple[Moves, 
         tolerance = tolerance_of(claim, metric, distance if unit else math.inf)
         if tolerance is None or (runs.selection == "cost" and not claim.converged):
             continue
-        for move in moving(rows[rows["id"].isin(runs.ids)], metric, tolerance):
+        for move in moving(course[course["id"].isin(runs.ids)], metric, tolerance):
             if unit and distance > FAR * abs(move.gain):
                 continue
             sign = _inward(claim) * runs.sign * np.sign(move.gain) if unit and move.name == metric else 0

@@ -232,7 +232,7 @@ def _side(rows: pd.DataFrame, claim: Claim, side: Selector, cell: Selector, role
     mask = _of(rows, claim, side, cell) & rows["value"].notna().to_numpy()
     part = rows.loc[mask, [column for column in TAKEN if column in rows]]  # all of them would take long
     values, part = _per_seed(part, claim.reduce or worst, rows)
-    clusters = part.groupby("seed")["cluster"].first() if "cluster" in part else pd.Series(dtype=object)
+    clusters = stats.clusters_of(part, part["seed"]) if "cluster" in part else pd.Series(dtype=object)
     plain = "minus" not in side and "over" not in side
     sign = 0 if not plain else -1 if role.startswith("right") else 1
     metric, selection = side.get("metric", claim.metric), side.get("selection", claim.selection)
@@ -275,7 +275,7 @@ def _per_seed(rows: pd.DataFrame, reduce: str, whole: pd.DataFrame) -> tuple[pd.
         rows = rows[rows["seed"].isin(counts.index[counts == counts.max()])]
     if reduce in ("max", "min") and len(rows):
         rows = rows.loc[rows.groupby("seed")["value"].agg(f"idx{reduce}")]
-    return rows.groupby("seed")["value"].mean(), rows
+    return stats.seed_means(rows["value"], rows["seed"]), rows
 
 
 def _parts(rows: pd.DataFrame, claim: Claim, cell: Selector) -> Iterator[Part]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from shared.comparison import claims, convergence, judging, reported, stats, verdicts
@@ -89,15 +90,15 @@ class Rows:
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
-        self._found = dict(list(evidence.found.groupby(["metric", "selection"], sort=False)))
+        self._places = evidence.found.groupby(["metric", "selection"], sort=False).indices
         blank = [about for run_id, about in evidence.about.items() if run_id not in evidence.records]
         self._blank = pd.DataFrame(blank).assign(value=float("nan"))
-        course = [rows for (_, selection), rows in self._found.items() if selection == CONVERGENCE]
-        self.course = pd.concat(course, ignore_index=True) if course else evidence.found[:0]
+        self.course = evidence.found[evidence.found["selection"] == CONVERGENCE]
 
     def of(self, measures: Measures) -> pd.DataFrame:
         """Return the rows of pairs of metric and selection, and what those runs still gained."""
-        parts = [self._found[pair] for pair in sorted(measures) if pair in self._found]
+        places = [self._places[pair] for pair in sorted(measures) if pair in self._places]
+        parts = [self.evidence.found.iloc[np.concatenate(places)]] if places else []
         parts += [self._blank.assign(metric=m, selection=s) for m, s in sorted(measures) if len(self._blank)]
         parts += [self.course] if parts and len(self.course) else []
         return pd.concat(parts, ignore_index=True) if parts else self.evidence.found[:0]
@@ -144,7 +145,7 @@ def compare(paper: str, tier: str, results: Path | None = None, root: Path | Non
     evidence = gather(paper, tier, results, root)
     rows = Rows(evidence)
     ours = rows.mapped({(cell.metric, cell.selection) for cell in cells}, root)
-    own = dict(list(ours.groupby(CELL, sort=False)))
+    own = dict(list(ours[[*CELL, "id", "value"]].groupby(CELL, sort=False)))  # of all columns it would take long
     judged = [_cell(cell, own.get(cell.cell, ours[:0]), rows, root) for cell in cells]
     elsewhere = _planned_in_paper(paper, tier, root)
     on_claims = [_claim(claim, rows, elsewhere) for claim in asserted]

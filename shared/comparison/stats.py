@@ -24,6 +24,19 @@ NORMAL_THEORY = 5  # with fewer units any verdict rests on normal theory alone: 
 ROUNDING = 1e-12  # relative to the largest number at hand, at least to 1
 
 
+def seed_means(values: pd.Series, seeds: pd.Series) -> pd.Series:
+    """Return the mean of values by seed, in order of seeds; a grouping takes long, and most have one value each."""
+    if seeds.is_unique:
+        return pd.Series(values.to_numpy(), index=seeds.rename("seed"), name=values.name).sort_index()
+    return values.groupby(seeds).mean()
+
+
+def clusters_of(rows: pd.DataFrame, seeds: pd.Series) -> pd.Series:
+    """Return the name in `cluster` of each seed's first row."""
+    first = ~seeds.duplicated()
+    return pd.Series(rows["cluster"][first].to_numpy(), index=seeds[first])
+
+
 def cluster_means(x: pd.Series, clusters: pd.Series | Mapping | None) -> pd.Series:
     """Return the means of values over what they share.
 
