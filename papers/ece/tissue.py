@@ -88,8 +88,8 @@ class Recipe:
 def simulate(recipe: Recipe, seed: int) -> Localised:
     """Simulate the images of all splits, training first.
 
-    Each slide and each image has its own stream of `seed`: more images change no other. On another machine a channel
-    may differ by one level. The topmost nucleus owns a pixel; those with fewer than `VISIBLE` pixels left are no
+    Each slide and each image has its own stream of `seed`: more images change no other. In float64, so that what two
+    processors round otherwise is not seen in eight bits. The topmost nucleus owns a pixel; those with fewer than `VISIBLE` pixels left are no
     objects, though still painted.
     """
     names, groups, official, drawn = [], [], [], []
@@ -126,7 +126,7 @@ class _Slide:
     def of(cls, recipe: Recipe, random: np.random.Generator) -> _Slide:
         amounts = np.exp(recipe.stain_spread * random.standard_normal((2, 1)))
         hues = np.exp(recipe.stain_spread / 3 * random.standard_normal((2, 3)))
-        return cls((STAINS * amounts * hues).astype(np.float32), recipe.blur * random.uniform(0.75, 1.25))
+        return cls(STAINS * amounts * hues, recipe.blur * random.uniform(0.75, 1.25))
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _image(recipe: Recipe, slide: _Slide, random: np.random.Generator) -> tuple[
     eosin = 0.42 + 0.12 * _smooth(side, 24, scenery) + 0.07 * _fibres(side, scenery)
     haematoxylin = np.maximum(0.10 + 0.05 * _smooth(side, 16, scenery), 0)
     # Outlines are ellipses in a slightly bent grid.
-    grid = np.arange(side, dtype=np.float32) + np.float32(0.5)
+    grid = np.arange(side) + 0.5
     rows = grid[:, None] + 0.7 * _smooth(side, 8, random)
     columns = grid + 0.7 * _smooth(side, 8, random)
 
@@ -183,7 +183,7 @@ def _image(recipe: Recipe, slide: _Slide, random: np.random.Generator) -> tuple[
 
     stains = np.stack([gaussian_filter(field, slide.blur) for field in (haematoxylin, eosin)], -1)
     light = np.exp(-stains @ slide.stains)
-    light += np.float32(recipe.noise) * scenery.standard_normal(light.shape, np.float32)
+    light += recipe.noise * scenery.standard_normal(light.shape, np.float32)
     return np.rint(255 * light.clip(0, 1)).astype(np.uint8), label, nuclei.kinds[visible]
 
 
@@ -216,29 +216,29 @@ def _cover(
     rows: np.ndarray, columns: np.ndarray, centre: Sequence[float], axes: Sequence[float], angle: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how much an ellipse covers each pixel, 0 to 1 with a soft border, and which it owns (bool)."""
-    down, across = rows - np.float32(centre[0]), columns - np.float32(centre[1])
-    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    major, minor = (np.float32(axis) for axis in axes)
+    down, across = rows - centre[0], columns - centre[1]
+    cosine, sine = math.cos(angle), math.sin(angle)
+    major, minor = axes
     distance = np.sqrt(((cosine * down + sine * across) / major) ** 2 + ((cosine * across - sine * down) / minor) ** 2)
-    outside = (distance - 1) * (np.sqrt(major * minor) / np.float32(EDGE))
+    outside = (distance - 1) * (math.sqrt(major * minor) / EDGE)
     return 1 / (1 + np.exp(outside.clip(-30, 30))), distance <= 1
 
 
 def _smooth(side: int, scale: int, random: np.random.Generator) -> np.ndarray:
-    """Draw a random field (side, side) float32 of about unit variance that varies over `scale` pixels."""
+    """Draw a random field (side, side) of about unit variance that varies over `scale` pixels."""
     n = side // scale + 3
-    knots = np.arange(side, dtype=np.float32) / np.float32(scale) + 1
-    weights = np.exp(-((knots[:, None] - np.arange(n, dtype=np.float32)) ** 2))
+    knots = np.arange(side) / scale + 1
+    weights = np.exp(-((knots[:, None] - np.arange(n)) ** 2))
     weights /= np.sqrt((weights**2).sum(1, keepdims=True))
     return weights @ random.standard_normal((n, n), np.float32) @ weights.T
 
 
 def _fibres(side: int, random: np.random.Generator) -> np.ndarray:
-    """Draw wavy parallel lines in a random direction, -1 to 1, (side, side) float32."""
-    grid = np.arange(side, dtype=np.float32)
+    """Draw wavy parallel lines in a random direction, -1 to 1, (side, side)."""
+    grid = np.arange(side)
     angle, pitch = random.uniform(0, math.pi), random.uniform(7, 12)
-    along = np.float32(math.cos(angle)) * grid[:, None] + np.float32(math.sin(angle)) * grid
-    return np.sin(np.float32(2 * math.pi / pitch) * along + 2 * _smooth(side, 20, random))
+    along = math.cos(angle) * grid[:, None] + math.sin(angle) * grid
+    return np.sin(2 * math.pi / pitch * along + 2 * _smooth(side, 20, random))
 
 
 def _generator(seed: int, *axis: str | int) -> np.random.Generator:
