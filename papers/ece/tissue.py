@@ -88,7 +88,7 @@ class Recipe:
 def simulate(recipe: Recipe, seed: int) -> Localised:
     """Simulate the images of all splits, training first.
 
-    Each slide and each image has its own stream of `seed`: more images change no other. Fields are float64, so that what
+    Each slide and each image has its own stream of `seed`: more images change no other. Fields are float64, so what
     two processors round otherwise is not seen in eight bits. The topmost nucleus owns a pixel; those with fewer than
     `VISIBLE` pixels left are no objects, though still painted.
     """
