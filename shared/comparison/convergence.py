@@ -34,8 +34,8 @@ from shared.tables.evidence import CONVERGENCE
 if TYPE_CHECKING:
     from shared.comparison.evidence import Sample
 
+READ = ("id", "metric", "value", "gain_error", "gain_epochs", "method", "seed", "cluster")  # of a course
 ERRORS = 2  # standard errors that a gain must exceed
-READ = ("id", "selection", "metric", "value", "gain_error", "gain_epochs", "method", "seed", "cluster")  # of a course
 FAR = 4  # quarters of training: as long again as the whole of it
 POINT = 1.0  # of accuracy, the tolerance of a claim that names none,
 HALF = 0.5  # and the share of the distance from the bound that it is at most
@@ -65,13 +65,13 @@ def courses(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[rows["selection"] == CONVERGENCE, [column for column in READ if column in rows]]
 
 
-def moving(rows: pd.DataFrame, metric: str, tolerance: float) -> tuple[Move, ...]:
+def moving(course: pd.DataFrame, metric: str, tolerance: float) -> tuple[Move, ...]:
     """Return what still moves of the runs of one side, or of one cell.
 
     Parameters
     ----------
-    rows : DataFrame
-        Tidy rows of these runs, of which those under the selection `convergence` count.
+    course : DataFrame
+        As `courses` returns it, of these runs.
     metric : str
         Of courses of the last stage; those of an earlier stage are named "<stage> <metric>".
     tolerance : float
@@ -81,16 +81,16 @@ def moving(rows: pd.DataFrame, metric: str, tolerance: float) -> tuple[Move, ...
     -------
     tuple of Move
     """
-    if "gain_error" not in rows:
+    if "gain_error" not in course:
         return ()
-    names = rows["metric"].astype(str)
-    rows = rows[(rows["selection"] == CONVERGENCE) & ((names == metric) | names.str.endswith(f" {metric}"))]
+    names = course["metric"].astype(str)
+    course = course[(names == metric) | names.str.endswith(f" {metric}")]
     found = []
-    for name, course in rows.groupby("metric"):
-        gain, error = _gain(course)
+    for name, one in course.groupby("metric"):
+        gain, error = _gain(one)
         if abs(gain) > max(tolerance, ERRORS * error):
-            who = "/".join(sorted(course["method"].astype(str).unique())) if "method" in course else "it"
-            found.append(Move(who, name, gain, float(course["gain_epochs"].mean()), tolerance))
+            who = "/".join(sorted(one["method"].astype(str).unique())) if "method" in one else "it"
+            found.append(Move(who, name, gain, float(one["gain_epochs"].mean()), tolerance))
     return tuple(found)
 
 

@@ -157,7 +157,7 @@ def decide(found: list[Sample], claim: Claim, rows: pd.DataFrame | None = None, 
         found = [_averaged(found)]
         if not len(found[0].x):
             return ClaimVerdict("INCONCLUSIVE", "no seed has every cell of the mean", **shared)
-    course = None if rows is None or "gain_error" not in rows else convergence.courses(rows)
+    course = None if rows is None else convergence.courses(rows)
     moves = [((), ()) if course is None else convergence.unsettled(course, claim, sample) for sample in found]
     return _by_test(found, claim, moves, shared)
 

@@ -93,7 +93,7 @@ class Rows:
         self._places = evidence.found.groupby(["metric", "selection"], sort=False).indices
         blank = [about for run_id, about in evidence.about.items() if run_id not in evidence.records]
         self._blank = pd.DataFrame(blank).assign(value=float("nan"))
-        self.course = evidence.found[evidence.found["selection"] == CONVERGENCE]
+        self.course = evidence.found[evidence.found["selection"] == CONVERGENCE]  # whole: claims select among it
 
     def of(self, measures: Measures) -> pd.DataFrame:
         """Return the rows of pairs of metric and selection, and what those runs still gained."""

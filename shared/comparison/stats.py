@@ -27,14 +27,14 @@ ROUNDING = 1e-12  # relative to the largest number at hand, at least to 1
 def seed_means(values: pd.Series, seeds: pd.Series) -> pd.Series:
     """Return the mean of values by seed, in order of seeds; a grouping takes long, and most have one value each."""
     if seeds.is_unique:
-        return pd.Series(values.to_numpy(), index=seeds.rename("seed"), name=values.name).sort_index()
+        return values.set_axis(pd.Index(seeds)).sort_index()
     return values.groupby(seeds).mean()
 
 
 def clusters_of(rows: pd.DataFrame, seeds: pd.Series) -> pd.Series:
     """Return the name in `cluster` of each seed's first row."""
     first = ~seeds.duplicated()
-    return pd.Series(rows["cluster"][first].to_numpy(), index=seeds[first])
+    return rows["cluster"][first].set_axis(pd.Index(seeds[first]))
 
 
 def cluster_means(x: pd.Series, clusters: pd.Series | Mapping | None) -> pd.Series:
