@@ -64,6 +64,7 @@ class ClaimVerdict:
     caveats : what keeps the records from being comparable with the paper's.
     setting : the same in few words, "on a stand-in"; empty where the records are comparable.
     behind : pairs of a cell's name and the runs of each of its sides.
+    weakest : where every cell has to hold, or a share of several, the one that does so least, in words and numbers.
     """
 
     verdict: str
@@ -82,6 +83,7 @@ class ClaimVerdict:
     caveats: tuple = ()
     setting: str = ""
     behind: tuple = ()
+    weakest: str = ""
 
     @property
     def comparable(self) -> bool:
@@ -207,7 +209,10 @@ def _by_test(
         shared["p"] = stats.printed(min(_at_least(k, p) for k, p, _ in ways.values()), _fewest(found))
     k, p, against = ways["HOLDS"]
     hold = [q * (n - k + 1) <= stats.ALPHA and not moved for q, moved in zip(p.tolist(), against, strict=True)]
+    weakest = found[int(np.lexsort((-outside, inside))[-1])]
     shared |= {"hold": sum(hold), "cells": n}
+    if wanted > 1:
+        shared["weakest"] = _shown(weakest, claim)
     for verdict, (k, p, against) in ways.items():
         steady = np.where([bool(moved) for moved in against], 1.0, p)
         if _at_least(k, steady) <= stats.ALPHA:
@@ -219,7 +224,6 @@ def _by_test(
             return ClaimVerdict("INCONCLUSIVE", f"not converged: {_moving(late, n)}", **shared)
     if not any(stats.varies(s.x) or s.floor for s in found) and all(len(s.x) > 1 for s in found):
         return ClaimVerdict("INCONCLUSIVE", f"{_constant(found[0])}: {_shown(found[0], claim)}", **shared)
-    weakest = found[int(np.argmax(inside))]
     why = f"{_region(claim)} shown in {shared['hold']} of {n}; weakest {_shown(weakest, claim)}"
     return ClaimVerdict("INCONCLUSIVE", f"{why}; {_needs(weakest, claim)}", **shared)
 

@@ -26,7 +26,7 @@ CELLS = (
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "setting", "estimate", "low90", "high90"),
     *("region_low", "region_high", "improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells"),
-    *("missing", "unplanned", "control", "control_verdict", "why", "caveats", "because", "note"),
+    *("weakest", "missing", "unplanned", "control", "control_verdict", "why", "caveats", "because", "note"),
 )
 
 
@@ -77,7 +77,7 @@ def claim_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
         yield {
             **{key: getattr(claim, key) for key in CLAIMS[:5]},
             **{key: getattr(claim, key) for key in ("control", "because", "note")},
-            **{key: getattr(v, key) for key in ("setting", "estimate", "p", "cells", "unplanned", "why")},
+            **{key: getattr(v, key) for key in ("setting", "estimate", "p", "cells", "weakest", "unplanned", "why")},
             "tier": comparison.tier,
             "verdict": v.word,
             "low90": v.low,

@@ -37,7 +37,9 @@ def in_numbers(one: Judged) -> str:
         text += f" [{one.number('low90'):.3g}, {one.number('high90'):.3g}]"
     parts = [text, f"claimed {bounds(one)}"]
     if one.row["cells"] not in ("", "0", "1") and one.claim.aggregate != "mean":
-        parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons")
+        parts[0] += " on average"
+        least = f", least in {one.row['weakest']}" if one.row["weakest"] and one.verdict != "HOLDS" else ""
+        parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons{least}")
     n, unit = one.row["clusters"], "seed" if one.row["clusters"] == one.row["seeds"] else "cluster"
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 

@@ -171,6 +171,15 @@ def test_five_seeds_contradict_in_one_of_several_cells_and_say_what_they_suppose
     assert v.verdict == "HOLDS" and "normal theory" not in v.why
 
 
+def test_of_several_cells_the_one_that_holds_least_is_told_beside_their_mean():
+    """A mean of -4.2 where above -5 is claimed reads as a yes; the cell at -6.1 is why it is none."""
+    v = judging.judge_claim(grid([3, 3, -3, 3]), claim("greater", cells=("bag_size",)))
+    assert v.verdict == "CONTRADICTED" and v.estimate > 0 and v.weakest.startswith("bag_size=16: -2.9")
+    one = judging.judge_claim(grid([3, -3, 3]), claim("greater", cells=("bag_size",), aggregate="any"))
+    mean = judging.judge_claim(grid([3, -3, 3]), claim("greater", cells=("bag_size",), aggregate="mean"))
+    assert one.weakest == mean.weakest == ""
+
+
 def not_run(*specs):
     return rows(*(run(method, [math.nan], bag_size=n) for method, n in specs), status="NOT RUN")
 

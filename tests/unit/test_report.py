@@ -56,6 +56,16 @@ def test_what_is_measured_has_words_of_its_own(house):
     assert words.in_numbers(claim).startswith("KL's less ROT's, points: 4.87 [")
 
 
+def test_an_answer_over_several_comparisons_says_where_it_fails_most(house):
+    over = "where: {bag_size: [4, 8]}\n  cells: [bag_size]"
+    (house.paper / "claims.yaml").write_text(ASKED.replace("where: {bag_size: 4}", over))
+    fill(house, {"kl": ROT, "rot": KL}, bag_size=8)
+    ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
+    text = words.in_numbers(claim)
+    assert words.answer(claim) == "No" and "] on average; claimed above 0; shown in 1 of 2 comparisons, " in text
+    assert "comparisons, least in bag_size=8: -4.87 [" in text
+
+
 def test_the_front_page_says_how_many_reported_numbers_were_judged(house):
     (house.root / "README.md").write_text(f"{answer.BEGIN}\n{answer.END}\n")
     judge(house, {"kl": KL, "rot": ROT})
