@@ -165,9 +165,9 @@ def campaign(
     for why, n in Counter(plan.lost.values()).items():
         say(f"left out: {n} runs for want of {why}; `python -m shared.datasets` lists, fetches and unpacks")
     warn(todo, where, say)
-    progress = Progress(len(todo), [plan.due[run.id] for run in todo])
+    progress = Progress({run.id: plan.due[run.id] for run in todo})
     try:
-        train(plan.parts, todo, plan.due, hand, progress, end - SAVE, say, end=end - CUT)
+        train(plan.parts, todo, hand, progress, end - SAVE, say, end=end - CUT)
     finally:
         _note(ledger, began, progress)
     following = next((p for p in plan.order if any(run.id not in progress.made for run in p.runs)), None)

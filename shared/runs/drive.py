@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,28 +14,47 @@ from shared.runs.workers import AGAIN, Event, Pool
 
 @dataclass
 class Progress:
-    """What is done, and how long the rest may take."""
+    """What is done, and how long the rest may take.
 
-    todo: int
-    pending: list[float]  # estimates of the runs not yet started
+    Attributes
+    ----------
+    estimates : {run id: how many seconds it may take}.
+    pending : the ids of those not yet started.
+    first : those that train a stage which later ones share; how wrong estimates are is told apart of these.
+    """
+
+    estimates: Mapping[str, float]
     started: float = field(default_factory=time.time)
     done: int = 0
     failed: int = 0
     paused: int = 0
+    pending: list[str] = field(init=False)
+    first: set[str] = field(default_factory=set)
     made: list[str] = field(default_factory=list)  # ids
     tried: dict[str, str] = field(default_factory=dict)  # {run id: why it cannot be made, or nothing}
-    seconds: list[tuple[float, float]] = field(default_factory=list)  # (estimate, measured) of the finished
+    measured: dict[str, float] = field(default_factory=dict)  # {run id: seconds} of the finished
 
-    def left(self, running: list[tuple[float, float]], at_once: int) -> float:
-        """Seconds left, from estimates scaled by how wrong they were so far; `running` holds (estimate, fraction)."""
-        scale = sum(m for _, m in self.seconds) / sum(e for e, _ in self.seconds) if self.seconds else 1.0
-        work = sum(self.pending) + sum(estimate * (1 - fraction) for estimate, fraction in running)
-        return scale * work / max(1, at_once)
+    def __post_init__(self) -> None:
+        self.pending = list(self.estimates)
 
-    def line(self, text: str, running: list[tuple[float, float]], at_once: int) -> str:
-        width = len(str(self.todo))
+    def left(self, running: Mapping[str, float], at_once: int) -> float:
+        """Seconds left, from estimates scaled by how wrong they were so far; `running` is {run id: fraction done}."""
+        work = {True: 0.0, False: 0.0}
+        for run_id in self.pending:
+            work[run_id in self.first] += self.estimates[run_id]
+        for run_id, fraction in running.items():
+            work[run_id in self.first] += self.estimates[run_id] * (1 - fraction)
+        return sum(self._scale(first) * seconds for first, seconds in work.items()) / max(1, at_once)
+
+    def _scale(self, first: bool) -> float:
+        like = [run_id for run_id in self.measured if (run_id in self.first) == first]
+        expected = sum(self.estimates[run_id] for run_id in like)
+        return sum(self.measured[run_id] for run_id in like) / expected if expected else 1.0
+
+    def line(self, text: str, running: Mapping[str, float], at_once: int) -> str:
+        todo = len(self.estimates)
         ended = self.done + self.failed + sum(map(bool, self.tried.values()))
-        return f"[{ended:{width}}/{self.todo}] {text}  ~{duration(self.left(running, at_once))} left"
+        return f"[{ended:{len(str(todo))}}/{todo}] {text}  ~{duration(self.left(running, at_once))} left"
 
 
 def duration(seconds: float) -> str:
@@ -53,10 +73,21 @@ def _ended(event: Event) -> str:
     return f"{event.run_id}  FAILED, see {event.text}" if event.kind == "failed" else ""
 
 
+def _first(stages: Mapping[str, set[tuple[str, str]]]) -> set[str]:
+    """The ids of those that have a stage which none before them has, and which one after them shares."""
+    seen: set[tuple[str, str]] = set()
+    shared = {stage for stage, n in Counter(stage for own in stages.values() for stage in own).items() if n > 1}
+    found = set()
+    for run_id, own in stages.items():
+        if own & shared - seen:
+            found.add(run_id)
+        seen |= own
+    return found
+
+
 def drive(
     pool: Pool,
     todo: list[Run],
-    seconds: Mapping[str, float],
     progress: Progress,
     deadline: float | None,
     say: Callable[[str], None],
@@ -77,6 +108,7 @@ def drive(
     """
     queue, stages = list(todo), {run.id: set(stages_of(run)) for run in todo}
     trained: set[tuple[str, str]] = set()
+    progress.first |= _first(stages)
     while True:
         while deadline is None or time.time() < deadline:
             places = [n for n, run in enumerate(queue) if pool.place(run)]
@@ -85,7 +117,7 @@ def drive(
             # Two that share a stage and go at once both train it: the first that shares none in the making, if any.
             making = set().union(*(stages[run_id] for run_id in pool.running())) - trained
             place = next((n for n in places if not stages[queue[n].id] & making), places[0])
-            progress.pending.pop(place)
+            progress.pending.remove(queue[place].id)
             pool.start(queue.pop(place))
         if not pool.running():
             break
@@ -100,23 +132,22 @@ def drive(
             if event.kind in AGAIN:
                 run = next(run for run in todo if run.id == event.run_id)
                 queue.insert(0, run)
-                progress.pending.insert(0, seconds[run.id])
+                progress.pending.insert(0, run.id)
                 say(f"{run.id}  {event.text}")
                 continue
             if event.kind != "progress":
                 progress.tried[event.run_id] = event.text if event.kind == "not run" else ""
-            running = [(seconds[run_id], fraction) for run_id, fraction in pool.running().items()]
             if event.kind == "done":
                 progress.done += 1
                 progress.made.append(event.run_id)
                 trained |= stages[event.run_id]
-                progress.seconds.append((seconds[event.run_id], event.seconds))
+                progress.measured[event.run_id] = event.seconds
             elif event.kind == "failed":
                 progress.failed += 1
             elif event.kind == "paused":
                 progress.paused += 1
             if event.kind != "progress" and (text := ended(event)):
-                say(progress.line(text, running, pool.size))
+                say(progress.line(text, pool.running(), pool.size))
         pool.adapt(bool(queue), say)
     if queue and not pool.size:
         say(f"no device is left that takes runs: {len(queue)} were not begun")

@@ -179,17 +179,17 @@ def sweep(
     todo, seconds = part.todo, estimates(part.todo, folder) if part.todo else {}
     where = tier.device if device is None else device
     hand = Hand.of(where, at_once or tier.runs_at_once, cores)
-    progress = Progress(len(todo), [seconds[run.id] for run in todo])
+    progress = Progress(seconds)
     say(
         f"{part}: {len(part.planned)} runs, {len(todo)} to do, "
-        f"{hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
+        f"{hand}, about {duration(progress.left({}, hand.at_once))}{caveat(tier, hand)}"
     )
     warn(todo, where, say)
     if dry_run:
         for run in todo:
             say(f"  {run.id}  ~{duration(seconds[run.id])}")
         return 0
-    train([part], todo, seconds, hand, progress, stop, say)
+    train([part], todo, hand, progress, stop, say)
     return progress.failed
 
 
@@ -265,7 +265,6 @@ class Part:
 def train(
     parts: list[Part],
     todo: list[Run],
-    seconds: Mapping[str, float],
     hand: Hand,
     progress: Progress,
     stop: float | None,
@@ -276,7 +275,6 @@ def train(
 
     Parameters
     ----------
-    seconds : {run id: how long it may take}.
     progress : of these runs; it tells afterwards how they ended.
     end : when runs that do not stop are cut off.
     """
@@ -292,13 +290,13 @@ def train(
     progress.failed += len(damaged)
     progress.tried |= absent
     todo = [run for run in todo if run.id not in damaged | absent]
-    progress.pending = [seconds[run.id] for run in todo]
+    progress.pending = [run.id for run in todo]
     for why, n in Counter(damaged.values()).items():
         say(f"FAILED, {n} runs: {why}")
     try:
         # A pool without runs starts no process.
         with Pool(homes, hand, stop) as pool:
-            drive(pool, todo, seconds, progress, stop, say, end=end)
+            drive(pool, todo, progress, stop, say, end=end)
     finally:
         statuses = [part.finish(progress) for part in parts]
     for why, n in Counter(filter(None, progress.tried.values())).items():
@@ -306,7 +304,7 @@ def train(
     for part, found in zip(parts, statuses, strict=True):
         if not part.shard:
             _say_orphans(part.folder, found, say)
-    if progress.paused or len(progress.pending) > 0:
+    if progress.paused or progress.pending:
         say(f"out of time: {progress.done} done, {progress.paused} paused at a checkpoint; call again to go on")
 
 

@@ -205,10 +205,10 @@ def rerun(
     damaged = damaged_data(found.runs[run_id] for found, records in todo.values() for run_id in records)
     if damaged:
         raise ConfigError("; ".join(sorted(set(damaged.values()))))
-    progress = Progress(len(seconds), list(seconds.values()))
+    progress = Progress(seconds)
     say(
         f"tier {tier.tier}: {len(seconds)} of {sum(len(found.current) for found in looked)} records to train "
-        f"again, {hand}, about {duration(progress.left([], hand.at_once))}{caveat(tier, hand)}"
+        f"again, {hand}, about {duration(progress.left({}, hand.at_once))}{caveat(tier, hand)}"
     )
     for found, records in todo.values():
         # In a sample, what cannot be compared for want of a record was not chosen.
@@ -250,7 +250,7 @@ def _again(found: Found, records: dict, tier: str, hand: Hand, progress: Progres
     work = out / CHECKPOINTS / tier / found.paper
     with Pool({found.paper: Home(code, folder, work)}, hand, None) as pool:
         runs = [found.runs[run_id] for run_id in records]
-        drive(pool, runs, _seconds(records, hand.at_once), progress, None, say, ended)
+        drive(pool, runs, progress, None, say, ended)
     for what, changes in apart.items():
         for change, n in changes.items():
             say(f"{found.paper}: {n} runs had other {what}: {change}")

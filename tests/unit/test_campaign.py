@@ -269,6 +269,6 @@ def test_what_does_not_stop_in_time_is_cut_off_and_is_no_failure(tmp_path):
     pool = workers.Pool({"toy": workers.Home("code", tmp_path, tmp_path)}, Hand(("cpu",), 1, 1), None)
     pool.workers.append(workers._Worker(process, ours, pool.lanes[0]))
     run, lines = a_run("deaf"), []
-    progress = drive.Progress(1, [1.0])
-    drive.drive(pool, [run], {run.id: 1.0}, progress, None, lines.append, end=time.time() + 0.05)
+    progress = drive.Progress({run.id: 1.0})
+    drive.drive(pool, [run], progress, None, lines.append, end=time.time() + 0.05)
     assert ended and (progress.paused, progress.failed) == (1, 0) and f"from what was saved: {run.id}" in lines[0]

@@ -74,10 +74,10 @@ def sweep(tmp_path, monkeypatch):
         monkeypatch.setattr(workers, "record_of", lambda run, code, wall, result: run)
         monkeypatch.setattr(workers.store, "write_record", lambda folder, record: None)
         monkeypatch.setattr(workers, "_note", lambda work, record: None)
-        lines, progress = [], Progress(len(runs), [run.seconds for run in runs])
+        lines, progress = [], Progress({run.id: run.seconds for run in runs})
         with Pool({"toy": Home("code", tmp_path / "runs", tmp_path / "work")}, hand, None) as pool:
             pool.context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Thread)
-            drive(pool, runs, {run.id: run.seconds for run in runs}, progress, None, lines.append)
+            drive(pool, runs, progress, None, lines.append)
         call.pool, call.logs = pool, sorted((tmp_path / "runs").rglob("*.log"))
         return progress, lines
 

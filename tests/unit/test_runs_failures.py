@@ -95,8 +95,8 @@ def test_a_run_that_starved_is_dealt_again_before_the_rest_and_counted_once():
             return [Event(kind, run.id, "ran out of memory: queued again, 1 at once from now on", 1.0)]
 
     pool = TwoThenOne(2)
-    progress = sweep.Progress(3, [1.0] * 3)
-    sweep.drive(pool, runs, {run.id: 1.0 for run in runs}, progress, None, said.append)
+    progress = sweep.Progress({run.id: 1.0 for run in runs})
+    sweep.drive(pool, runs, progress, None, said.append)
     assert pool.begun == [runs[n] for n in (0, 1, 0, 2)]
     assert (progress.done, progress.failed, progress.pending) == (3, 0, [])
     assert f"{runs[0].id}  ran out of memory: queued again, 1 at once from now on" in said
@@ -130,7 +130,7 @@ def test_where_no_record_can_be_written_nothing_more_is_trained(tmp_path, monkey
     pool = One(1)
     runs = [a_run(0), a_run(1)]
     with pytest.raises(ConfigError, match="make room and call again, what was finished is recorded"):
-        sweep.drive(pool, runs, {run.id: 1.0 for run in runs}, sweep.Progress(2, [1.0] * 2), None, print)
+        sweep.drive(pool, runs, sweep.Progress({run.id: 1.0 for run in runs}), None, print)
     assert pool.begun == runs[:1], "another run was begun"
 
 

@@ -85,14 +85,14 @@ def test_two_that_share_a_stage_do_not_go_at_once_where_others_wait():
             return [Event("done", self.going.pop(0).id, "", 1.0)]
 
     runs = [student(teacher, n) for teacher in "ab" for n in range(2)]
-    pool, progress = Pair(2), Progress(4, [1.0] * 4)
-    drive(pool, runs, {run.id: 1.0 for run in runs}, progress, None, lambda line: None)
-    assert pool.begun == [runs[n] for n in (0, 2, 1, 3)] and progress.done == 4 and progress.pending == []
-    # As `make verify` goes on to the next paper, with what it has counted so far.
     others = [student(teacher, n) for teacher in "cd" for n in range(2)]
-    progress.pending = [1.0] * 4
-    drive(pool, others, {run.id: 1.0 for run in others}, progress, None, lambda line: None)
-    assert progress.done == 8
+    pool, progress = Pair(2), Progress({run.id: 1.0 for run in runs + others})
+    drive(pool, runs, progress, None, lambda line: None)
+    assert pool.begun == [runs[n] for n in (0, 2, 1, 3)] and progress.done == 4
+    # As `make verify` goes on to the next paper, with what it has counted so far.
+    assert progress.pending == [run.id for run in others]
+    drive(pool, others, progress, None, lambda line: None)
+    assert progress.done == 8 and progress.pending == []
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "code_hash", lambda module: "new")
     monkeypatch.setattr(sweep, "plan", lambda paper, tier: list(runs))
 
-    def train(pool, todo, seconds, progress, deadline, say, end=None):
+    def train(pool, todo, progress, deadline, say, end=None):
         for n, run in enumerate(todo):
             if n == call.dies_after:
                 raise KeyboardInterrupt
