@@ -120,7 +120,7 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
     """Return every paper's questions with their answers, a line each; `short` leaves the controls to results/README.md.
 
     `up` leads from the file's folder to the repository; None names no paper, in the README of one. The tier leads to
-    the verdicts, which name the records; those of other tiers stand beside it where they differ.
+    the verdicts, which name the records; those of other tiers, with their estimates, stand beside it where they differ.
     """
     head = ("question", "answer", "measured [90 %]", "tier", "control the paper left out")[: 4 if short else 5]
     root, rows = "../../" if up is None else up, []
@@ -129,7 +129,7 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
         for one in questions(mine):
             name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
             others = [same for same in mine if same.claim.id == one.claim.id and same.verdict != one.verdict]
-            said = [(one.tier, ""), *((same.tier, f": {same.verdict}") for same in others)]
+            said = [(one.tier, ""), *((same.tier, f": {words.elsewhere(same)}") for same in others)]
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",

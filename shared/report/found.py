@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.comparison.claims import VERDICTS, Claim, read_claims
+from shared.comparison.claims import DECIDED, VERDICTS, Claim, read_claims
 from shared.config import papers, repository
 from shared.config.files import ConfigError
 from shared.files import read_text
@@ -53,10 +53,10 @@ class Judged:
         return max(low - estimate, estimate - high) / half if half > 0 else math.nan
 
     @property
-    def standing(self) -> tuple[int, int, float]:
+    def standing(self) -> tuple[bool, bool, float, bool]:
         """Return what makes one verdict on a question worth more than another, larger first."""
-        rank = -max(VERDICTS.index(self.verdict), 1)  # held and contradicted alike
-        return rank, not self.row["setting"], float((self.row["clusters"] or "0").split("-")[0] or 0)
+        seeds = float((self.row["clusters"] or "0").split("-")[0] or 0)
+        return self.verdict in VERDICTS[:3], not self.row["setting"], seeds, self.verdict in DECIDED
 
 
 def tiers_found(results: Path) -> list[str]:
@@ -86,7 +86,8 @@ def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str],
 def questions(found: list[Judged]) -> list[Judged]:
     """Return for each question the verdict that answers it best, in the order of claims.yaml.
 
-    A decided verdict comes before an undecided one, comparable records before a stand-in, many seeds before few.
+    Comparable records come before a stand-in, then many seeds before few, and only then a decision before none: who takes
+    the tier that decides takes the one in which chance spoke up.
     """
     best: dict[str, Judged] = {}
     for one in found:

@@ -32,16 +32,25 @@ def in_numbers(one: Judged) -> str:
     """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
     if math.isnan(one.number("estimate")):
         return "-"
-    text = f"{examined(one)}: {one.number('estimate'):.3g}"
-    if not math.isnan(one.number("low90")):
-        text += f" [{one.number('low90'):.3g}, {one.number('high90'):.3g}]"
-    parts = [text, f"claimed {bounds(one)}"]
-    if one.row["cells"] not in ("", "0", "1") and one.claim.aggregate != "mean":
-        parts[0] += " on average"
+    parts = [f"{examined(one)}: {estimate(one)}", f"claimed {bounds(one)}"]
+    if _several(one):
         least = f", least in {one.row['weakest']}" if one.row["weakest"] and one.verdict != "HOLDS" else ""
         parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons{least}")
     n, unit = one.row["clusters"], "seed" if one.row["clusters"] == one.row["seeds"] else "cluster"
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
+
+
+def estimate(one: Judged) -> str:
+    """Return the estimate with its interval; where several comparisons have to hold it says that it is their mean."""
+    if math.isnan(one.number("estimate")):
+        return ""
+    text, low, high = f"{one.number('estimate'):.3g}", one.number("low90"), one.number("high90")
+    return text + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]") + " on average" * _several(one)
+
+
+def elsewhere(one: Judged) -> str:
+    """Return the verdict of another tier than the one that answers, with its estimate."""
+    return ", ".join(filter(None, (one.verdict, estimate(one))))
 
 
 def examined(one: Judged) -> str:
@@ -74,3 +83,7 @@ def contradiction(one: Judged, found: list[Judged]) -> str:
     text = f"\u201c{said}\u201d is {one.row['verdict']} ({one.claim.source}): {in_numbers(one)}."
     beside = control(one, found)
     return text + ("" if beside == "none" else f" Control: {beside}.")
+
+
+def _several(one: Judged) -> bool:
+    return one.row["cells"] not in ("", "0", "1") and one.claim.aggregate != "mean"

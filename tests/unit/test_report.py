@@ -109,7 +109,7 @@ def test_an_answer_has_words_of_its_own_and_says_where_it_was_made(house, verdic
     assert words.answer(claim) == (f"{says}, on a stand-in" if decided else says)
 
 
-def test_a_tier_that_decides_answers_before_one_that_does_not_and_smoke_never_does(house):
+def test_a_tier_with_more_seeds_answers_before_one_with_fewer_and_smoke_never_does(house):
     judge(house, {"kl": KL[:1], "rot": ROT[:1]}, "paper")
     judge(house, {"kl": KL, "rot": ROT}, "quick")
     (house.results / "smoke" / "made").mkdir(parents=True)
@@ -120,6 +120,15 @@ def test_a_tier_that_decides_answers_before_one_that_does_not_and_smoke_never_do
     assert best.tier == "quick" and best.verdict == "HOLDS"
     (line,) = [line for line in answer.overview(everything, house.results).splitlines() if line.startswith("| [made]")]
     assert "[quick](../results/quick/made/comparison.md); [paper](../results/paper/made/comparison.md): INCON" in line
+
+
+def test_more_seeds_that_decide_nothing_answer_before_fewer_that_do(house):
+    judge(house, {"kl": [80.1, 74.0, 77.0], "rot": ROT}, "paper")
+    judge(house, {"kl": KL[:2], "rot": ROT[:2]}, "quick")
+    both = [one for claims in found.everything(house.results, house.root).values() for one in claims]
+    (best,) = found.questions(both)
+    assert {one.tier: one.verdict for one in both} == {"paper": "INCONCLUSIVE", "quick": "HOLDS"}
+    assert best.tier == "paper" and words.elsewhere(both[1]).startswith("HOLDS, 4.")
 
 
 def test_files_that_are_not_what_the_verdicts_say_are_named_and_made_anew(house, monkeypatch, capsys):
