@@ -165,7 +165,9 @@ def rates(evidence: Evidence) -> Table:
     runs = [run for run in evidence.where(task="learning") if run.spec.values()["choose_rate"]]
     lines: dict[tuple, dict] = {}
     for run, record in evidence.recorded(runs):
-        about = {"dataset": _read(run), "bags": run.spec.values()["bags"], "method": run.method}
+        values = run.spec.values()
+        size = " to ".join(str(n) for n in sorted({values[end] for end in ("smallest", "largest") if end in values}))
+        about = {"dataset": _read(run), "bags": values["bags"], "bag_size": size, "method": run.method}
         searched = zip(record["curves"][f"tried_{RATE}"], record["curves"]["tried_score"], strict=True)
         losses = {f"loss at {rate:g}": loss for rate, loss in sorted(searched)}
         last = record["metrics"]["last"]
@@ -175,7 +177,8 @@ def rates(evidence: Evidence) -> Table:
     if not runs:
         return Table(pandas.DataFrame([{RATE: "no run of this tier searches for it"}]), used=[])
     numbers = pandas.DataFrame([lines[key] for key in sorted(lines)], columns=None if lines else ["dataset", RATE])
-    return Table(numbers, _filled(_with_all(numbers)), used=runs)
+    losses = {name: numbers[name].map("{:.5f}".format, na_action="ignore") for name in numbers if "loss at" in name}
+    return Table(numbers, _filled(_with_all(numbers.assign(**losses))), used=runs)
 
 
 def table1(evidence: Evidence) -> Table:

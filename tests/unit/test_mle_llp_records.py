@@ -38,6 +38,23 @@ def test_the_accuracy_over_classes_does_not_reward_a_guess_of_the_common_one():
     assert scores(guess, data, np.arange(10)) == {"test_accuracy": 80.0, "test_class_accuracy": 50.0}
 
 
+def test_every_search_has_a_line_of_its_own():
+    """The search on bags of 2 to 12 stood in the table with the losses of that on bags of 2."""
+    runs = [run for run in plan("mle_llp", "cpu") if run.method == "mle_llp" and run.id.endswith("seed0")]
+    runs = [run for run in runs if run.spec.values()["choose_rate"] and not run.spec.bags]
+
+    def record(n):
+        curves = {"tried_learning_rate": [0.1], "tried_score": [float(n)]}
+        return {"curves": curves, "metrics": {"last": {tables.CHOSEN: 0.1, f"{tables.CHOSEN}_end": 0}}}
+
+    evidence = SimpleNamespace(
+        where=lambda **_: runs, recorded=lambda chosen: [(run, record(n)) for n, run in enumerate(chosen)]
+    )
+    found = tables.rates(evidence).numbers
+    assert sorted(found["loss at 0.1"]) == list(range(len(runs))) and len(runs) > 4
+    assert {"2 to 12", "2", "1024"} <= set(found.bag_size)
+
+
 class TestConvergence:
     """Three numbers that the claims about training stand on."""
 
@@ -217,7 +234,7 @@ class TestTables:
     def test_the_search_shows_what_it_chose_among(self, results):
         shown = {row["method"]: row for row in markdown(results / "rates.md")}
         row = shown["mle_llp-choose_rateTrue"]
-        assert (row["learning_rate"], row["loss at 0.003"], row["loss at 0.03"]) == ("0.03", "-", "0.5")
+        assert (row["learning_rate"], row["loss at 0.003"], row["loss at 0.03"]) == ("0.03", "-", "0.50000")
         assert row["at the end of its grid"] == "greatest"
 
     def test_a_tier_without_a_search_says_so(self, tmp_path):
