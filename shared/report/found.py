@@ -86,8 +86,8 @@ def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str],
 def questions(found: list[Judged]) -> list[Judged]:
     """Return for each question the verdict that answers it best, in the order of claims.yaml.
 
-    Comparable records come before a stand-in, then many seeds before few, and only then a decision before none: who takes
-    the tier that decides takes the one in which chance spoke up.
+    Comparable records come before a stand-in, then many seeds before few, and only then a decision before none: whoever
+    takes the tier that decides takes the one in which chance spoke up.
     """
     best: dict[str, Judged] = {}
     for one in found:
