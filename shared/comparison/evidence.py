@@ -229,8 +229,10 @@ class _Side(NamedTuple):
 
 def _side(rows: pd.DataFrame, claim: Claim, side: Selector, cell: Selector, role: str) -> _Side:
     worst = {"at_most": "max", "at_least": "min"}.get(claim.kind, "") if claim.deterministic else ""
-    mask = _of(rows, claim, side, cell) & rows["value"].notna().to_numpy()
-    part = rows.loc[mask, [column for column in TAKEN if column in rows]]  # all of them would take long
+    mask, there = _of(rows, claim, side, cell), rows["value"].notna().to_numpy()
+    if claim.reduce or worst:  # the best of the rivals that have run is not the best of those that will
+        mask &= ~rows["seed"].isin(rows["seed"][mask & ~there]).to_numpy()
+    part = rows.loc[mask & there, [column for column in TAKEN if column in rows]]  # all of them would take long
     values, part = _per_seed(part, claim.reduce or worst, rows)
     clusters = stats.clusters_of(part, part["seed"]) if "cluster" in part else pd.Series(dtype=object)
     plain = "minus" not in side and "over" not in side

@@ -232,6 +232,16 @@ def test_reduce_drops_a_seed_that_lacks_a_record():
     assert judging.judge_claim(table, claim("greater", reduce="mean")).seeds == (2, 2)
 
 
+def test_the_best_rival_is_of_all_that_are_planned():
+    """A sweep in order of value had ECE ahead of "the best rival" while one of three had run."""
+    rivals = [run("rot", [80.0, 80.1, 80.2], alpha=0.1), run("rot", [math.nan] * 3, alpha=0.9)]
+    waiting = rows(*rivals, KL)
+    v = judging.judge_claim(waiting.assign(status="NOT RUN"), claim("greater", reduce="max"))
+    assert v.verdict == "NOT RUN" and v.missing == ("all",)
+    some = rows(rivals[0], run("rot", [79.0, 79.2, math.nan], alpha=0.9), KL)
+    assert judging.judge_claim(some, claim("greater", reduce="max")).seeds == (2, 2)
+
+
 def test_a_side_may_be_a_difference():
     gains = [
         run("kl", [70.0, 70.2, 70.1], bag_size=64, plot=True),
