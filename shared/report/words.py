@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from shared.comparison.claims import DECIDED
+from shared.comparison.texts import estimate
 from shared.report.found import Judged
 from shared.tables.bounds import bounds_in_words
 
@@ -32,7 +33,7 @@ def in_numbers(one: Judged) -> str:
     """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
     if math.isnan(one.number("estimate")):
         return "-"
-    parts = [f"{examined(one)}: {estimate(one)}", f"claimed {bounds(one)}"]
+    parts = [f"{examined(one)}: {in_figures(one)}", f"claimed {bounds(one)}"]
     if _several(one):
         least = f", least in {one.row['weakest']}" if one.row["weakest"] and one.verdict != "HOLDS" else ""
         parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons{least}")
@@ -40,17 +41,15 @@ def in_numbers(one: Judged) -> str:
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 
 
-def estimate(one: Judged) -> str:
+def in_figures(one: Judged) -> str:
     """Return the estimate with its interval; where several comparisons have to hold it says that it is their mean."""
-    if math.isnan(one.number("estimate")):
-        return ""
-    text, low, high = f"{one.number('estimate'):.3g}", one.number("low90"), one.number("high90")
-    return text + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]") + " on average" * _several(one)
+    numbers = estimate(one.number("estimate"), one.number("low90"), one.number("high90"), ".3g")
+    return numbers + " on average" * _several(one)
 
 
 def elsewhere(one: Judged) -> str:
     """Return the verdict of another tier than the one that answers, with its estimate."""
-    return ", ".join(filter(None, (one.verdict, estimate(one))))
+    return one.verdict if math.isnan(one.number("estimate")) else f"{one.verdict}, {in_figures(one)}"
 
 
 def examined(one: Judged) -> str:

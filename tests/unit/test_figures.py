@@ -252,7 +252,9 @@ def test_the_bounds_of_a_ratio_are_ratios():
     """They were its logarithms."""
     entry = {"id": "a", "says": "s", "source": "s", "kind": "ratio", "at_most": 0.5, "because": "b"}
     made = claims._claim({**entry, "left": {"method": "a"}, "right": {"method": "b"}}, "here")
-    verdict = SimpleNamespace(**dict.fromkeys(("setting", "estimate", "p", "cells", "unplanned", "why", "word"), ""))
+    verdict = SimpleNamespace(
+        **dict.fromkeys(("setting", "estimate", "p", "cells", "weakest", "unplanned", "why", "word"), "")
+    )
     for name, value in {"low": 1, "high": 2, "better": 1, "seeds": (1, 1), "clusters": (1, 1), "hold": 1}.items():
         setattr(verdict, name, value)
     verdict.missing = verdict.caveats = ()
