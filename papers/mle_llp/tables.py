@@ -166,14 +166,15 @@ def rates(evidence: Evidence) -> Table:
     lines: dict[tuple, dict] = {}
     for run, record in evidence.recorded(runs):
         values = run.spec.values()
-        size = " to ".join(str(n) for n in sorted({values[end] for end in ("smallest", "largest") if end in values}))
+        ends = tuple(sorted({values[end] for end in ("smallest", "largest") if end in values}))
+        size = " to ".join(map(str, ends))
         about = {"dataset": _read(run), "bags": values["bags"], "bag_size": size, "method": run.method}
         searched = zip(record["curves"][f"tried_{RATE}"], record["curves"]["tried_score"], strict=True)
         losses = {f"loss at {rate:g}": loss for rate, loss in sorted(searched)}
         last = record["metrics"]["last"]
         chosen = {RATE: last[CHOSEN], "at the end of its grid": {-1: "least", 1: "greatest"}.get(last[f"{CHOSEN}_end"])}
         # Every seed has the same.
-        lines[tuple(about.values())] = {**about, **chosen, **losses}
+        lines[about["dataset"], about["bags"], ends, run.method] = {**about, **chosen, **losses}
     if not runs:
         return Table(pandas.DataFrame([{RATE: "no run of this tier searches for it"}]), used=[])
     numbers = pandas.DataFrame([lines[key] for key in sorted(lines)], columns=None if lines else ["dataset", RATE])

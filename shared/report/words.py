@@ -33,7 +33,7 @@ def in_numbers(one: Judged) -> str:
     """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
     if math.isnan(one.number("estimate")):
         return "-"
-    parts = [f"{examined(one)}: {in_figures(one)}", f"claimed {bounds(one)}"]
+    parts = [f"{examined(one)}: {_averaged(one)}", f"claimed {bounds(one)}"]
     if _several(one):
         least = f", least in {one.row['weakest']}" if one.row["weakest"] and one.verdict != "HOLDS" else ""
         parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons{least}")
@@ -41,15 +41,9 @@ def in_numbers(one: Judged) -> str:
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 
 
-def in_figures(one: Judged) -> str:
-    """Return the estimate with its interval; where several comparisons have to hold it says that it is their mean."""
-    numbers = estimate(one.number("estimate"), one.number("low90"), one.number("high90"), ".3g")
-    return numbers + " on average" * _several(one)
-
-
 def elsewhere(one: Judged) -> str:
     """Return the verdict of another tier than the one that answers, with its estimate."""
-    return one.verdict if math.isnan(one.number("estimate")) else f"{one.verdict}, {in_figures(one)}"
+    return one.verdict if math.isnan(one.number("estimate")) else f"{one.verdict}, {_averaged(one)}"
 
 
 def examined(one: Judged) -> str:
@@ -82,6 +76,12 @@ def contradiction(one: Judged, found: list[Judged]) -> str:
     text = f"\u201c{said}\u201d is {one.row['verdict']} ({one.claim.source}): {in_numbers(one)}."
     beside = control(one, found)
     return text + ("" if beside == "none" else f" Control: {beside}.")
+
+
+def _averaged(one: Judged) -> str:
+    """Return the estimate with its interval; where several comparisons have to hold it says that it is their mean."""
+    numbers = estimate(one.number("estimate"), one.number("low90"), one.number("high90"), ".3g")
+    return numbers + " on average" * _several(one)
 
 
 def _several(one: Judged) -> bool:
