@@ -20,6 +20,8 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
                  own has none; or false, with because, where the claim's measure has no course
     because      the reason for a margin, a threshold or a tolerance; required with one
     control      id of the claim that is the control the paper left out
+    supports     true of a control that supports its claims where it holds ("with permuted proportions nothing is
+                 learned"); else, where it holds, it takes their evidence away ("so does a constant weight")
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
     question     what a reader asks that this claim answers; claims that share one stand in for each other, in order
@@ -74,7 +76,7 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("share", "still", "converged", "requires", "because", "control", "role", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "supports", "role", "note"),
     *("question", "quantity", "answers"),
 }
 CHOICES = {
@@ -123,6 +125,7 @@ class Claim:
     deterministic: bool = False
     because: str = ""
     control: str = ""
+    supports: bool = False
     role: str = "paper"
     question: str = ""
     quantity: str = ""
@@ -205,7 +208,8 @@ def _claim(entry: Any, where: str) -> Claim:
         check(_is_selector(entry.get(key, {})), key, "is not a selector: values, lists, or {min:, max:}")
     for key in ("cells", "order"):
         check(isinstance(entry.get(key, []), list), key, "must be a list")
-    check(isinstance(entry.get("deterministic", False), bool), "deterministic", "must be true or false")
+    for key in ("deterministic", "supports"):
+        check(isinstance(entry.get(key, False), bool), key, "must be true or false")
     if any(entry.get(key) for key in NUMBERS) or entry.get("converged") is False:
         check(entry.get("because"), "because", "must give the reason for the margin, threshold or tolerance")
     check(entry.get("still", 1) > 0, "still", "must be above zero")

@@ -89,10 +89,17 @@ def _rank(verdict: ClaimVerdict) -> int:
 
 
 def said(claim: Claim, verdict: ClaimVerdict, comparison: Comparison) -> str:
-    """Return a claim's verdict in words: where it was made, and whether its control holds as well."""
-    control = comparison.controls.get(claim.id)
-    also = verdict.verdict == "HOLDS" and control is not None and control.verdict == "HOLDS"
-    return f"{verdict.word}, and so does its control" if also else verdict.word
+    """Return a claim's verdict in words: where it was made, and whether its control undoes it."""
+    return ", ".join(filter(None, [verdict.word, reservation(claim, verdict, comparison)]))
+
+
+def reservation(claim: Claim, verdict: ClaimVerdict, comparison: Comparison) -> str:
+    """Return what its control has against a claim that holds, in words: that it holds too, or that it does not."""
+    control = next((c for c, _ in comparison.claims if c.id == claim.control), None)
+    if verdict.verdict != "HOLDS" or control is None:
+        return ""
+    against = ("CONTRADICTED", "but its control does not") if control.supports else ("HOLDS", "and so does its control")
+    return against[1] if comparison.controls[claim.id].verdict == against[0] else ""
 
 
 def all_cell_texts(comparison: Comparison, notes: Footnotes) -> list[tuple[str, ...]]:

@@ -26,7 +26,18 @@ CELLS = (
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "setting", "estimate", "low90", "high90"),
     *("region_low", "region_high", "improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells"),
-    *("weakest", "missing", "unplanned", "control", "control_verdict", "why", "caveats", "because", "note"),
+    *(
+        "weakest",
+        "missing",
+        "unplanned",
+        "control",
+        "control_verdict",
+        "reservation",
+        "why",
+        "caveats",
+        "because",
+        "note",
+    ),
 )
 
 
@@ -91,6 +102,7 @@ def claim_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
             "cells_hold": v.hold,
             "missing": "; ".join(v.missing),
             "control_verdict": control.word if control else "",
+            "reservation": texts.reservation(claim, v, comparison),
             "caveats": "; ".join(v.caveats),
         }
 

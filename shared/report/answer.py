@@ -161,8 +161,10 @@ def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str
     judged = ", ".join(f"{cell[name]} {name}" for name in VERDICTS if cell[name] and name not in UNJUDGED) or "0"
     theirs = [one for one in found if one.claim.role == "paper"]
     own = theirs or [one for one in found if one.claim.role == "extension"]
-    claim, also = Counter(one.verdict for one in own), sum(one.both_hold for one in own)
-    held = f"{claim['HOLDS']}" + " of ours" * (not theirs) + (f", {also} of them as its control" if also else "")
+    claim, undone = Counter(one.verdict for one in own), sum(bool(one.reservation) for one in own)
+    held = (
+        f"{claim['HOLDS']}" + " of ours" * (not theirs) + (f", {undone} of them undone by a control" if undone else "")
+    )
     rest = sum(n for verdict, n in claim.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
     left = (cell["NOT COMPARABLE"], cell["NOT RUN"] + cell["FAILED"])
     return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))

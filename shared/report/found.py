@@ -32,9 +32,9 @@ class Judged:
         return self.row["verdict"].removesuffix(f" {self.row['setting']}" if self.row["setting"] else "")
 
     @property
-    def both_hold(self) -> bool:
-        """Tell whether the control that the paper left out holds as well."""
-        return self.verdict == "HOLDS" and self.row["control_verdict"].startswith("HOLDS")
+    def reservation(self) -> str:
+        """Return what the control that the paper left out has against a claim that holds, in words."""
+        return self.row["reservation"]
 
     def number(self, column: str) -> float:
         """Return a number of the line, nan where there is none."""
