@@ -55,9 +55,11 @@ class Evidence:
         return {run.id: self._about(run) for run in self.runs}
 
     def _about(self, run: Run) -> dict:
+        """The columns of a run; what it is called here stands before a key of its spec that has the same name."""
         spec = {k: v for k, v in run.spec.values().items() if isinstance(v, str | int | float | bool)}
         status, why = self._status(run.id)
         return {
+            **spec,
             "id": run.id,
             "paper": self.paper,
             "tier": self.tier,
@@ -65,7 +67,6 @@ class Evidence:
             "stand_in": run.stand_in,
             "differs": run.differs,
             "simulated": is_simulated(str(spec.get("dataset", ""))),
-            **spec,
             "status": status,
             "why": why,
         }
