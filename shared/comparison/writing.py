@@ -26,7 +26,8 @@ CELLS = (
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "setting", "estimate", "low90", "high90"),
     *("region_low", "region_high", "improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells"),
-    *("weakest", "compared", "named", "missing", "absent", "unplanned", "control", "control_verdict", "why", "caveats", "because", "note"),
+    *("weakest", "compared", "named", "missing", "absent", "unplanned", "control", "control_verdict"),
+    *("why", "caveats", "because", "note"),
 )
 
 

@@ -206,23 +206,6 @@ def test_costs_and_failed_runs_become_rows(house):
     assert failed["id"].tolist() == [f"made/toy/kl/bag4/seed{seed}" for seed in (1, 2)] and failed.value.isna().all()
 
 
-def test_a_run_goes_by_its_name_also_where_its_spec_has_a_method(house):
-    """Controls that names.py calls dllp-permuted were taken for dllp, and a claim on them was NOT RUN though recorded."""
-    change(house, "    loss: {value", "    method: {value")
-    change(house, "grid: {loss: rot", "grid: {method: rot")
-    named = NAMES.replace("return spec.loss", 'return spec.method + "-permuted" * (spec.bag_size == 8)')
-    (house.paper / "names.py").write_text(named)
-    asked = CLAIMS.replace("  where: {bag_size: 4}\n", "")
-    permuted = asked.replace("id: order", "id: permuted").replace(": kl}", ": kl-permuted}")
-    (house.paper / "claims.yaml").write_text(asked + permuted.replace(": rot}", ": rot-permuted}"))
-    fill(house, {"kl-permuted": KL, "rot-permuted": ROT}, bag_size=8)
-    house("made", "--tier", "paper")
-    assert [(row["id"], row["verdict"]) for row in written(house, "claims.csv")] == [
-        ("order", "NOT RUN"),
-        ("permuted", "HOLDS"),
-    ]
-
-
 def test_what_is_not_run_says_why_where_the_index_knows(house, capsys):
     """Cells and claims of the runs that lack something give the reason; those nobody planned do not."""
     change(house, "seed: [0, 1, 2]", "seed: [0, 1]")

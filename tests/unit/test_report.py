@@ -131,13 +131,14 @@ def test_more_seeds_that_decide_nothing_answer_before_fewer_that_do(house):
     assert best.tier == "paper" and words.elsewhere(both[1]).startswith("HOLDS, 4.")
 
 
+FIVE_SEEDS = "  {}: {{experiments: [{{name: a, grid: {{loss: [kl, rot], seed: [0, 1, 2, 3, 4]}}}}]}}"
 OVER = ASKED.replace("where: {bag_size: 4}", "where: {bag_size: [4, 8]}\n  cells: [bag_size]")
 
 
 def test_a_tier_that_judged_the_whole_claim_answers_before_one_that_judged_a_part(house):
     """Two tiers with as many seeds: the front page said Yes from 1 of 3 comparisons where all 3 decide nothing."""
     (house.paper / "claims.yaml").write_text(OVER)
-    change(house, "  quick: *all", "  quick: {experiments: [{name: a, grid: {loss: [kl, rot], seed: [0, 1, 2, 3, 4]}}]}")
+    change(house, "  quick: *all", FIVE_SEEDS.format("quick"))
     fill(house, {"kl": [80.1, 74.0, 77.0], "rot": ROT}, bag_size=8)
     judge(house, {"kl": KL, "rot": ROT}, "paper")
     everything = judge(house, {"kl": [*KL, 80.2, 80.1], "rot": [*ROT, 75.2, 75.1]}, "quick")
@@ -155,7 +156,7 @@ def test_a_tier_that_judged_the_whole_claim_answers_before_one_that_judged_a_par
 
 @pytest.mark.parametrize("aggregate", ["every", "mean"])
 def test_what_a_tier_lacks_and_what_the_paper_alone_plans_count_as_not_judged(house, aggregate):
-    """A grid that the claim does not list is as large as the paper's own tier makes it, also where cells are averaged."""
+    """A grid that the claim does not list is as large as the paper's own tier makes it, also under a mean."""
     (house.paper / "claims.yaml").write_text(
         ASKED.replace("where: {bag_size: 4}", f"cells: [bag_size]\n  aggregate: {aggregate}")
     )
@@ -168,7 +169,7 @@ def test_what_a_tier_lacks_and_what_the_paper_alone_plans_count_as_not_judged(ho
 def test_a_number_that_two_tiers_judged_counts_with_the_verdict_of_more_seeds(house):
     """The front page counted 1 REPRODUCED, from two seeds, where ten say NOT REPRODUCED."""
     change(house, "  paper: &all", "  quick: &all")
-    change(house, "  quick: *all", "  paper: {experiments: [{name: a, grid: {loss: [kl, rot], seed: [0, 1, 2, 3, 4]}}]}")
+    change(house, "  quick: *all", FIVE_SEEDS.format("paper"))
     judge(house, {"kl": KL[:2]}, "quick")
     everything = judge(house, {"kl": [value - 4 for value in [*KL, 80.1, 79.9]]}, "paper")
     verdicts = {tier: written(house, tier=tier)[0]["verdict"] for tier in ("quick", "paper")}
