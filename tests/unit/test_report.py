@@ -149,6 +149,7 @@ def test_a_tier_that_judged_the_whole_claim_answers_before_one_that_judged_a_par
         "quick": ("HOLDS", 1, 2),
     }
     assert best.tier == "paper" and written(house, "claims.csv", "quick")[0]["absent"] == "bag_size=8"
+    assert "Not planned in this tier: bag_size=8." in page.page("quick", house.results, house.root)
     assert words.elsewhere(both["quick"]).endswith(", in 1 of 2 comparisons")
     assert "; judged in 1 of the claim's 2 comparisons; 5 seeds" in words.in_numbers(both["quick"])
     assert "judged in" not in words.in_numbers(best)
