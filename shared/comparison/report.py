@@ -219,7 +219,8 @@ def _differing(runs: list[dict]) -> str:
     for about in runs:
         by_seed.setdefault(about.get("seed"), []).append(about)
     first, *rest = max(by_seed.values(), key=len, default=[{}])
-    keys = [key for key in first if key != "id" and any(one.get(key) != first[key] for one in rest)]
+    known = dict.fromkeys(key for one in (first, *rest) for key in one if key != "id")
+    keys = [key for key in known if any(one.get(key) != first.get(key) for one in rest)]
     return (", ".join(keys) or "nothing") if rest else ""
 
 
