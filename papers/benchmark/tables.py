@@ -26,9 +26,9 @@ def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _named(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """The rows by words of their ids: a spec's `method` does not say "permuted", nor its `dataset` which classes."""
+    """The rows by words of their ids: a spec's `dataset` does not say which classes."""
     name = rows.id.str.split("/")
-    return rows.assign(dataset=name.str[1], method=name.str[2], setting=name.str[3])
+    return rows.assign(dataset=name.str[1], setting=name.str[3])
 
 
 def _cells(evidence: Evidence, table: str | None = None) -> pandas.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from shared.comparison.claims import Claim
-from shared.comparison.evidence import measures_of, samples
+from shared.comparison.evidence import matches, measures_of, samples
 from shared.comparison.report import CELL, Rows, told
 from shared.comparison.reported import InputError, Reported
 from shared.config.files import likeliest
@@ -71,7 +71,9 @@ def _like(name: str, known: Iterable[str]) -> str:
 
 def _of_claim(claim: Claim, rows: Rows) -> Iterator[str]:
     """The records of each cell and side; without a value to reduce to, all that share a cell and a seed are listed."""
-    found = samples(rows.of(measures_of(claim)), replace(claim, reduce=claim.reduce or "mean")).cells
+    mine = rows.of(measures_of(claim))
+    mine = mine[matches(mine, claim.requires)]
+    found = samples(mine, replace(claim, reduce=claim.reduce or "mean")).cells
     for sample in found:
         yield f"  {sample.name}"
         for side in sample.sides:

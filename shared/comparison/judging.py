@@ -60,6 +60,7 @@ class ClaimVerdict:
     seeds, clusters : fewest and most of a cell.
     hold, cells : cells that hold beyond doubt, and cells judged.
     missing : cells that this tier plans and that lack values, with the reason where one is known.
+    absent : cells that the claim names and of which this tier plans no run.
     unplanned : how many more cells the paper's own tier plans.
     caveats : what keeps the records from being comparable with the paper's.
     setting : the same in few words, "on a stand-in"; empty where the records are comparable.
@@ -79,6 +80,7 @@ class ClaimVerdict:
     hold: int = 0
     cells: int = 0
     missing: tuple = ()
+    absent: tuple = ()
     unplanned: int = 0
     caveats: tuple = ()
     setting: str = ""
@@ -128,6 +130,7 @@ def judge_claim(
         return ClaimVerdict("INCONCLUSIVE", str(error))
     here = {sample.name for sample in found.cells} | {name.split(" (")[0] for name in found.missing}
     beside: dict[str, Any] = {"missing": tuple(found.missing), "unplanned": len(set(elsewhere(claim)) - here)}
+    beside["absent"] = tuple(found.absent)
     beside["behind"] = tuple((sample.name, sample.sides) for sample in found.cells)
     if not found.cells:
         return replace(_nothing(rows, claim, found.used), **beside)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from shared.comparison import claims, convergence, judging, reported, stats, verdicts
 from shared.comparison.claims import Claim
-from shared.comparison.evidence import measures_of, planned_cells, samples
+from shared.comparison.evidence import matches, measures_of, planned_cells, samples
 from shared.comparison.judging import ClaimVerdict
 from shared.comparison.reported import InputError, Reported
 from shared.comparison.setting import setting_of
@@ -23,7 +23,7 @@ from shared.config import plan, repository
 from shared.config.plan import module_of, read_config, sources_of
 from shared.runs.code import code_hash
 from shared.runs.provenance import origin
-from shared.tables.evidence import CONVERGENCE, FAILED, NOT_RUN, Evidence, gather
+from shared.tables.evidence import CONVERGENCE, DONE, FAILED, NOT_RECORDED, NOT_RUN, Evidence, gather
 from shared.tables.numbers import moved
 
 CELL = ["table", "row", "column", "metric", "selection"]
@@ -86,29 +86,41 @@ class Comparison:
 
 
 class Rows:
-    """The tidy rows of a tier, by what they measure; a planned run without a record has one without a value."""
+    """The tidy rows of a tier, by what they measure.
+
+    A planned run without a record, and one whose record lacks what is asked for, has a row without a value.
+    """
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self._places = evidence.found.groupby(["metric", "selection"], sort=False).indices
-        blank = [about for run_id, about in evidence.about.items() if run_id not in evidence.records]
-        self._blank = pd.DataFrame(blank).assign(value=float("nan"))
+        about = list(evidence.about.values())
+        runs = pd.DataFrame(about, columns=None if about else ["id", "status"]).assign(value=float("nan"))
+        recorded = runs["status"] == DONE
+        self._unrun, self._recorded = runs[~recorded], runs[recorded].assign(status=NOT_RECORDED, why=NOT_RECORDED)
         self.course = evidence.found[evidence.found["selection"] == CONVERGENCE]  # whole: claims select among it
 
     def of(self, measures: Measures) -> pd.DataFrame:
         """Return the rows of pairs of metric and selection, and what those runs still gained."""
         places = [self._places[pair] for pair in sorted(measures) if pair in self._places]
         parts = [self.evidence.found.iloc[np.concatenate(places)]] if places else []
-        parts += [self._blank.assign(metric=m, selection=s) for m, s in sorted(measures) if len(self._blank)]
+        parts += self._empty(measures)
         parts += [self.course] if parts and len(self.course) else []
         return pd.concat(parts, ignore_index=True) if parts else self.evidence.found[:0]
+
+    def _empty(self, measures: Measures) -> list[pd.DataFrame]:
+        """The rows without a value, of runs without a record and of records that lack a measure."""
+        parts = []
+        for metric, selection in sorted(measures):
+            known = self.evidence.found["id"].iloc[self._places.get((metric, selection), [])]
+            lacking = self._recorded[~self._recorded["id"].isin(known)]
+            parts += [part.assign(metric=metric, selection=selection) for part in (self._unrun, lacking) if len(part)]
+        return parts
 
     def mapped(self, measures: Measures, root: Path | None = None) -> pd.DataFrame:
         """Return all rows, and those of `measures` without a value, as the paper's tables.py maps them to its cells."""
         found = self.evidence.found
-        parts = [found[found["selection"] != CONVERGENCE]]
-        parts += [self._blank.assign(metric=m, selection=s) for m, s in sorted(measures)]
-        parts = [part for part in parts if len(part)]
+        parts = [part for part in (found[found["selection"] != CONVERGENCE], *self._empty(measures)) if len(part)]
         if not parts:
             return pd.DataFrame(columns=[*CELL, "seed", "value", "id"])
         paper = self.evidence.paper
@@ -172,6 +184,10 @@ def _cell(cell: Reported, mine: pd.DataFrame, rows: Rows, root: Path | None) -> 
     evidence = rows.evidence
     about = pd.DataFrame([evidence.about[run_id] for run_id in mine["id"]], columns=["id", "status", "why", *SETTING])
     mine = mine[["id", "value"]].reset_index(drop=True).join(about.drop(columns="id"))
+    lacks = mine["value"].isna() & (mine["status"] == DONE)
+    n = len(set(mine["id"][lacks]) - set(mine["id"][~lacks]))
+    lacking = (f"{NOT_RECORDED} in {verdicts.number_of(n, 'record')}",) * bool(n)
+    mine = mine[~lacks]
     tried = mine[mine["status"] != NOT_RUN]
     setting = setting_of(mine)
     course = rows.course[rows.course["id"].isin(tried["id"])]
@@ -180,17 +196,32 @@ def _cell(cell: Reported, mine: pd.DataFrame, rows: Rows, root: Path | None) -> 
         cell,
         setting.reasons,
         [evidence.records.get(run_id, {}).get("cluster", "") for run_id in tried["id"]],
-        [str(move) for move in convergence.moving(course, cell.metric, cell.margin)],
+        convergence.moving(course, cell.metric, cell.margin),
     )
+    if shared := _differing([evidence.about[run_id] for run_id in tried["id"][tried["value"].notna()]]):
+        why = "; ".join([*setting.reasons, f"several records share a seed and differ in {shared}"])
+        verdict = Verdict("NOT COMPARABLE" if setting.reasons else "INCONCLUSIVE", why)
     reasons = {"NOT COMPARABLE": setting.reasons, "FAILED": (verdict.why,)}.get(verdict.verdict, ())
     if verdict.verdict == "NOT RUN":
-        reasons = tuple(sorted({why for why in mine["why"] if why})) or ("not trained yet",)
-        reasons = reasons if len(mine) else (f"not in the plan of the tier {evidence.tier}",)
-        verdict = replace(verdict, why="; ".join(reasons))
+        unplanned = f"not in the plan of the tier {evidence.tier}"
+        said = sorted({why for why in mine["why"] if why})
+        reasons = (*said, *lacking) or ("not trained yet" if len(mine) else unplanned,)
+    verdict = replace(verdict, why="; ".join(reasons if verdict.verdict == "NOT RUN" else [verdict.why, *lacking]))
     ids = tuple(run_id for run_id in tried["id"] if run_id in evidence.records)
     commits = {evidence.records[run_id]["code"]["commit"] for run_id in ids} - {None}
     assumed = _assumed(ids, evidence, root) if verdict.verdict in ("NOT REPRODUCED", "INCONSISTENT") else {}
     return verdict, Behind(ids, reasons, tuple(sorted(commits)), assumed)
+
+
+def _differing(runs: list[dict]) -> str:
+    """What the runs of one reported number differ in, where some share a seed; nothing where each has its own."""
+    by_seed: dict[object, list[dict]] = {}
+    for about in runs:
+        by_seed.setdefault(about.get("seed"), []).append(about)
+    first, *rest = max(by_seed.values(), key=len, default=[{}])
+    known = dict.fromkeys(key for one in (first, *rest) for key in one if key != "id")
+    keys = [key for key in known if any(one.get(key) != first.get(key) for one in rest)]
+    return (", ".join(keys) or "nothing") if rest else ""
 
 
 def _claim(claim: Claim, rows: Rows, elsewhere: Elsewhere) -> ClaimVerdict:
@@ -199,7 +230,7 @@ def _claim(claim: Claim, rows: Rows, elsewhere: Elsewhere) -> ClaimVerdict:
     verdict = judging.judge_claim(mine, claim, setting_of, elsewhere)
     if verdict.verdict != "NOT RUN" or mine.empty:
         return verdict
-    said = sorted({why for why in samples(mine, claim).used["why"] if why})
+    said = sorted({why for why in samples(mine[matches(mine, claim.requires)], claim).used["why"] if why})
     return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}") if said else verdict
 
 
@@ -247,8 +278,8 @@ def _facts(rows: Rows, cells: list[Reported], ours: pd.DataFrame, root: Path | N
         yield moved(evidence) or NOBODY_KNOWS
     statuses = {run_id: about["status"] for run_id, about in evidence.about.items()}
     groups = {"failed, with a log and no record": [i for i, status in statuses.items() if status == FAILED]}
-    for run_id, kept in evidence.refused.items():
-        groups.setdefault(f"left out, {kept.says}", []).append(run_id)
+    for run_id, says in evidence.refused.items():
+        groups.setdefault(f"left out, {says}", []).append(run_id)
     for what, ids in groups.items():
         if ids:
             more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""

@@ -4,7 +4,8 @@ With D = ours - reported, in order of precedence:
 
 NOT RUN, FAILED     no value of ours; FAILED when a run left a log and no record
 NOT COMPARABLE      data or protocol differ from the paper
-INCONCLUSIVE        one value; values that do not vary; runs that still move by more than the margin
+INCONCLUSIVE        one value; values that do not vary; runs that still move by more than the margin, unless away from
+                    the other verdict
 REPRODUCED          90 % Welch interval of D inside the margin (two one-sided tests at 5 %)
 NOT REPRODUCED      90 % Welch interval of D wholly outside the margin
 SMALL DIFFERENCE    95 % Welch interval of D excludes 0 and |D| <= margin
@@ -25,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,9 @@ from numpy.typing import ArrayLike
 
 from shared.comparison import stats
 from shared.comparison.reported import VERDICTS, Reported
+
+if TYPE_CHECKING:
+    from shared.comparison.convergence import Move
 
 DECIDED = VERDICTS[:5]
 Decision = tuple[str, str, int | None]  # a verdict, why, and how many units to add
@@ -101,7 +106,7 @@ def judge_cell(
     reported: Reported,
     obstacles: Collection[str] = (),
     clusters: Iterable[str] | None = None,
-    moving: Collection[str] = (),
+    moving: Collection[Move] = (),
 ) -> Verdict:
     """Judge one reported number against our values of it, one per seed.
 
@@ -114,8 +119,8 @@ def judge_cell(
         How data or protocol differ from the paper; empty when they do not.
     clusters : sequence of str, optional
         What each seed shares with others, as long as `values`; "" where it stands alone.
-    moving : sequence of str
-        Which of its runs still move by more than the margin where training ends: "dllp gains .37 an epoch".
+    moving : sequence of Move
+        What of its runs still moves by more than the margin where training ends.
 
     Returns
     -------
@@ -138,13 +143,24 @@ def judge_cell(
         name, why, more = "NOT COMPARABLE", "; ".join(obstacles), None
     else:
         name, why, more = _judged(ours)
-    if moving and name in DECIDED:
-        name, why = "INCONCLUSIVE", f"not converged: {'; '.join(moving)}"
+    if name in DECIDED and (against := [str(move) for move in moving if _undoes(move, name, ours)]):
+        name, why = "INCONCLUSIVE", f"not converged: {'; '.join(against)}"
     if failed:
         why += f"; {number_of(failed, 'seed')} failed"
     if name in DECIDED and n < stats.NORMAL_THEORY:
         why += f"; normal theory, n = {n}"
     return Verdict(name, why, n, seeds, ours.mean, ours.sd, ours.difference, *ours.interval(0.95), more)
+
+
+def _undoes(move: Move, verdict: str, ours: _Ours) -> bool:
+    """Tell whether a movement could take a verdict away, not only strengthen it; of an earlier stage nobody knows."""
+    if move.name != ours.reported.metric:
+        return True
+    if verdict in ("NOT REPRODUCED", "INCONSISTENT"):
+        return move.gain * ours.difference < 0
+    if verdict == "REPRODUCED" and ours.reported.is_bound:
+        return (move.gain < 0) == (ours.reported.spread_kind == "lower_bound")
+    return True
 
 
 def _judged(ours: _Ours) -> Decision:

@@ -26,18 +26,8 @@ CELLS = (
 CLAIMS = (
     *("id", "role", "kind", "says", "source", "tier", "verdict", "setting", "estimate", "low90", "high90"),
     *("region_low", "region_high", "improvement", "p", "bh", "seeds", "clusters", "cells_hold", "cells"),
-    *(
-        "weakest",
-        "missing",
-        "unplanned",
-        "control",
-        "control_verdict",
-        "reservation",
-        "why",
-        "caveats",
-        "because",
-        "note",
-    ),
+    *("weakest", "compared", "named", "missing", "absent", "unplanned", "control", "control_verdict", "reservation"),
+    *("why", "caveats", "because", "note"),
 )
 
 
@@ -80,7 +70,9 @@ def cell_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
 def claim_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
     """Return claims with their verdicts, one dict per line of claims.csv; `bh` is yes or no of what was tested.
 
-    `region_low` and `region_high` are where the estimate must lie, of a ratio as ratios.
+    `region_low` and `region_high` are where the estimate must lie, of a ratio as ratios. `compared` counts the cells
+    that have values, `named` those of the whole claim: these, the missing, and what this tier does not plan of the
+    cells that the claim names or that the paper's own tier plans.
     """
     for (claim, v), kept in zip(comparison.claims, comparison.kept, strict=True):
         control = comparison.controls.get(claim.id)
@@ -100,7 +92,10 @@ def claim_rows(comparison: Comparison) -> Iterator[dict[str, object]]:
             "seeds": texts.span(v.seeds),
             "clusters": texts.span(v.clusters),
             "cells_hold": v.hold,
+            "compared": len(v.behind),
+            "named": len(v.behind) + len(v.missing) + max(len(v.absent), v.unplanned),  # which are mostly the same
             "missing": "; ".join(v.missing),
+            "absent": "; ".join(v.absent),
             "control_verdict": control.word if control else "",
             "reservation": texts.reservation(claim, v, comparison),
             "caveats": "; ".join(v.caveats),

@@ -21,6 +21,7 @@ from shared.report.found import (
     everything,
     questions,
     sharpest,
+    standing_of,
     tiers_found,
 )
 from shared.runs.verified import COUNTS, read_verified
@@ -90,14 +91,13 @@ def pictures(found: Iterable[tuple[str, str]], results: Path, up: str) -> list[s
 
 
 def reported_numbers(found: Iterable[tuple[str, str]], results: Path) -> list[str]:
-    """Return a sentence on how many reported numbers were judged, each by the tier that says most of it."""
-    best: dict[tuple[str, ...], int] = {}
+    """Return a sentence on how many reported numbers were judged, each by the tier that answers for it."""
+    best: dict[tuple[str, ...], dict[str, str]] = {}
     for paper, tier in found:
         for cell in cells_found(paper, tier, results):
             place = (paper, *(cell[column] for column in ("table", "row", "column", "metric", "selection")))
-            rank = VERDICTS.index(cell["verdict"])
-            best[place] = min(rank, best.get(place, rank))
-    counted = Counter(VERDICTS[rank] for rank in best.values())
+            best[place] = max(best.get(place, cell), cell, key=standing_of)
+    counted = Counter(cell["verdict"] for cell in best.values())
     judged = [f"{counted[name]} {name}" for name in VERDICTS if counted[name] and name not in UNJUDGED]
     unlike, left = counted["NOT COMPARABLE"], counted["NOT RUN"] + counted["FAILED"]
     said = f"{len(best) - unlike - left} were judged ({', '.join(judged)})" if judged else "none could be judged yet"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.comparison.claims import DECIDED, VERDICTS, Claim, read_claims
+from shared.comparison.reported import UNJUDGED
 from shared.config import papers, repository
 from shared.config.files import ConfigError
 from shared.files import read_text
@@ -53,10 +54,17 @@ class Judged:
         return max(low - estimate, estimate - high) / half if half > 0 else math.nan
 
     @property
-    def standing(self) -> tuple[bool, bool, float, bool]:
+    def coverage(self) -> tuple[int, int]:
+        """Return in how many comparisons the claim was judged, and how many there are of it."""
+        return int(self.row.get("compared") or 0), int(self.row.get("named") or 0)  # files of before know neither
+
+    @property
+    def standing(self) -> tuple[bool, bool, float, float, bool]:
         """Return what makes one verdict on a question worth more than another, larger first."""
         seeds = float((self.row["clusters"] or "0").split("-")[0] or 0)
-        return self.verdict in VERDICTS[:3], not self.row["setting"], seeds, self.verdict in DECIDED
+        compared, named = self.coverage
+        share = compared / named if named else 0.0
+        return self.verdict in VERDICTS[:3], not self.row["setting"], share, seeds, self.verdict in DECIDED
 
 
 def tiers_found(results: Path) -> list[str]:
@@ -76,6 +84,17 @@ def cells_found(paper: str, tier: str, results: Path) -> list[dict[str, str]]:
     return list(_rows(results / tier / paper / "comparison.csv"))
 
 
+def standing_of(cell: dict[str, str]) -> tuple[int, int, bool]:
+    """Return what makes one verdict on a reported number worth more than another, larger first.
+
+    What was judged comes before what is not comparable, and that before what was not run; then many seeds before few,
+    and only then a decision before none.
+    """
+    verdict = cell["verdict"]
+    unjudged = -UNJUDGED.index(verdict) if verdict in UNJUDGED else 1
+    return unjudged, int(cell["n"] or 0), verdict != "INCONCLUSIVE"
+
+
 def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str], list[Judged]]:
     """Return {(paper, tier): claims with their verdicts} of all that is on disk, what is no paper's last."""
     pairs = [(paper, tier) for paper in papers(root) for tier in tiers_found(results)]
@@ -86,8 +105,8 @@ def everything(results: Path, root: Path | None = None) -> dict[tuple[str, str],
 def questions(found: list[Judged]) -> list[Judged]:
     """Return for each question the verdict that answers it best, in the order of claims.yaml.
 
-    Comparable records come before a stand-in, then many seeds before few, and only then a decision before none: whoever
-    takes the tier that decides takes the one in which chance spoke up.
+    Comparable records come before a stand-in, then the more of the claim's comparisons, then many seeds before few, and
+    only then a decision before none: whoever takes the tier that decides takes the one in which chance spoke up.
     """
     best: dict[str, Judged] = {}
     for one in found:

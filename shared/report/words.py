@@ -30,20 +30,27 @@ def answer(one: Judged) -> str:
 
 
 def in_numbers(one: Judged) -> str:
-    """Return the estimate with its interval, where it was claimed to lie, and over how many seeds."""
+    """Return the estimate with its interval, where it was claimed to lie, and on how much it rests."""
     if math.isnan(one.number("estimate")):
         return "-"
     parts = [f"{examined(one)}: {_averaged(one)}", f"claimed {bounds(one)}"]
     if _several(one):
         least = f", least in {one.row['weakest']}" if one.row["weakest"] and one.verdict != "HOLDS" else ""
         parts.append(f"shown in {one.row['cells_hold']} of {one.row['cells']} comparisons{least}")
+    compared, named = one.coverage
+    if compared < named:
+        parts.append(f"judged in {compared} of the claim's {named} comparisons")
     n, unit = one.row["clusters"], "seed" if one.row["clusters"] == one.row["seeds"] else "cluster"
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 
 
 def elsewhere(one: Judged) -> str:
     """Return the verdict of another tier than the one that answers, with its estimate."""
-    return one.verdict if math.isnan(one.number("estimate")) else f"{one.verdict}, {_averaged(one)}"
+    if math.isnan(one.number("estimate")):
+        return one.verdict
+    compared, named = one.coverage
+    part = f", in {compared} of {named} comparisons" * (compared < named)
+    return f"{one.verdict}, {_averaged(one)}{part}"
 
 
 def examined(one: Judged) -> str:

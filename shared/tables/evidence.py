@@ -22,6 +22,8 @@ SELECTIONS = ("last", "bag-validation", "oracle")
 COST = "cost"  # the selection under which rows hold durations and memory
 CONVERGENCE = "convergence"  # and what measures still gained in the last quarter of training
 DONE, NOT_RUN, FAILED = "done", "NOT RUN", "FAILED"
+NOT_RECORDED = "metric not recorded"  # the status of a row for what a record does not have
+OTHER_SPEC, OLD_SCHEMA = "record of another spec", "record of an earlier schema"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,8 @@ class Evidence:
     folder : ``results/<tier>/<paper>``.
     runs : the planned runs, most valuable first.
     records : {id: record} of those that have one.
-    refused : {id: what lies there} of records that are damaged or were changed by hand, and so count as not run.
+    refused : {id: why, in few words} of records that are damaged, were changed by hand or are of another spec or an
+        earlier schema, and so count as not run.
     """
 
     paper: str
@@ -42,7 +45,7 @@ class Evidence:
     folder: Path
     runs: tuple[Run, ...]
     records: Mapping[str, dict]
-    refused: Mapping[str, store.Kept] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def index(self) -> dict[str, dict]:
@@ -55,9 +58,11 @@ class Evidence:
         return {run.id: self._about(run) for run in self.runs}
 
     def _about(self, run: Run) -> dict:
+        """The columns of a run; what it is called here stands before a key of its spec that has the same name."""
         spec = {k: v for k, v in run.spec.values().items() if isinstance(v, str | int | float | bool)}
         status, why = self._status(run.id)
         return {
+            **spec,
             "id": run.id,
             "paper": self.paper,
             "tier": self.tier,
@@ -65,7 +70,6 @@ class Evidence:
             "stand_in": run.stand_in,
             "differs": run.differs,
             "simulated": is_simulated(str(spec.get("dataset", ""))),
-            **spec,
             "status": status,
             "why": why,
         }
@@ -73,11 +77,12 @@ class Evidence:
     def _status(self, run_id: str) -> tuple[str, str]:
         if run_id in self.records:
             return DONE, ""
+        why = self.index.get(run_id, {}).get("why", "")
         if run_id in self.refused:
-            return NOT_RUN, self.refused[run_id].says
+            return NOT_RUN, "; ".join(filter(None, [self.refused[run_id], why]))
         if store.record_path(self.folder / "runs", run_id).with_suffix(".log").exists():
             return FAILED, ""
-        return NOT_RUN, self.index.get(run_id, {}).get("why", "")
+        return NOT_RUN, why
 
     @functools.cached_property
     def found(self) -> pandas.DataFrame:
@@ -163,8 +168,8 @@ def _agrees(run: Run, key: str, wanted: Any) -> bool:
 def gather(paper: str, tier: str, results: Path | None = None, root: Path | None = None) -> Evidence:
     """Return the evidence on a paper's tier in `results` (the repository's unless told).
 
-    Records that the plan does not ask for, that answer another spec, or that cannot be believed are left out; of the
-    last, standard error says which and why.
+    Records that the plan does not ask for are left out; those that answer another spec or cannot be believed are
+    `refused`, and of the last standard error says which and why.
     """
     folder = (results or repository() / "results") / tier / paper
     runs = tuple(plan(paper, tier, root))
@@ -174,7 +179,11 @@ def gather(paper: str, tier: str, results: Path | None = None, root: Path | None
         kept = store.find_record(folder / "runs", run_id, index)
         if kept.why:
             print(kept.why, file=sys.stderr)
-            refused[run_id] = kept
-        elif kept.record and kept.record["spec_hash"] == hashes[run_id]:
+            refused[run_id] = kept.says
+        elif kept.state == store.OUTDATED:
+            refused[run_id] = OLD_SCHEMA
+        elif kept.record and kept.record["spec_hash"] != hashes[run_id]:
+            refused[run_id] = OTHER_SPEC
+        elif kept.record:
             records[run_id] = kept.record
     return Evidence(paper, tier, folder, runs, records, refused)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas
 
-from shared.config import Run
+from shared.config import ConfigError, Run
 from shared.files import write_text
 from shared.tables.evidence import CONVERGENCE, NOT_RUN
 
@@ -75,8 +75,10 @@ def stand_ins(runs: Iterable[Run], evidence: Evidence) -> str:
 def moved(evidence: Evidence, runs: Iterable[Run] | None = None) -> str:
     """Say how many of some runs (of all unless told) still moved where training ended, by more than a point and noise.
 
-    That is by the gain of a measure of the test set in the last quarter of training, beyond two standard errors of it;
-    what is measured from 0 to 1 counts in hundredths. Empty where no record has a course.
+    That is by the gain of a measure of the test set in the last quarter of training, beyond two standard errors of it.
+    Of a course too short for an error the gain alone counts: not to know is no rest. Accuracies are in points; another
+    measure of which no run has more than 1 is one from 0 to 1 and counts in hundredths. Empty where no record has a
+    course.
     """
     found = evidence.found
     course = found[found["selection"] == CONVERGENCE] if "gain_error" in found else found[:0]
@@ -84,7 +86,8 @@ def moved(evidence: Evidence, runs: Iterable[Run] | None = None) -> str:
     if course.empty:
         return ""
     largest = found[found["selection"] == "last"].groupby("metric")["value"].max()
-    unit = [1 if largest.get(name.split()[-1], 100) > 1 else 100 for name in course["metric"]]
+    names = [name.split()[-1] for name in course["metric"]]
+    unit = [1 if "accuracy" in name or largest.get(name, 100) > 1 else 100 for name in names]
     points, error = course["value"] * unit, course["gain_error"].astype(float).fillna(0) * unit
     moving = points[points.abs() > (2 * error).clip(lower=1)]
     n, of = course["id"][moving.index].nunique(), course["id"].nunique()
@@ -128,13 +131,24 @@ def curves(evidence: Evidence, runs: Iterable[Run], by: list[str], names: dict[s
     Parameters
     ----------
     names : {name of a curve in the records: what it is called here}.
+
+    Raises
+    ------
+    ConfigError
+        Naming the run whose curve has not one value for each epoch: nobody knows of which epochs they are.
     """
-    points = [
-        {**{key: evidence.about[run.id].get(key) for key in by}, "curve": said, "epoch": epoch, "value": value}
-        for run, record in evidence.recorded(runs)
-        for name, said in names.items()
-        for epoch, value in zip(record["curves"]["epoch"], record["curves"].get(name, []), strict=False)
-    ]
+    points = []
+    for run, record in evidence.recorded(runs):
+        epochs, about = record["curves"]["epoch"], {key: evidence.about[run.id].get(key) for key in by}
+        for name, said in names.items():
+            values = record["curves"].get(name, [])
+            if values and len(values) != len(epochs):
+                raise ConfigError(
+                    f"the record of {run.id} has {len(values)} values of {name} for {len(epochs)} epochs; "
+                    "delete it and train again"
+                )
+            pairs = zip(epochs, values, strict=bool(values))
+            points += [{**about, "curve": said, "epoch": epoch, "value": value} for epoch, value in pairs]
     columns = [*by, "curve", "epoch"]
     return over_seeds(pandas.DataFrame(points, columns=[*columns, "value"]), columns)
 

@@ -9,9 +9,10 @@ from scipy import stats as scipy_stats
 
 from shared.comparison import judging, stats, verdicts
 from shared.comparison.claims import Claim
+from shared.comparison.convergence import Move
 from shared.comparison.evidence import Sample
 from shared.comparison.reported import Reported
-from shared.comparison.verdicts import judge_cell
+from shared.comparison.verdicts import DECIDED, judge_cell
 
 
 def cell(value=80.0, spread=0.5, spread_kind="std", n=5, margin=1.0):
@@ -170,6 +171,10 @@ def test_below_five_a_decision_is_normal_theory():
     assert "normal theory" not in judge_cell([79.0, 81.0, 82.0], cell()).why
 
 
+def move(gain, name="accuracy"):
+    return Move("kl", name, gain, epochs=3, tolerance=1.0)
+
+
 @pytest.mark.parametrize(
     ("values", "reported"),
     [
@@ -181,15 +186,36 @@ def test_below_five_a_decision_is_normal_theory():
     ],
 )
 def test_what_still_moves_decides_nothing_and_keeps_its_numbers(values, reported):
-    v, still = judge_cell(values, reported), judge_cell(values, reported, moving=["kl gains .4 an epoch"])
-    assert (still.verdict, still.why) == ("INCONCLUSIVE", "not converged: kl gains .4 an epoch")
+    back = move(-1.5 if values[0] > 81 else 1.5)
+    v, still = judge_cell(values, reported), judge_cell(values, reported, moving=[back])
+    assert (still.verdict, still.why) == ("INCONCLUSIVE", f"not converged: {back}")
     assert (still.n, still.difference, still.low, still.high) == (v.n, v.difference, v.low, v.high)
 
 
 def test_moving_takes_nothing_from_what_was_undecided():
-    v = judge_cell([79.0, 81.0, 82.0], cell(), moving=["kl gains .4 an epoch"])
+    v = judge_cell([79.0, 81.0, 82.0], cell(), moving=[move(1.5)])
     assert v.why.startswith("95 % interval")
-    assert judge_cell([80.0, 80.1], cell(), ["a stand-in"], moving=["kl gains"]).verdict == "NOT COMPARABLE"
+    assert judge_cell([80.0, 80.1], cell(), ["a stand-in"], moving=[move(1.5)]).verdict == "NOT COMPARABLE"
+
+
+@pytest.mark.parametrize(
+    ("values", "reported", "away"),
+    [
+        ([95.0, 95.2, 94.9], bound(), +1),
+        ([85.0, 85.2, 84.9], bound(), -1),
+        ([9.0, 9.2, 9.1], bound(10.0, "upper_bound"), -1),
+        ([12.0, 12.2, 12.1], bound(10.0, "upper_bound"), +1),
+        ([84.0, 84.3, 83.8], cell(), +1),
+        ([76.0, 76.3, 75.8], cell(), -1),
+        ([78.0, 78.1, 77.9], bare(), -1),
+    ],
+)
+def test_what_moves_away_only_strengthens(values, reported, away):
+    """More than 90 reported, 95 here and rising, was INCONCLUSIVE; an earlier stage may still change either way."""
+    alone = judge_cell(values, reported)
+    assert alone.verdict in DECIDED and judge_cell(values, reported, moving=[move(1.5 * away)]) == alone
+    for other in (move(-1.5 * away), move(1.5 * away, "first accuracy")):
+        assert judge_cell(values, reported, moving=[other]).why == f"not converged: {other}"
 
 
 def test_spreads_become_standard_deviations():

@@ -13,6 +13,7 @@ from papers.ece import figures as ece
 from papers.vp_dsd import figures as vp_dsd
 from shared import plotting
 from shared.comparison import claims
+from shared.comparison.judging import ClaimVerdict
 from shared.comparison.writing import CELLS, CLAIMS, claim_rows
 from shared.config import plan
 from shared.config.outputs import JUDGED
@@ -252,13 +253,7 @@ def test_the_bounds_of_a_ratio_are_ratios():
     """They were its logarithms."""
     entry = {"id": "a", "says": "s", "source": "s", "kind": "ratio", "at_most": 0.5, "because": "b"}
     made = claims._claim({**entry, "left": {"method": "a"}, "right": {"method": "b"}}, "here")
-    verdict = SimpleNamespace(
-        **dict.fromkeys(("setting", "estimate", "p", "cells", "weakest", "unplanned", "why", "word"), "")
-    )
-    for name, value in {"low": 1, "high": 2, "better": 1, "seeds": (1, 1), "clusters": (1, 1), "hold": 1}.items():
-        setattr(verdict, name, value)
-    verdict.missing = verdict.caveats = ()
-    comparison = SimpleNamespace(claims=[(made, verdict)], kept=[None], controls={}, tier="smoke")
+    comparison = SimpleNamespace(claims=[(made, ClaimVerdict("HOLDS", ""))], kept=[None], controls={}, tier="smoke")
     (row,) = claim_rows(comparison)
     assert (row["region_low"], row["region_high"]) == (0, pytest.approx(0.5)) and list(row.keys() ^ set(CLAIMS)) == []
 

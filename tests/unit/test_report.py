@@ -8,7 +8,7 @@ import pytest
 from shared.comparison.claims import DECIDED
 from shared.report import answer, found, page, words
 from shared.runs import verified
-from tests.made_paper import CLAIMS, KL, ROT, build, fill, written
+from tests.made_paper import CLAIMS, KL, ROT, build, change, fill, written
 
 ASKED = CLAIMS.replace("  source", "  question: Is KL better than ROT?\n  source")
 OUTPUTS = """
@@ -129,6 +129,54 @@ def test_more_seeds_that_decide_nothing_answer_before_fewer_that_do(house):
     (best,) = found.questions(both)
     assert {one.tier: one.verdict for one in both} == {"paper": "INCONCLUSIVE", "quick": "HOLDS"}
     assert best.tier == "paper" and words.elsewhere(both[1]).startswith("HOLDS, 4.")
+
+
+FIVE_SEEDS = "  {}: {{experiments: [{{name: a, grid: {{loss: [kl, rot], seed: [0, 1, 2, 3, 4]}}}}]}}"
+OVER = ASKED.replace("where: {bag_size: 4}", "where: {bag_size: [4, 8]}\n  cells: [bag_size]")
+
+
+def test_a_tier_that_judged_the_whole_claim_answers_before_one_that_judged_a_part(house):
+    """Two tiers with as many seeds: the front page said Yes from 1 of 3 comparisons where all 3 decide nothing."""
+    (house.paper / "claims.yaml").write_text(OVER)
+    change(house, "  quick: *all", FIVE_SEEDS.format("quick"))
+    fill(house, {"kl": [80.1, 74.0, 77.0], "rot": ROT}, bag_size=8)
+    judge(house, {"kl": KL, "rot": ROT}, "paper")
+    everything = judge(house, {"kl": [*KL, 80.2, 80.1], "rot": [*ROT, 75.2, 75.1]}, "quick")
+    both = {one.tier: one for claims in everything.values() for one in claims}
+    (best,) = found.questions(list(both.values()))
+    assert {tier: (one.verdict, *one.coverage) for tier, one in both.items()} == {
+        "paper": ("INCONCLUSIVE", 2, 2),
+        "quick": ("HOLDS", 1, 2),
+    }
+    assert best.tier == "paper" and written(house, "claims.csv", "quick")[0]["absent"] == "bag_size=8"
+    assert "Not planned in this tier: bag_size=8." in page.page("quick", house.results, house.root)
+    assert words.elsewhere(both["quick"]).endswith(", in 1 of 2 comparisons")
+    assert "; judged in 1 of the claim's 2 comparisons; 5 seeds" in words.in_numbers(both["quick"])
+    assert "judged in" not in words.in_numbers(best)
+
+
+@pytest.mark.parametrize("aggregate", ["every", "mean"])
+def test_what_a_tier_lacks_and_what_the_paper_alone_plans_count_as_not_judged(house, aggregate):
+    """A grid that the claim does not list is as large as the paper's own tier makes it, also under a mean."""
+    (house.paper / "claims.yaml").write_text(
+        ASKED.replace("where: {bag_size: 4}", f"cells: [bag_size]\n  aggregate: {aggregate}")
+    )
+    judge(house, {"kl": KL, "rot": ROT}, "paper")
+    change(house, "  quick: *all", "  quick: {experiments: [{name: a, grid: {loss: [kl, rot], seed: [0, 1, 2]}}]}")
+    everything = judge(house, {"kl": KL, "rot": ROT}, "quick")
+    assert [one.coverage for claims in everything.values() for one in claims] == [(1, 2), (1, 2)]
+
+
+def test_a_number_that_two_tiers_judged_counts_with_the_verdict_of_more_seeds(house):
+    """The front page counted 1 REPRODUCED, from two seeds, where ten say NOT REPRODUCED."""
+    change(house, "  paper: &all", "  quick: &all")
+    change(house, "  quick: *all", FIVE_SEEDS.format("paper"))
+    judge(house, {"kl": KL[:2]}, "quick")
+    everything = judge(house, {"kl": [value - 4 for value in [*KL, 80.1, 79.9]]}, "paper")
+    verdicts = {tier: written(house, tier=tier)[0]["verdict"] for tier in ("quick", "paper")}
+    assert verdicts == {"quick": "REPRODUCED", "paper": "NOT REPRODUCED"}
+    (text,) = answer.reported_numbers(everything, house.results)
+    assert text.startswith("Of 3 numbers that the papers report 1 were judged (1 NOT REPRODUCED): 0 have")
 
 
 def test_files_that_are_not_what_the_verdicts_say_are_named_and_made_anew(house, monkeypatch, capsys):

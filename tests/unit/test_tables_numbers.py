@@ -169,10 +169,10 @@ def test_what_runs_still_gained_is_a_row_and_their_cluster_a_column(house):
 
 @pytest.mark.parametrize(
     ("gain", "error", "accuracy", "moves"),
-    [(2.5, 0.1, 60.0, 1), (-2.5, None, 60.0, 1), (2.5, 2.0, 60.0, 0), (0.9, 0.1, 60.0, 0), (0.02, 0.001, 0.6, 1)],
+    [(2.5, 0.1, 60.0, 1), (-2.5, None, 60.0, 1), (2.5, 2.0, 60.0, 0), (0.9, 0.1, 60.0, 0), (0.02, 0.001, 0.6, 0)],
 )
 def test_runs_that_still_moved_where_training_ended_are_counted(house, gain, error, accuracy, moves):
-    """By more than a point, and by more than noise; of a measure from 0 to 1 by a hundredth."""
+    """By more than a point, and by more than noise, also where no run is right in more than one of a hundred."""
     assert numbers.moved(house.evidence()) == ""
     for run in house.plan:
         done(house, run, accuracy)
@@ -181,6 +181,24 @@ def test_runs_that_still_moved_where_training_ended_are_counted(house, gain, err
     assert said.startswith(f"{moves} of 1 runs still moved by more than a point")
     assert said.endswith(f"{house.plan[1].id}, {gain:+.2g} of first accuracy") == bool(moves)
     assert numbers.moved(house.evidence(), house.plan[:1]) == ""
+
+
+def test_a_hundredth_is_a_point_of_what_is_measured_from_0_to_1(house):
+    dice = {"metrics": {"last": {"dice": 0.6}}, "convergence": {"dice": {"gain": 0.02, "error": 0.001, "epochs": 2}}}
+    done(house, house.plan[1], 0.0, **dice)
+    assert numbers.moved(house.evidence()).startswith("1 of 1 runs still moved")
+
+
+def test_a_curve_that_has_not_a_value_for_each_epoch_is_named(house):
+    """Its last values stood at the first epochs."""
+    curves = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "none": []}
+    run = house.plan[1]
+    done(house, run, 60.0, curves=curves)
+    table = numbers.curves(house.evidence(), [run], ["method"], {name: name for name in ("loss", "none", "other")})
+    assert set(table.curve) == {"loss"} and table["mean"].tolist() == [3.0, 2.0, 1.0]
+    done(house, run, 60.0, curves={**curves, "loss": [2.0, 1.0]})
+    with pytest.raises(ConfigError, match=rf"{run.id} has 2 values of loss for 3 epochs; delete it"):
+        numbers.curves(house.evidence(), [run], ["method"], {"loss": "loss"})
 
 
 def test_a_run_that_could_not_be_made_says_why(house):
