@@ -98,3 +98,24 @@ def test_a_record_of_before_is_not_one_that_nobody_has_trained(house, says):
     page = page_of(house)
     assert f"1 left out, {says}: {run.id}" in page and "6 not run: nobody has trained them yet" in page
     assert written(house)[0]["n"] == "2"
+
+
+def test_records_of_several_contents_of_a_set_are_told(house):
+    """Two of five records of a part of a set stood beside three of the whole, and nothing said so."""
+    fill(house, {"kl": KL, "rot": ROT}, data=lambda seed: {"tnbc": "ab" * 32 if seed else "cd" * 32})
+    house("made", "--tier", "paper")
+    assert "the records of tnbc are of other data than one set, by checksum 4 of abababab, 2 of cdcdcdcd" in page_of(
+        house
+    )
+    fill(house, {"kl": KL, "rot": ROT}, data={"cifar10": "ab" * 32, "features/cifar10": "cd" * 32})
+    house("made", "--tier", "paper")
+    assert "the records of cifar10 are of other data" in page_of(house) and "data/sources.csv has a1dc6acb" in page_of(
+        house
+    )
+    fill(
+        house,
+        {"kl": KL, "rot": ROT},
+        data=lambda seed: {"tissue_sim": f"{seed:064}", "features/cifar10": f"{seed:064}"},
+    )
+    house("made", "--tier", "paper")
+    assert "of other data" not in page_of(house)
