@@ -13,9 +13,9 @@ import pandas as pd
 from shared.comparison.claims import Claim, Selector
 from shared.comparison.selecting import (
     all_sides,
-    grid,
+    cells_of,
     levels_of,
-    listed,
+    listed_values,
     matches,
     measures_of,
     name_of,
@@ -72,7 +72,7 @@ def samples(rows: pd.DataFrame, claim: Claim) -> Samples:
     found, missing, undefined = [], [], []
     absent: dict[str, tuple[Selector, list[Selector]]] = {}
     planned: set[frozenset] = set()
-    for cell in grid(used, claim):
+    for cell in cells_of(used, claim):
         for name, parts, build in _parts(used, claim, cell):
             sample, why = build()
             needed = list(itertools.product(all_sides(claim), parts))
@@ -111,17 +111,17 @@ def _lost(rows: pd.DataFrame, seeds: Collection) -> tuple[str, ...]:
 
 def _absent(claim: Claim, unplanned: dict[str, tuple], planned: set[frozenset]) -> Iterator[str]:
     """The names of what nobody plans of the values that a claim lists; what it does not list is no loss."""
-    keys = [key for key in claim.cells if listed(claim, key) is not None]
+    keys = [key for key in claim.cells if listed_values(claim, key) is not None]
     for name, (cell, parts) in unplanned.items():
         if keys and _named(claim, [cell]) not in planned:
             yield name_of({key: cell[key] for key in keys})
-        elif _named(claim, parts) not in planned and listed(claim, claim.along) is not None:
+        elif _named(claim, parts) not in planned and listed_values(claim, claim.along) is not None:
             yield name
 
 
 def _named(claim: Claim, cells: list[Selector]) -> frozenset[tuple]:
     """What cells have of the keys whose values a claim lists."""
-    keys = [key for key in (*claim.cells, claim.along) if listed(claim, key) is not None]
+    keys = [key for key in (*claim.cells, claim.along) if listed_values(claim, key) is not None]
     return frozenset(tuple(cell.get(key) for key in keys) for cell in cells)
 
 
@@ -137,7 +137,7 @@ def planned_cells(runs: pd.DataFrame, claim: Claim) -> list[str]:
     rows = [runs.assign(metric=metric, selection=selection) for metric, selection in sorted(measures_of(claim))]
     rows = pd.concat(rows, ignore_index=True).assign(value=np.nan, seed=-1)
     used = selected(rows[matches(rows, claim.requires)], claim)
-    parts = [part for cell in grid(used, claim) for part in _parts(used, claim, cell)]
+    parts = [part for cell in cells_of(used, claim) for part in _parts(used, claim, cell)]
     sides = all_sides(claim)
     return [name for name, parts, _ in parts if all(of_side(used, claim, s, p).any() for s in sides for p in parts)]
 

@@ -243,13 +243,15 @@ def _by_test(
             return ClaimVerdict(verdict, _supported(verdict, by, found, claim) + _theory(by, n - k + 1), **shared)
         if _at_least(k, p) <= stats.ALPHA:
             late = [(s, moved) for s, q, moved in zip(found, p, against, strict=True) if moved and q <= stats.ALPHA]
-            return ClaimVerdict("INCONCLUSIVE", f"not converged: {wording.moving(late, n)}", **shared)
+            return ClaimVerdict("INCONCLUSIVE", f"not converged: {wording.moves_in_words(late, n)}", **shared)
     if not any(stats.varies(s.x) or s.floor for s in found) and all(len(s.x) > 1 for s in found):
-        return ClaimVerdict("INCONCLUSIVE", f"{wording.constant(found[0])}: {wording.shown(found[0], claim)}", **shared)
+        why = f"{wording.nothing_varies(found[0])}: {wording.shown(found[0], claim)}"
+        return ClaimVerdict("INCONCLUSIVE", why, **shared)
     # The claim is decided with the cell that is the last of those wanted.
     last, place = ranked[wanted - 1], "weakest" if wanted == n else "the next" if wanted > 1 else "nearest"
     why = f"{wording.region(claim)} shown in {shared['hold']} of {n}; {place} {wording.shown(last, claim)}"
-    return ClaimVerdict("INCONCLUSIVE", f"{why}; {wording.needs(last, claim, (n - wanted + 1, wanted))}", **shared)
+    why += f"; {wording.seeds_needed(last, claim, (n - wanted + 1, wanted))}"
+    return ClaimVerdict("INCONCLUSIVE", why, **shared)
 
 
 def _at_least(k: int, p: np.ndarray) -> float:

@@ -68,7 +68,7 @@ def _selector(claim: Claim, side: Selector, cell: Selector) -> Selector:
     return {**claim.where, **cell, **fixed}
 
 
-def listed(claim: Claim, key: str) -> list | None:
+def listed_values(claim: Claim, key: str) -> list | None:
     """Return the values of a spec key that a claim lists, if it does: the first list is that of all its selectors."""
     if claim.order and key == claim.along:
         return list(claim.order)
@@ -78,7 +78,7 @@ def listed(claim: Claim, key: str) -> list | None:
 
 def levels_of(rows: pd.DataFrame, claim: Claim, key: str, cell: Selector | None = None) -> list:
     """Return the values of a spec key on the grid: those a selector lists, else those the records have."""
-    if (named := listed(claim, key)) is not None:
+    if (named := listed_values(claim, key)) is not None:
         return named
     if key not in rows:
         return []
@@ -89,7 +89,7 @@ def levels_of(rows: pd.DataFrame, claim: Claim, key: str, cell: Selector | None 
     return sorted(rows[key][mask].dropna().unique().tolist(), key=lambda v: (isinstance(v, str), v))
 
 
-def grid(rows: pd.DataFrame, claim: Claim) -> list[Selector]:
+def cells_of(rows: pd.DataFrame, claim: Claim) -> list[Selector]:
     """Return the cells of a claim's grid: every combination of the values of its cell keys."""
     levels = [levels_of(rows, claim, key) for key in claim.cells]
     return [dict(zip(claim.cells, values, strict=True)) for values in itertools.product(*levels)]

@@ -20,7 +20,7 @@ EXAMINED = {
 SHOWN = 4  # cells, or moves, that a reason lists before it counts the rest
 
 
-def moving(by: list[tuple[Sample, Moves]], n: int) -> str:
+def moves_in_words(by: list[tuple[Sample, Moves]], n: int) -> str:
     """Return the moves that take a verdict away, each once, with the cell where there are several."""
     texts = {str(move): s.name for s, moves in reversed(by) for move in moves}
     return some([f"{name}: {text}" if n > 1 else text for text, name in reversed(texts.items())])
@@ -46,13 +46,13 @@ def shown(sample: Sample, claim: Claim) -> str:
     return f"{sample.name}: {mean:.3g}" + ("" if math.isnan(low) else f" [{back(low):.3g}, {back(high):.3g}]")
 
 
-def needs(sample: Sample, claim: Claim, tests: tuple[int, int] = (1, 1)) -> str:
+def seeds_needed(sample: Sample, claim: Claim, tests: tuple[int, int] = (1, 1)) -> str:
     """Return how many more seeds would decide a cell; of so many tests each p is one, inside the region and outside."""
     n = len(sample.x)
     if n < 2:
         return f"one {_unit(sample)} has no spread, at least 1 more is needed"
     if not (stats.varies(sample.x) or sample.floor):
-        return constant(sample)
+        return nothing_varies(sample)
     if sample.guard > stats.ALPHA:
         return f"too few points to tell likeness from chance (p = {sample.guard:.2g})"
     mean, (low, high, _) = sample.x.mean(), claim.region
@@ -68,7 +68,7 @@ def _unit(sample: Sample) -> str:
     return "seed" if len(sample.x) == len(sample.values) else "cluster"
 
 
-def constant(sample: Sample) -> str:
+def nothing_varies(sample: Sample) -> str:
     """Return why values that agree decide nothing."""
     return f"nothing varies over {len(sample.values)} seeds, so that no test can tell them from a coincidence"
 
