@@ -56,7 +56,8 @@ class ClaimVerdict:
     seeds, clusters : fewest and most of a cell.
     hold, cells : cells that hold beyond doubt, and cells judged.
     missing : cells that this tier plans and that lack values, with the reason where one is known.
-    absent : cells that the claim names, by values it lists, and for which this tier has not even a planned run.
+    absent : cells that the claim names, by values it lists, and for which this tier has not even a planned
+        run that meets what the claim requires.
     unplanned : how many more cells the paper's own tier plans.
     caveats : what keeps the records from being comparable with the paper's.
     setting : the same in few words, "on a stand-in"; empty where the records are comparable.

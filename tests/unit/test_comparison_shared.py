@@ -84,19 +84,18 @@ def test_an_identity_is_judged_value_by_value_whatever_these_share():
     assert v.verdict == "HOLDS" and "4 of 4 deterministic values, [1e-09, 1.8e-06]" in v.why
 
 
-def unequal(n, gap=5.0):
-    """A cell of n seeds in which a loses by 3, and one of the first seed alone in which it wins."""
-    lost = [rows("a", [77 + e for e in (NOISE * 2)[:n]], k=1), rows("b", [80 - e for e in (NOISE * 2)[:n]], k=1)]
-    return [*lost, rows("a", [80 + gap], k=2), rows("b", [80.0], k=2)]
-
-
 def test_a_number_over_cells_is_of_all_seeds_that_decide():
     """It was of the seeds that all cells have: "No: 5, claimed above 0, least in k=2: 5"."""
-    v = judged(unequal(10), cells=("k",))
-    assert v.verdict == "CONTRADICTED" and v.weakest.startswith("k=1: -2.9")
-    assert v.estimate == pytest.approx((-2.966 + 5) / 2, abs=0.05) and math.isnan(v.low) and math.isnan(v.high)
-    whole = judged(unequal(1), cells=("k",))
-    assert whole.estimate == pytest.approx(1.0) and whole.seeds == (1, 1)
+    first = [5, -3, -3.1, -2.9, -3, -3.05, -3, -3, -3.1, -3]
+    cells = [
+        [rows("a", [80 + x for x in gaps], k=k), rows("b", [80.0] * len(gaps), k=k)]
+        for k, gaps in ((1, first), (2, [5]))
+    ]
+    v = judged([*cells[0], *cells[1]], cells=("k",))
+    assert v.verdict == "CONTRADICTED" and v.weakest.startswith("k=1: -2.2")
+    assert v.estimate == pytest.approx((np.mean(first) + 5) / 2) and math.isnan(v.low) and math.isnan(v.high)
+    v = judged([*cells[0], *(one.assign(k=2) for one in cells[0])], cells=("k",))
+    assert v.estimate == pytest.approx(np.mean(first)) and v.low < v.estimate < v.high
 
 
 def test_a_mean_says_on_how_many_seeds_it_was_judged():
