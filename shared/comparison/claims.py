@@ -4,7 +4,8 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
 
     where        selector common to all sides: spec key -> value, list of values, or {min:, max:}
     cells        spec keys that span the grid; the claim is judged in every combination. A list of values in a
-                 selector is the grid expected: absent cells are named missing and the rest is judged
+                 selector is the grid expected: cells of it without even a planned run are named absent, planned ones
+                 without values missing, and the rest is judged. All selectors that list a cell key list the same
     metric       default accuracy
     selection    default last; `cost` reads wall_s, train_s, peak_memory_mb, ...
     aggregate    every (default) | any | mean over the cells | share: at least the `share` of the cells hold
@@ -12,16 +13,18 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
                  there are several, never averages in silence
     requires     selector the records must meet for the claim to be judged at all, else NOT COMPARABLE; `tier`
                  counts as a spec key
-    deterministic    judge from one record, every value by itself (at_least, at_most, within)
+    deterministic    judge from one record, every value by itself, of every cell (at_least, at_most, within)
     still        the most that a side may still gain or lose in the last quarter of its training, in the unit of the
-                 measure that converges; else |margin|, else a point of accuracy or half of the distance
-                 between estimate and bound, whichever is less (see convergence.py)
+                 measure that converges; else half of the distance between estimate and bound, at most |margin| or,
+                 without one, a point of accuracy (see convergence.py)
     converged    {metric: accuracy}: the measure whose course tells whether a side has converged, where the claim's
                  own has none; or false, with because, where the claim's measure has no course
     because      the reason for a margin, a threshold or a tolerance; required with one
     control      id of the claim that is the control the paper left out
     supports     true of a control that supports its claims where it holds ("with permuted proportions nothing is
                  learned"); else, where it holds, it takes their evidence away ("so does a constant weight")
+    premise      id of a claim that this one supposes: where that is contradicted this one is NOT COMPARABLE, where it
+                 is undecided so is this one
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
     question     what a reader asks that this claim answers; claims that share one stand in for each other, in order
@@ -51,7 +54,7 @@ Kinds, with what is examined per seed:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +79,8 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("share", "still", "converged", "requires", "because", "control", "supports", "role", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "supports", "premise"),
+    *("role", "note"),
     *("question", "quantity", "answers"),
 }
 CHOICES = {
@@ -89,6 +93,7 @@ CHOICES = {
 NUMBERS = ("margin", "threshold", "at_least", "at_most", "share", "still")
 RESERVED = ("metric", "selection", "minus", "floor", "over")  # keys of a side that select no run
 SELECTORS = ("where", "left", "right", "of", "requires")
+ELSEWHERE = "metric and selection are the claim's or a side's, the others a side's"
 
 
 Selector = Mapping[str, Any]  # spec key -> value, list of values, or {min:, max:}; of a side also `RESERVED`
@@ -126,6 +131,7 @@ class Claim:
     because: str = ""
     control: str = ""
     supports: bool = False
+    premise: str = ""
     role: str = "paper"
     question: str = ""
     quantity: str = ""
@@ -177,8 +183,9 @@ def read_claims(path: str | Path) -> list[Claim]:
     for claim in claims:
         if ids.count(claim.id) > 1:
             raise InputError(f"{path}: the id {claim.id} is used twice; give each claim its own")
-        if claim.control and claim.control not in ids:
-            raise InputError(f"{path}, claim {claim.id}: control {claim.control} is no claim of this file")
+        for key in ("control", "premise"):
+            if getattr(claim, key) and getattr(claim, key) not in ids:
+                raise InputError(f"{path}, claim {claim.id}: {key} {getattr(claim, key)} is no claim of this file")
     return claims
 
 
@@ -232,6 +239,9 @@ def _claim(entry: Any, where: str) -> Claim:
     if any(spreads):
         alike = entry["kind"] == "ratio" and spreads == ["seeds", "seeds", None]
         check(alike, "left", "may hold over: seeds only in a ratio, and only with the other side")
+    _check_sides(entry, check)
+    alone = not entry.get("deterministic") or entry.get("aggregate", "every") == "every"
+    check(alone, "aggregate", "does not go with deterministic, which judges every value by itself; leave one out")
     if entry["kind"] == "same_shape":
         check(("margin" in entry) != ("at_least" in entry), "margin", "give either margin or at_least")
     if entry["kind"] in ("within", "same_shape"):
@@ -240,6 +250,38 @@ def _claim(entry: Any, where: str) -> Claim:
         check(len(entry["order"]) > 1, "order", "must list two values or more, best first")
     lists = {key: tuple(entry[key]) for key in ("cells", "order") if key in entry}
     return Claim(**{**entry, **lists})
+
+
+def _check_sides(entry: Mapping, check: Callable[[object, str, str], None]) -> None:
+    """Refuse what a selector says and nobody would read."""
+    for key in ("where", "requires"):
+        for name in RESERVED:
+            check(name not in entry.get(key, {}), key, f"selects runs, so that {name} means nothing in it; {ELSEWHERE}")
+    sides = {key: entry[key] for key in ("left", "right", "of") if key in entry}
+    for key, side in sides.items():
+        for name in ("minus", "floor", "over"):
+            check(name not in side.get("minus", {}), key, f"subtracts, and {name} means nothing of what is subtracted")
+        scaled = entry["kind"] == "same_shape" and "at_least" not in entry
+        check("floor" not in side or scaled, key, "may hold floor only in a same_shape with a margin")
+    parts = {"where": entry.get("where", {}), **sides}
+    parts |= {f"{key}, minus": side["minus"] for key, side in sides.items() if "minus" in side}
+    for cell in (*entry.get("cells", []), entry.get("along")):
+        lists = {key: part[cell] for key, part in parts.items() if isinstance(part.get(cell), list | Mapping)}
+        for key in list(lists)[1:]:
+            first = next(iter(lists))
+            check(
+                _alike(lists[key], lists[first]),
+                key.split(",")[0],
+                f"has other values of the cell key {cell} than {first}, and a cell has one for both; list them in one "
+                "place and give the other a single value, pair by another key, or write several claims",
+            )
+
+
+def _alike(some: Any, others: Any) -> bool:
+    """Whether two selectors of several values name the same, in whatever order."""
+    if isinstance(some, list) and isinstance(others, list):
+        return all(one in others for one in some) and all(one in some for one in others)
+    return some == others
 
 
 def concerns(claim: Claim, about: Selector) -> bool:

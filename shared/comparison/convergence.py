@@ -2,9 +2,10 @@
 
 A record has, of each course of a measure on the test set, what the last quarter of training gained on the quarter
 before. A side *moves* when the mean of this gain over its seeds (clusters) exceeds both two standard errors and a
-tolerance: a gain is then neither noise nor small. The tolerance is what the claim says (`still`), else its margin, else
-one point of accuracy, or half of what is between the estimate and the bound where that is less: a difference of one
-point is not settled while a side gains .7 in a quarter. Training on would go on in that direction for a while, so that
+tolerance: a gain is then neither noise nor small. The tolerance is what the claim says (`still`), else its margin or,
+without one, a point of accuracy; and half of what is between the estimate and the bound where that is less, of any
+measure: a difference of one point is not settled while a side gains .7 in a quarter, nor is one of 4.3 within a margin
+of 5 while a side gains 4.5. Training on would go on in that direction for a while, so that
 
 - against HOLDS counts what leads out of the region that the claim names: the right side of `greater` rises, its left
   side falls, a side goes towards a threshold;
@@ -32,13 +33,13 @@ from shared.comparison.claims import Claim
 from shared.tables.evidence import CONVERGENCE
 
 if TYPE_CHECKING:
-    from shared.comparison.evidence import Sample
+    from shared.comparison.sides import Sample
 
 READ = ("id", "metric", "value", "gain_error", "gain_epochs", "method", "seed", "cluster")  # of a course
 ERRORS = 2  # standard errors that a gain must exceed
 FAR = 4  # quarters of training: as long again as the whole of it
-POINT = 1.0  # of accuracy, the tolerance of a claim that names none,
-HALF = 0.5  # and the share of the distance from the bound that it is at most
+POINT = 1.0  # of accuracy, the tolerance of a claim that names none
+HALF = 0.5  # the share of the distance from the bound that a tolerance is at most
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,17 @@ def _inward(claim: Claim) -> int:
 def tolerance_of(claim: Claim, metric: str, distance: float = math.inf) -> float | None:
     """Return by how much a side may still move where the estimate is at a `distance` from the claim's bound.
 
-    None where the claim's convergence is not checked.
+    None where the claim's convergence is not checked, or nothing says how much is little.
     """
     if claim.deterministic or claim.converged is False:
         return None
     if claim.still is not None:
         return claim.still
     same = metric == claim.metric or any(metric == side.get("metric") for side in claim.sides)
+    little = math.inf
     if claim.margin and same and claim.kind != "same_shape":
-        return abs(claim.margin)
-    return min(POINT, HALF * distance) if "accuracy" in metric else None
+        little = abs(claim.margin)
+    elif "accuracy" in metric:
+        little = POINT
+    tolerance = min(little, HALF * distance)
+    return tolerance if math.isfinite(tolerance) else None

@@ -14,9 +14,10 @@ import pandas as pd
 
 from shared.comparison import claims, convergence, judging, reported, stats, verdicts
 from shared.comparison.claims import Claim
-from shared.comparison.evidence import matches, measures_of, planned_cells, samples
+from shared.comparison.evidence import planned_cells
 from shared.comparison.judging import ClaimVerdict
 from shared.comparison.reported import InputError, Reported
+from shared.comparison.selecting import matches, measures_of, selected
 from shared.comparison.setting import setting_of
 from shared.comparison.verdicts import Verdict
 from shared.config import plan, repository
@@ -161,7 +162,7 @@ def compare(paper: str, tier: str, results: Path | None = None, root: Path | Non
     own = dict(list(ours[[*CELL, "id", "value"]].groupby(CELL, sort=False)))  # of all columns it would take long
     judged = [_cell(cell, own.get(cell.cell, ours[:0]), rows, root) for cell in cells]
     elsewhere = _planned_in_paper(paper, tier, root)
-    on_claims = [_claim(claim, rows, elsewhere) for claim in asserted]
+    on_claims = _supposing(asserted, [_claim(claim, rows, elsewhere) for claim in asserted])
     return Comparison(
         paper=paper,
         tier=tier,
@@ -231,8 +232,23 @@ def _claim(claim: Claim, rows: Rows, elsewhere: Elsewhere) -> ClaimVerdict:
     verdict = judging.judge_claim(mine, claim, setting_of, elsewhere)
     if verdict.verdict != "NOT RUN" or mine.empty:
         return verdict
-    said = sorted({why for why in samples(mine[matches(mine, claim.requires)], claim).used["why"] if why})
+    said = sorted({why for why in selected(mine[matches(mine, claim.requires)], claim)["why"] if why})
     return replace(verdict, why=f"{verdict.why}: {'; '.join(said)}") if said else verdict
+
+
+def _supposing(asserted: list[Claim], found: list[ClaimVerdict]) -> list[ClaimVerdict]:
+    """The verdicts; what a claim supposes and does not hold here leaves nothing to be judged."""
+    known = {claim.id: verdict for claim, verdict in zip(asserted, found, strict=True)}
+    judged = []
+    for claim, verdict in zip(asserted, found, strict=True):
+        premise = known[claim.premise] if claim.premise else None
+        if premise and premise.verdict != "HOLDS" and verdict.verdict in judging.DECIDED:
+            kind = "NOT COMPARABLE" if premise.verdict == "CONTRADICTED" else "INCONCLUSIVE"
+            verdict = replace(
+                verdict, verdict=kind, p=math.nan, why=f"supposes {claim.premise}, which is {premise.word}"
+            )
+        judged.append(verdict)
+    return judged
 
 
 def _planned_in_paper(paper: str, tier: str, root: Path | None) -> Elsewhere:

@@ -5,7 +5,7 @@ The unit is a seed, or a cluster of seeds that share something (`cluster_means`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -32,9 +32,36 @@ def seed_means(values: pd.Series, seeds: pd.Series) -> pd.Series:
 
 
 def clusters_of(rows: pd.DataFrame, seeds: pd.Series) -> pd.Series:
-    """Return the name in `cluster` of each seed's first row."""
-    first = ~seeds.duplicated()
-    return rows["cluster"][first].set_axis(pd.Index(seeds[first]))
+    """Return what each seed shares with others, as `joined` does, from the names in the column `cluster`."""
+    return joined(seeds.unique(), rows["cluster"].set_axis(pd.Index(seeds)))
+
+
+def joined(seeds: Iterable, *groupings: pd.Series) -> pd.Series:
+    """Return what seeds share where any of several groupings says so, in whatever order these come.
+
+    Parameters
+    ----------
+    seeds : those that count.
+    groupings : Series
+        Seed -> name of what it shares; "" and whatever is no text means nothing. A seed may be there several times.
+
+    Returns
+    -------
+    Series
+        Seed -> the least of the names that hang together with its own; seeds that share nothing are left out.
+    """
+    names: dict[Any, set[str]] = {}
+    wanted = set(seeds)
+    for grouping in groupings:
+        for seed, name in zip(grouping.index, grouping.to_numpy(), strict=True):
+            if isinstance(name, str) and name and seed in wanted:
+                names.setdefault(seed, set()).add(name)
+    together: list[set[str]] = []
+    for found in names.values():
+        touched = [one for one in together if one & found]
+        together = [one for one in together if not one & found] + [found.union(*touched)]
+    least = {name: min(one) for one in together for name in one}
+    return pd.Series({seed: least[min(found)] for seed, found in names.items()}, dtype=object)
 
 
 def cluster_means(x: pd.Series, clusters: pd.Series | Mapping | None) -> pd.Series:
@@ -45,7 +72,7 @@ def cluster_means(x: pd.Series, clusters: pd.Series | Mapping | None) -> pd.Seri
     x : Series
         One value per seed.
     clusters : Series, mapping or None
-        Seed -> name of its cluster; a seed that has none, or "", stands alone.
+        Seed -> name of its cluster; a seed that has none, or "", stands alone. See `joined`.
 
     Returns
     -------
@@ -199,6 +226,18 @@ def benjamini_hochberg(p: Values, alpha: float = ALPHA) -> np.ndarray:
     return p <= passed.max() if len(passed) else np.zeros(p.shape, dtype=bool)
 
 
+def log_spreads(x: pd.Series) -> pd.Series:
+    """Return the jackknife's pseudo-values of the logarithm of a standard deviation (Miller 1968), of three or more.
+
+    Their mean is its estimate, and their spread the estimate's, so that two sides are compared as two means are. Where
+    the others agree to rounding without a value, its pseudo-value is not finite.
+    """
+    n = len(x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = np.log([spread(np.delete(x.to_numpy(), i)) for i in range(n)])
+        return pd.Series(n * np.log(spread(x)) - (n - 1) * without, x.index)
+
+
 def improvement(left: Values, right: Values) -> float:
     """Return the probability that a run on the left beats a run on the right, over all pairs; ties count a half."""
     difference = np.subtract.outer(np.asarray(left, dtype=float), np.asarray(right, dtype=float))
@@ -252,14 +291,15 @@ def more_seeds(
     return _first(decided, n)
 
 
-def more_seeds_to_side(distance: float, sd: float, n: int) -> int | None:
+def more_seeds_to_side(distance: float, sd: float, n: int, tests: int = 1) -> int | None:
     """Return the units to add before a mean at `distance` from a bound is shown to lie on its side of it.
 
-    They lead to the smallest n' > n with (t[.95, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance; None beyond 1000.
+    They lead to the smallest n' > n with (t[1 - .05 / tests, n'-1] + t[.80, n'-1]) sd / sqrt(n') <= distance, where
+    Bonferroni corrects for so many tests; None beyond 1000.
     """
     if distance <= 0:
         return None
-    return _first(lambda more: _need(1 - ALPHA, POWER, more - 1) * sd / np.sqrt(more) <= distance, n)
+    return _first(lambda more: _need(1 - ALPHA / tests, POWER, more - 1) * sd / np.sqrt(more) <= distance, n)
 
 
 def _need(level: float, power: float, df: Any) -> Any:

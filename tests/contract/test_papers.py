@@ -9,7 +9,8 @@ import pandas
 import pytest
 
 from shared.comparison import claims, reported
-from shared.comparison.evidence import RESERVED, matches
+from shared.comparison.claims import RESERVED
+from shared.comparison.evidence import matches
 from shared.config import load_tier, papers, plan, read_config, repository
 from shared.config.complete import FILES, lacking, stamp
 

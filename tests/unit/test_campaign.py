@@ -103,7 +103,7 @@ def test_a_claim_concerns_the_runs_that_it_is_judged_on(paper):
     rows = Rows(Evidence(paper, "gpu", fills.repository() / "results" / "gpu" / paper, tuple(runs), {}))
     for claim in told(paper)[1]:
         mine = rows.of(evidence.measures_of(claim))
-        judged = set(evidence._used(mine[evidence.matches(mine, claim.requires)], claim)["id"])
+        judged = set(evidence.selected(mine[evidence.matches(mine, claim.requires)], claim)["id"])
         said = {r.id for r in runs if claims.concerns(claim, {**r.spec.values(), "method": r.method, "tier": "gpu"})}
         assert said == judged, claim.id
 

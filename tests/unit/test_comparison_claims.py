@@ -271,12 +271,6 @@ def test_deterministic_is_judged_from_one_record():
     assert verdict(exact.drop(columns="seed"), "at_most", deterministic=True, **options) == "HOLDS"
 
 
-def test_a_ratio_to_nothing_is_named():
-    table = rows(run("kl", [0.3, 0.4, 0.3]), run("rot", [0.0, 0.1, 0.1]))
-    v = judging.judge_claim(table, claim("ratio", at_least=1.85))
-    assert (v.verdict, v.missing) == ("NOT RUN", ("all (no ratio: a side is 0 in 1 of 3 seeds)",))
-
-
 def test_a_share_of_the_cells():
     options = {"cells": ("bag_size",), "aggregate": "share", "share": 0.6}
     assert verdict(grid([3, 3, 3, 3, -5]), "greater", **options) == "HOLDS"

@@ -18,6 +18,10 @@ GOOD = {
 }
 
 
+WIDE = {"margin": 1, "because": "so"}
+EXACT = {"kind": "at_most", "threshold": 1, "because": "so", "deterministic": "true", "left": None, "right": None}
+
+
 def write(path, **changes):
     entry = {k: v for k, v in {**GOOD, **changes}.items() if v is not None}
     path.write_text("- " + "\n  ".join(f"{k}: {v}" for k, v in entry.items()) + "\n")
@@ -45,6 +49,15 @@ def write(path, **changes):
         ({"says": "[}"}, "is not YAML"),
         ({"quantity": "accuracy of KL less ROT's"}, 'key quantity: "accuracy of KL less ROT\'s" goes with a question'),
         ({"question": "Is it?", "quantity": 3}, "key quantity: 3 must be a sentence"),
+        ({"where": "{metric: f1}"}, "key where: {'metric': 'f1'} selects runs, so that metric means nothing in it"),
+        ({"requires": "{selection: oracle}"}, "selects runs, so that selection means nothing in it"),
+        ({"where": "{minus: {method: b}}"}, "selects runs, so that minus means nothing in it"),
+        (
+            {"left": "{method: kl, floor: 10}"},
+            "key left: {'method': 'kl', 'floor': 10} may hold floor only in a same_shape",
+        ),
+        ({"left": "{method: kl, minus: {method: a, minus: {method: b}}}"}, "minus means nothing of what is subtracted"),
+        ({**EXACT, "aggregate": "any"}, "key aggregate: 'any' does not go with deterministic"),
     ],
 )
 def test_claims_yaml_refused(tmp_path, changes, message):
@@ -85,3 +98,34 @@ def test_ids_are_used_once(tmp_path):
 )
 def test_where_an_estimate_must_lie_is_worded_once_for_pages_figures_and_reasons(kind, low, high, said):
     assert bounds_in_words(kind, low, high) == said
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"left": "{method: [a, b]}", "right": "{method: [c, d]}"}, "right"),
+        ({"where": "{method: [a, b]}", "right": "{method: [a, c]}"}, "right"),
+        ({"left": "{method: [a, b]}", "right": "{method: a, minus: {method: [c, d]}}"}, "right"),
+        ({"where": "{method: {min: 1}}", "left": "{method: [1, 2]}"}, "left"),
+        ({"left": "{method: {min: 4}}", "right": "{method: {max: 4}}"}, "right"),
+        ({"left": "{n: [1, 4]}", "right": "{n: [4, 16]}", "kind": "same_shape", "along": "n", **WIDE}, "right"),
+    ],
+)
+def test_a_cell_key_has_one_list(tmp_path, changes, key):
+    """The second was dropped in silence, and each method compared with itself."""
+    path = write(tmp_path / "claims.yaml", cells="[method]", **changes)
+    with pytest.raises(InputError, match="has other values of the cell key .* list them in one place") as error:
+        claims.read_claims(path)
+    assert str(error.value).startswith(f"{path}, claim 1 (a), key {key}: ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"left": "{method: [a, b]}", "right": "{method: c}"},
+        {"where": "{method: [a, b]}", "right": "{bag: 1, minus: {method: [b, a]}}"},
+        {"left": "{method: [a, b]}", "right": "{method: [c, d]}", "cells": "[loss]"},
+    ],
+)
+def test_what_pairs_cell_by_cell_is_read(tmp_path, changes):
+    assert claims.read_claims(write(tmp_path / "claims.yaml", **{"cells": "[method]", **changes}))

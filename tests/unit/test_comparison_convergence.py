@@ -74,8 +74,28 @@ def test_of_both_ends_of_a_region_any_movement_counts(side):
     assert verdict(pair(50, 50), kind="within", margin=2) == "HOLDS"
     assert verdict(pair(50, 50, **{side: 2.5}), kind="within", margin=2) == "INCONCLUSIVE"
     assert verdict(pair(50, 50, **{side: -2.5}), kind="within", margin=2) == "INCONCLUSIVE"
-    assert verdict(pair(50, 50, **{side: 1.5}), kind="within", margin=2) == "HOLDS"  # less than the margin
+    assert verdict(pair(50, 50, **{side: 0.9}), kind="within", margin=2) == "HOLDS"  # less than half of the way out
+    assert verdict(pair(50, 50, **{side: 1.1}), kind="within", margin=2) == "INCONCLUSIVE"
     assert verdict(pair(50, 50, **{side: 1.5}), kind="ratio", at_least=0.9) == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("gap", [0.0, 2.0, 4.0, 4.6])
+def test_a_margin_is_no_leave_to_move_as_far_as_its_bound(gap):
+    """A difference of 4.3 was within 5 while its left side gained 4.5 in a quarter: the tolerance was all of 5."""
+    half = (5 - gap) / 2
+    for gain, expected in ((0.8 * half, "HOLDS"), (1.2 * half, "INCONCLUSIVE")):
+        assert verdict(pair(50 + gap, 50, left=gain), kind="within", margin=5) == expected
+        assert verdict(pair(50 - gap, 50, right=gain), margin=-5) == expected
+        assert verdict(pair(50 - gap, 50, right=gain), margin=-5, still=2 * gain) == "HOLDS"
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.8, "HOLDS"), (1.2, "INCONCLUSIVE")])
+def test_a_measure_without_a_tolerance_of_its_own_may_move_by_half_of_the_distance(gain, expected):
+    """A claim on F1 without margin and `still` held whatever its sides gained."""
+    table = pair(52, 50, right=gain).replace("accuracy", "f1")
+    assert verdict(table, metric="f1") == expected
+    assert convergence.tolerance_of(claim(metric="f1"), "f1", 0.03) == 0.015
+    assert convergence.tolerance_of(claim(metric="f1"), "f1") is None  # tests/contract asks for one of the keys
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(1.5, "INCONCLUSIVE"), (-1.5, "HOLDS")])

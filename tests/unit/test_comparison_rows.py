@@ -119,3 +119,16 @@ def test_records_of_several_contents_of_a_set_are_told(house):
     )
     house("made", "--tier", "paper")
     assert "of other data" not in page_of(house)
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(0, "HOLDS"), (99, "NOT COMPARABLE"), (80, "INCONCLUSIVE")])
+def test_a_claim_is_not_judged_where_what_it_supposes_does_not_hold(house, bound, verdict):
+    """ "Best before is best after" was contradicted where the method that it speaks of was not the best before."""
+    premise = f"- id: well\n  says: KL is accurate.\n  source: Section 4\n  kind: at_least\n  threshold: {bound}\n"
+    premise += "  because: a bound\n  where: {bag_size: 4, method: kl}\n"
+    (house.paper / "claims.yaml").write_text(f"{CLAIMS}  premise: well\n{premise}")
+    fill(house, {"kl": KL, "rot": ROT})
+    house("made", "--tier", "paper")
+    order = next(row for row in written(house, "claims.csv") if row["id"] == "order")
+    assert order["verdict"] == verdict, order
+    assert verdict == "HOLDS" or order["why"].startswith("supposes well, which is ")
