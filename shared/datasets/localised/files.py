@@ -6,7 +6,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -143,10 +143,33 @@ def _element(head: bytes, order: str, at: int) -> tuple[tuple[int, bytes], int]:
 
 def read_points(path: Path, name: str) -> np.ndarray:
     """Return (k, 2) float32 of the x, y pairs ``name`` of a MATLAB file, as row, column."""
-    (points,) = read_mat(path, (name,))
-    if points.size and (points.ndim != 2 or points.shape[1] != 2):
-        raise DatasetError(f"{path}: {name} has the shape {points.shape} where pairs x, y are expected")
-    return points.reshape(-1, 2)[:, ::-1].astype(np.float32)
+    return pairs(read_mat(path, (name,))[0], f"{path}: {name}")
+
+
+def pairs(values: np.ndarray, where: str) -> np.ndarray:
+    """Return (k, 2) float32, row and column, of pairs x, y; an empty array of any shape has none.
+
+    Raises
+    ------
+    DatasetError
+        If they are no finite numbers of shape (k, 2).
+    """
+    if values.size and (values.ndim != 2 or values.shape[1] != 2):
+        raise DatasetError(f"{where} has the shape {values.shape} where pairs x, y are expected, one a row; correct it")
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        row = "" if values.dtype.kind not in "iuf" else f"row {np.argwhere(~np.isfinite(values))[0, 0]} is not finite, "
+        raise DatasetError(f"{where} of type {values.dtype}: {row}where pairs of numbers x, y are expected; correct it")
+    return values.reshape(-1, 2)[:, ::-1].astype(np.float32)
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return files by their names without ending; two of one name, of which one would go unread, are refused."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DatasetError(f"{found[path.stem]} and {path} have one name; move the one that is not meant elsewhere")
+        found[path.stem] = path
+    return found
 
 
 def read_text_mask(path: Path) -> np.ndarray:
