@@ -218,6 +218,8 @@ def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray
                 if image.width * image.height > most:
                     size = f"{image.width}x{image.height}"
                     raise DatasetError(f"{where} has {size} pixels, more than {most}; it is not the official file")
+                if image.mode.startswith(("I", "F")):  # which a conversion cuts to 255
+                    raise DatasetError(f"{where} has more than 8 bits a pixel (mode {image.mode}); replace the file")
                 return np.asarray(image.convert("RGB"))
     except DatasetError:
         raise

@@ -205,8 +205,9 @@ def _read_own_set(folder: Path) -> None:
 
 def _points(folder: Path) -> None:
     _image(folder / "images/img1.png", RGB)
-    kinds = ("detection", *releases.CRCHISTO)
-    np.savez(folder / "points.npz", **{f"img1_{kind}": np.array([[i, 2.0]]) for i, kind in enumerate(kinds)})
+    found = {kind: np.array([[i, 2.0]]) for i, kind in enumerate(releases.CRCHISTO)}
+    found["detection"] = np.concatenate(list(found.values()))
+    np.savez(folder / "points.npz", **{f"img1_{kind}": pairs for kind, pairs in found.items()})
 
 
 def _read_points(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What readers of localised sets once took in silence, in part or for something else: refused by file and value."""
 
 import unicodedata
+import zipfile
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from shared.datasets import DatasetError
-from shared.datasets.localised import prepared
+from shared.datasets.localised import files, prepared
 from shared.datasets.localised.releases import CRCHISTO
 from tests.unit.test_ece_releases import monuseg, small  # noqa: F401
 
@@ -74,11 +75,11 @@ WRONG_POINTS = {
     "complex": (lambda _, v: v + 1j, "img1_detection(.mat has no numeric array| of type complex128)"),
     "elsewhere": (
         lambda k, v: v if k.endswith("detection") else v + 300,
-        "20 of 20 points with a class lie 12 pixels or more from any detected nucleus; classes and detections",
+        "20 of 20 points with a class have no detected nucleus of their own within 12 pixels; classes and",
     ),
     "exchanged": (
         lambda k, v: v if k.endswith("detection") else v[:, ::-1] + [300, 0],
-        "img1_detection.*points with a class lie 12 pixels or more",
+        "img1_detection.*points with a class have no detected nucleus",
     ),
 }
 
@@ -99,6 +100,24 @@ def test_points_as_they_are_and_one_class_astray_pass(places, capsys, matlab):
     data = prepared.open("crchisto")
     assert np.bincount(data.classes).tolist() == [10] * 4
     assert "1 of 21 classes are of no detected nucleus; left out" in capsys.readouterr().err
+
+
+WRONG_ARCHIVES = {
+    "img1_lymphocyte.npy": (b"", "img1_lymphocyte is of none of the kinds detection, epithelial, fibroblast"),
+    "img1_detection.npy": (b"", "img1_detection is there twice; correct the archive"),
+    "readme_detection": (b"text", r"readme_detection has the shape \(\) where pairs"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("member", WRONG_ARCHIVES)
+def test_what_else_is_in_an_archive_of_points_is_refused_by_name(places, member):
+    """A kind that is misspelt was left out, of two members of one name one was read, a text was a traceback."""
+    points(places[0] / "crchisto")
+    content, says = WRONG_ARCHIVES[member]
+    with zipfile.ZipFile(places[0] / "crchisto/points.npz", "a") as archive:
+        archive.writestr(member, content or archive.read("img1_detection.npy"))
+    assert refused("crchisto", rf"points\.npz.*({says})", places)
 
 
 @pytest.mark.parametrize("matlab", [False, True])
@@ -239,6 +258,43 @@ def test_a_split_or_a_group_that_would_be_lost_is_refused(places, text):
     """A split under another name was none, and one patient written in two ways was two, in training and in test."""
     (own(places[0] / "own") / "images.csv").write_text(text)
     assert refused("own", rf"own/images\.csv:? {WRONG_IMAGES[text]}", places)
+
+
+@pytest.mark.parametrize("name", ["c.jp2", "c.mrxs", "c.JPEG", "more/c.png", "more/c.tif"])
+def test_an_image_that_would_not_be_read_is_named(places, name):
+    """Of the images some went unread: those in a folder of images/, and those of a kind that nobody had thought of."""
+    path = own(places[0] / "own") / "images" / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    (path.parent / "notes.txt").touch()
+    assert refused("own", rf"own/images/{name} is not read, .*; (convert|move) it", places)
+
+
+def test_a_copy_of_a_prepared_set_of_which_a_part_is_there_is_refused(places):
+    """Its manifest says how much there was."""
+    folder = own(places[0] / "made")
+    prepared.prepare("made")
+    (places[1] / "made").rename(places[0] / "own")
+    folder = places[0] / "own"
+    for path in ("images/b.png", "labels/b.png", "images.csv"):
+        (folder / path).unlink()
+    says = r"own/manifest\.json says 2 images and 10 objects where 1 and 5 are there; complete the set, or remove"
+    assert refused("own", says, places)
+    (folder / "manifest.json").write_text("[]")
+    assert refused("own", r"own/manifest\.json is damaged .*; replace or remove it", places)
+    (folder / "manifest.json").unlink()
+    assert len(prepared.open("own").names) == 1
+
+
+def test_one_of_several_pages_is_not_taken_for_the_image(tmp_path):
+    """Of a stack the first was read; smaller pages, previews, are no other images."""
+    first, other, preview = (Image.fromarray(pixels) for pixels in (RGB, 255 - RGB, RGB[::2, ::2].copy()))
+    first.save(tmp_path / "pyramid.tif", save_all=True, append_images=[preview])
+    assert np.array_equal(files.read_image(tmp_path / "pyramid.tif"), RGB)
+    for name in ("stack.tif", "moving.png"):
+        first.save(tmp_path / name, save_all=True, append_images=[other])
+        with pytest.raises(DatasetError, match=rf"{name} has several pages of 60x40 pixels; save the one that is"):
+            files.read_image(tmp_path / name)
 
 
 def test_two_images_of_one_name_in_two_forms_of_unicode_are_refused(places):

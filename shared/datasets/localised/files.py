@@ -297,11 +297,23 @@ def _decoded(path: Path) -> tuple[str, np.ndarray]:
                 raise DatasetError(f"{path} has {image.width}x{image.height} pixels, more than {PIXELS}; cut it")
             if image.mode in ("RGB", "RGBA") and _bits(image, content) > 8:  # which Pillow would silently cut to 8
                 raise DatasetError(f"{path} has {_bits(image, content)} bits a channel where 8 are needed; convert it")
-            return image.mode, np.array(image)
+            mode, pixels = image.mode, np.array(image)
+            size = image.size
+            if size in _more_pages(image):  # smaller ones are previews, as of a pyramid
+                raise DatasetError(
+                    f"{path} has several pages of {size[0]}x{size[1]} pixels; save the one that is meant"
+                )
+            return mode, pixels
     except DatasetError:
         raise
     except Exception as error:  # damaged files make the decoders raise almost anything
         raise DatasetError(f"{path} is not a readable image ({error}); replace it") from error
+
+
+def _more_pages(image) -> Iterator[tuple[int, int]]:
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        yield image.size
 
 
 def _bits(image, content: bytes) -> int:

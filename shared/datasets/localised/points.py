@@ -5,7 +5,7 @@ In the set itself 22,362 of 22,444 points with a class are equal to a detection,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +21,25 @@ ALONE = 0.05  # of an image's points with a class that may be of no detected nuc
 Points = Callable[[str], np.ndarray]  # key -> (k, 2) float32, row and column
 
 
-def archived(path: Path) -> Points:
-    """Return what gives the points of an archive (.npz) by key.
+def archived(path: Path, kinds: Sequence[str]) -> Points:
+    """Return what gives the points of an archive (.npz) by key, <image>_<kind>.
 
     Raises
     ------
     DatasetError
-        Naming the file and the key: if it is damaged, lacks the key, or holds no finite pairs (k, 2) there.
+        Naming the file and the key: if it is damaged, lacks the key, has one twice or of no known kind, or holds no
+        finite pairs (k, 2) there.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive}
+            keys = list(archive)
+            found = {key: np.asarray(archive[key]) for key in keys}
     except Exception as error:  # damaged archives make the readers raise almost anything
         raise DatasetError(f"{path} is not a readable archive of points ({error}); replace it") from error
+    strange = next((key for key in keys if keys.count(key) > 1 or key.rpartition("_")[2] not in kinds), None)
+    if strange is not None:
+        wrong = "there twice" if keys.count(strange) > 1 else f"of none of the kinds {', '.join(kinds)}"
+        raise DatasetError(f"{path}: {strange} is {wrong}; correct the archive")
     checked = {key: files.pairs(values, f"{path}: {key}") for key, values in found.items()}
 
     def points(key: str) -> np.ndarray:
@@ -76,8 +82,8 @@ def given(centres: np.ndarray, of_class: list[np.ndarray], where: str) -> np.nda
     alone = len(points) - int(near.sum())
     if alone > max(1, ALONE * len(points)):
         raise DatasetError(
-            f"{where}: {alone} of {len(points)} points with a class lie {SAME_NUCLEUS:g} pixels or more from any "
-            "detected nucleus; classes and detections are not of one image, or in other coordinates; replace them"
+            f"{where}: {alone} of {len(points)} points with a class have no detected nucleus of their own within "
+            f"{SAME_NUCLEUS:g} pixels; classes and detections are not of one image or have other coordinates; replace them"
         )
     if alone:
         say(f"{where}: {alone} of {len(points)} classes are of no detected nucleus; left out")

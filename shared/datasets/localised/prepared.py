@@ -43,7 +43,7 @@ from shared.datasets.store import exchange, lock, recover
 from shared.files import is_stray, is_there, listed, sentence_of
 
 FORMAT = 1
-IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".svs")  # suffixes
+NOTES = ("", ".txt", ".md", ".rst", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml")  # that are no images
 PARTS = ("images", "labels", "objects.csv")  # by which the layout is known
 SPACE = 500_000_000  # bytes of disk that preparing may need
 
@@ -203,8 +203,10 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
         If anything is missing or not as the layout says; the message names the file and the line or the image.
     """
     paths = {path.stem: path for path in listed(folder, "images/*.png", DatasetError)}
-    for path in listed(folder, "images/*", DatasetError):
-        if path.suffix != ".png" and path.suffix.lower() in IMAGES:
+    for path in listed(folder / "images", "**/*", DatasetError):
+        if path.parent != folder / "images" and path.suffix.lower() not in NOTES:
+            raise DatasetError(f"{path} is not read, what lies in images/ itself is; move it there, or out of the set")
+        if path.suffix != ".png" and path.suffix.lower() not in NOTES:
             raise DatasetError(f"{path} is not read, *.png alone are; convert it, or move it out of the set")
     if not paths:
         raise DatasetError(f"{folder / 'images'} has no *.png; complete the set")
@@ -269,6 +271,8 @@ def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
     count = len(data.names)
     if count < release.images and not partial:
         raise DatasetError(f"{place} has {count} of {release.images} images; {_remedy(name)}")
+    if layout and not partial:
+        _hold_against_manifest(place, count, len(data.classes))
     about: dict[str, str | bool] = {
         "page": source.url,
         "terms": source.licence,
@@ -289,6 +293,23 @@ def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
     say(f"{name}: {'; '.join(sound.about(data))}")
     if layout and data.official is None:
         say(f"{name}: no split is given, for want of images.csv with a column split; runs split it by group")
+
+
+def _hold_against_manifest(place: Path, images: int, objects: int) -> None:
+    """Refuse a copy of a prepared set of which less or more is there than its manifest says; it may have none."""
+    path = place / "manifest.json"
+    if not is_there(path, DatasetError):
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        said = found["images"], found["objects"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); replace or remove it") from error
+    if said != (images, objects):
+        raise DatasetError(
+            f"{path} says {said[0]} images and {said[1]} objects where {images} and {objects} are there; complete the "
+            "set, or remove the manifest where that is meant"
+        )
 
 
 def _in_mirror(name: str) -> tuple[Path, bool]:

@@ -167,7 +167,11 @@ def read_crchisto(place: Path, name: str, release: Release) -> Localised:
     paths = list(_files(place, "images/img*.png" if packed else "img*_detection.mat"))
     if not paths:
         raise DatasetError(f"{place} has no {'images/img*.png' if packed else 'img*_detection.mat'}; {advice(name)}")
-    of = points.archived(archive) if packed else points.of_matlab(place, _files(place, "img*_*.mat"))
+    of = (
+        points.archived(archive, ("detection", *CRCHISTO))
+        if packed
+        else points.of_matlab(place, _files(place, "img*_*.mat"))
+    )
     where = {stem.removesuffix("_detection"): path for stem, path in files.by_stem(paths).items()}
     names = sorted(where, key=natural_key)
     images, centres, classes = [], [], []
