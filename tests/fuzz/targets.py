@@ -128,7 +128,12 @@ def _read_images(folder: Path) -> None:
                 assert found.ndim == 2 or found.shape[2] == 3
                 if found.ndim == 2:
                     of_labels("made", ["a"], [np.zeros((*found.shape, 3), np.uint8)], [found])
-        files.read_image(path) if path.name.startswith(("rgb", "deflated")) else files.read_mask(path)
+        files.read_image(path) if path.name.startswith(("rgb", "deflated")) else _read_mask(path)
+
+
+def _read_mask(path: Path) -> None:
+    if path.suffix != ".jpg":
+        files.read_mask(path)
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What readers of localised sets once took in silence, in part or for something else: refused by file and value."""
 
+import dataclasses
 import unicodedata
 import zipfile
 
@@ -249,6 +250,7 @@ WRONG_IMAGES = {
     "image,group,splits\na,1,train\nb,2,test": "has a column 'splits'; if it is split, call it so",
     "image,group, split\na,1,train\nb,2,test": "has a column ' split'; if it is split",
     "image,group,Split\na,1,train\nb,2,test": "has a column 'Split'",
+    "image,group,split\na,1,train\nb,1,test": "group '1' is in the splits train and, by image 'b', test; a group must",
     "image,group\na,P1\nb,p1": "the groups 'P1' and 'p1' differ in case or form only; write one of them",
 }
 
@@ -295,6 +297,39 @@ def test_one_of_several_pages_is_not_taken_for_the_image(tmp_path):
         first.save(tmp_path / name, save_all=True, append_images=[other])
         with pytest.raises(DatasetError, match=rf"{name} has several pages of 60x40 pixels; save the one that is"):
             files.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["c\n", " c", "c\udcff", "c\u00a0"])
+def test_a_name_that_no_table_can_hold_is_refused(places, name):
+    """A set was written that could not be opened, and stayed; or there was a traceback."""
+    own(places[0] / "own", names=["a", name])
+    assert refused("own", r"mirror/own: the name of image '.*' has signs that no table can hold; rename it", places)
+
+
+def test_a_set_that_does_not_read_back_as_it_was_is_not_kept(places, monkeypatch):
+    own(places[0] / "own")
+    write = prepared.write_set
+    monkeypatch.setattr(
+        prepared,
+        "write_set",
+        lambda folder, data, about: write(folder, dataclasses.replace(data, groups=("x", "x")), about),
+    )
+    assert refused("own", r"own: what was written to .*/\.own\.new reads back as something else", places)
+
+
+@pytest.mark.parametrize("table", ["images.csv", "objects.csv"])
+def test_a_folder_in_place_of_a_table_is_named(places, table):
+    (own(places[0] / "own") / table).mkdir()
+    assert refused("own", rf"own/{table} is a folder where a table is read", places)
+
+
+def test_label_images_that_lost_their_numbers_and_empty_files_are_named(places):
+    """A JPEG changes numbers at borders; what was said of an empty file held the address of an object in memory."""
+    folder = own(places[0] / "own")
+    Image.fromarray(LABEL.astype(np.uint8)).save(folder / "labels/b.png", "JPEG")
+    assert refused("own", r"labels/b\.png is not a readable image of the kinds PNG, TIFF, BMP; replace it", places)
+    (folder / "images/a.png").write_bytes(b"")
+    assert refused("own", r"images/a\.png is empty; replace it", places)
 
 
 def test_two_images_of_one_name_in_two_forms_of_unicode_are_refused(places):

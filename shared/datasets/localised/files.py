@@ -26,7 +26,8 @@ BYTES = 2**28  # that a file may have
 MATRIX, COMPRESSED, NUMBERS = 14, 15, {*range(1, 8), 9, 12, 13}  # types of the elements of a MATLAB file
 NUMERIC, OPAQUE, COMPLEX = range(6, 16), 17, 1 << 11  # classes of its arrays, a flag
 HEAD = 4096  # bytes, more than go before the data of an array
-FORMATS = ("PNG", "TIFF", "BMP", "JPEG")
+EXACT = ("PNG", "TIFF", "BMP")
+FORMATS = (*EXACT, "JPEG")  # which changes numbers
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -51,7 +52,7 @@ def read_label_image(path: Path) -> np.ndarray:
     An 8-bit file has no more than 255 numbers, so it is refused where it uses the last and some number marks several
     unconnected parts: it was cut to 8 bits, or it is a binary mask. A file of 16 bits is taken as it is.
     """
-    mode, pixels = _decoded(path)
+    mode, pixels = _decoded(path, EXACT)
     if mode not in ("L", "I;16", "I"):
         raise DatasetError(f"{path} is of mode {mode} where a grey label image of 16 bits is needed")
     label = numbered(pixels, path)
@@ -76,7 +77,7 @@ def numbered(values: np.ndarray, path: Path) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """Return (H, W) int32 of a label image, or of a binary mask, whose connected components are the objects."""
-    mode, pixels = _decoded(path)
+    mode, pixels = _decoded(path, EXACT)
     if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all():
         mode, pixels = "L", pixels[..., 0]
     if mode == "1" or (mode in ("L", "P", "I;16", "I") and len(np.unique(pixels[pixels > 0])) <= 1):
@@ -286,13 +287,13 @@ def _inside(corners: np.ndarray, top: int, bottom: int, left: int, right: int) -
     return ((columns < at[..., None]) & crosses[..., None]).sum(0) % 2 == 1
 
 
-def _decoded(path: Path) -> tuple[str, np.ndarray]:
-    """Return mode and pixels of an image file."""
-    from PIL import Image
+def _decoded(path: Path, kinds: tuple[str, ...] = FORMATS) -> tuple[str, np.ndarray]:
+    """Return mode and pixels of an image file of one of these kinds, whatever its name ends in."""
+    from PIL import Image, UnidentifiedImageError
 
     content = _content(path)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=kinds) as image:
             if image.width * image.height > PIXELS:
                 raise DatasetError(f"{path} has {image.width}x{image.height} pixels, more than {PIXELS}; cut it")
             if image.mode in ("RGB", "RGBA") and _bits(image, content) > 8:  # which Pillow would silently cut to 8
@@ -306,6 +307,9 @@ def _decoded(path: Path) -> tuple[str, np.ndarray]:
             return mode, pixels
     except DatasetError:
         raise
+    except UnidentifiedImageError:
+        wrong = f"is not a readable image of the kinds {', '.join(kinds)}"
+        raise DatasetError(f"{path} {wrong if content else 'is empty'}; replace it") from None
     except Exception as error:  # damaged files make the decoders raise almost anything
         raise DatasetError(f"{path} is not a readable image ({error}); replace it") from error
 

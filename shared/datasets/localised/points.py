@@ -83,7 +83,7 @@ def given(centres: np.ndarray, of_class: list[np.ndarray], where: str) -> np.nda
     if alone > max(1, ALONE * len(points)):
         raise DatasetError(
             f"{where}: {alone} of {len(points)} points with a class have no detected nucleus of their own within "
-            f"{SAME_NUCLEUS:g} pixels; classes and detections are not of one image or have other coordinates; replace them"
+            f"{SAME_NUCLEUS:g} pixels; classes and detections are of two images or in two systems; replace them"
         )
     if alone:
         say(f"{where}: {alone} of {len(points)} classes are of no detected nucleus; left out")

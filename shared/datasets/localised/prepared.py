@@ -212,11 +212,15 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
         raise DatasetError(f"{folder / 'images'} has no *.png; complete the set")
     forms: dict[str, str] = {}
     for which in paths:
+        if not which.isprintable() or which != which.strip():
+            raise DatasetError(f"{folder}: the name of image {which!a} has signs that no table can hold; rename it")
         if (first := forms.setdefault(unicodedata.normalize("NFC", which), which)) != which:
             both = f"{first!a} and {which!a}"
             raise DatasetError(
                 f"{folder} has the images {both}, one name in two forms of Unicode; rename one or remove it"
             )
+    if is_folder := next((path for path in (folder / "images.csv", folder / "objects.csv") if path.is_dir()), None):
+        raise DatasetError(f"{is_folder} is a folder where a table is read; move it out of the set")
     names, groups, official = list(paths), list(map(release.group, paths)), None
     if is_there(folder / "images.csv", DatasetError):
         names, groups, official = read_images(folder / "images.csv", paths)
@@ -285,6 +289,8 @@ def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
     new = root / f".{name}.new"
     try:
         write_set(new, data, about)
+        if read_set(new, name, class_names=data.class_names).sha256() != data.sha256():
+            raise DatasetError(f"{name}: what was written to {new} reads back as something else; nothing was kept")
         exchange(root, name)
     finally:
         recover(root, name)

@@ -38,6 +38,11 @@ def read_images(path: Path, paths: dict[str, Path]) -> tuple[list[str], list[str
         raise DatasetError(f"{path}: the groups {' and '.join(twins)} differ in case or form only; write one of them")
     if any(official) and not all(official):
         raise DatasetError(f"{path}: image {names[official.index('')]!r} has no split where others have; add it")
+    split_of: dict[str, str] = {}
+    for which, group, split in zip(names, groups, official, strict=True):
+        if split_of.setdefault(group, split) != split:
+            said = f"group {group!r} is in the splits {split_of[group]} and, by image {which!r}, {split}"
+            raise DatasetError(f"{path}: {said}; a group must be in one")
     return names, groups, official if any(official) else None
 
 
