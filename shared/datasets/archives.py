@@ -209,7 +209,7 @@ def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray
     DatasetError
         If it is of another format, larger, truncated or damaged.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -223,6 +223,9 @@ def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray
                 return np.asarray(image.convert("RGB"))
     except DatasetError:
         raise
+    except UnidentifiedImageError:
+        why = "its content is another" if content else "it is empty"
+        raise DatasetError(f"{where} is not a readable {kind} ({why}); replace the file") from None
     except Exception as error:  # damaged files make the decoders raise almost anything
         raise DatasetError(f"{where} is not a readable {kind} ({error}); replace the file") from error
 

@@ -26,7 +26,7 @@ import numpy as np
 from shared.datasets import archives
 from shared.datasets.catalogue import Absent, Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.download import find_in_mirror
-from shared.files import listed
+from shared.files import is_there, listed
 
 # Ours where the paper is silent: it does not say how a region comes from the eyes that the release gives, nor whether
 # 12 counts children. The crop is upright, not turned with the eyes; what lies beyond the photo repeats its border.
@@ -216,7 +216,7 @@ def read_rows(path: Path) -> Iterator[tuple[Path, list[Face]]]:
     DatasetError
         If the file is missing or a row is neither the plain name of a photo nor a face; it names the line.
     """
-    if not path.is_file():
+    if not is_there(path, DatasetError):
         raise DatasetError(f"{path} is missing; complete the mirror")
     if path.stat().st_size > TEXT:
         raise DatasetError(f"{path} has more than {TEXT} bytes; it is not the official file")
@@ -244,7 +244,7 @@ def read_rows(path: Path) -> Iterator[tuple[Path, list[Face]]]:
 def crops(photo: Path, faces: list[Face]) -> list[np.ndarray]:
     """Cut faces out of a photo: uint8 (120, 96, 3) each. Turns noted in the file (EXIF) are not applied."""
     where = faces[0].where
-    if not photo.is_file():
+    if not is_there(photo, DatasetError):
         raise DatasetError(f"{photo} is missing ({where}); complete the mirror")
     if photo.stat().st_size > BYTES:
         raise DatasetError(f"{photo} has more than {BYTES} bytes ({where}); it is not the official file")
