@@ -143,7 +143,7 @@ def obtain(
         raise DatasetError(f"{name} has no way {way!r} in the table of sources")
     if entry.kind == READ_IN_PLACE:
         return f"{name} is in {_in_place(entry)}: runs read it there, there is nothing to prepare"
-    made = prepared.fetch(name, large_objects, partial)
+    made = prepared.renew(name, large_objects, partial)
     prepared.open(name)
     return "" if made else f"{name}: already in {folder}, {_share(folder)}"
 

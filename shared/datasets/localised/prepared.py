@@ -88,7 +88,7 @@ def prepare(name: str, large_objects: bool = False, partial: bool = False, anew:
     return folder
 
 
-def fetch(name: str, large_objects: bool = False, partial: bool = False) -> bool:
+def renew(name: str, large_objects: bool = False, partial: bool = False) -> bool:
     """Prepare a set as `prepare` does, and make one anew of which the mirror has more images by now; return if made.
 
     Of an official set that is there whole, the mirror is not looked at.
