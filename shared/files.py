@@ -43,13 +43,49 @@ def is_stray(path: Path, folder: Path) -> bool:
     return bool(_STRAY.fullmatch(name)) or any(map(_STRAY_FOLDER.fullmatch, folders))
 
 
-def listed(folder: Path, pattern: str) -> list[Path]:
+def listed(folder: Path, pattern: str, error: Callable[[str], Exception] | None = None) -> list[Path]:
     """Return the files of `folder` that a pattern of `Path.glob` matches (``**/*.json``: at any depth).
 
     They are in natural order. Folders and stray files are none of them; a folder that is not there has none.
+
+    Parameters
+    ----------
+    error : raised, in one sentence, where a file or folder would be left out though its name is right: a link to
+        nothing, a folder that cannot be read. Links to folders are then followed. Without it, all these have no files.
     """
-    found = (path for path in folder.glob(pattern) if path.is_file() and not is_stray(path, folder))
-    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+    deep = pattern.removeprefix("**/")
+    paths = _below(folder, deep, error) if error and deep != pattern else folder.glob(pattern)
+    kept = [path for path in paths if not is_stray(path, folder)]
+    kept.sort(key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+    return [path for path in kept if (is_there(path, error) if error else path.is_file())]
+
+
+def is_there(path: Path, error: Callable[[str], Exception]) -> bool:
+    """Return whether there is a file at `path`; a link to nothing is an error: tools leave such."""
+    if path.is_symlink() and not path.exists():
+        raise error(
+            f"{path} is a link to nothing, {os.readlink(path)}; have what it points to fetched (`git annex get`, "
+            "`dvc checkout`), or put a copy there"
+        )
+    return path.is_file()
+
+
+def _below(folder: Path, pattern: str, error: Callable[[str], Exception]) -> Iterator[Path]:
+    """Yield what a pattern without ``**`` matches in `folder` and all folders below it, links to folders included."""
+
+    def unreadable(wrong: OSError) -> None:
+        raise error(f"{wrong.filename} cannot be read: {wrong.strerror}; make it readable")
+
+    if not folder.is_dir():
+        return
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        real = Path(place).resolve()
+        named = (name for name in folders if not _STRAY_FOLDER.fullmatch(name))
+        folders[:] = [name for name in named if not real.is_relative_to((real / name).resolve())]  # no way in circles
+        for name in (*names, *folders):
+            path = Path(place, name)
+            if path.relative_to(folder).match(pattern):
+                yield path
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

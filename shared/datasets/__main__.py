@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--from", dest="way", choices=ways, help="try only this way")
             said = "of localised objects: let one cover more than a quarter of its image, as in crops of one cell"
             sub.add_argument("--large-objects", action="store_true", help=said)
+            said = "of localised objects: take a part of the official images; the manifest and `list` then say so"
+            sub.add_argument("--partial", action="store_true", help=said)
             said = "of one dataset that may be absent: write `ready` or why it cannot be had to FILE, and exit with 0"
             sub.add_argument("--if-any", type=Path, metavar="FILE", help=said)
             said = "of one dataset, for DVC: write what is recorded of it to FILE; exit with 0 where it may be absent"
@@ -92,7 +94,7 @@ def _one(args: argparse.Namespace, entry: registry.Entry) -> int:
     try:
         if args.command == "verify":
             print(registry.examine(entry, args.sources))
-        elif said := registry.obtain(entry, args.sources, args.way, args.large_objects):
+        elif said := registry.obtain(entry, args.sources, args.way, args.large_objects, args.partial):
             say(said)
     except DatasetError as error:
         say(f"error: {error}")
@@ -102,7 +104,7 @@ def _one(args: argparse.Namespace, entry: registry.Entry) -> int:
 
 def _if_any(args: argparse.Namespace, entry: registry.Entry) -> int:
     try:
-        registry.obtain(entry, args.sources, args.way, args.large_objects)
+        registry.obtain(entry, args.sources, args.way, args.large_objects, args.partial)
         found = READY
     except DatasetError as error:
         found = str(error)

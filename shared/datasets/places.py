@@ -38,6 +38,11 @@ def check_tracked() -> None:
         )
 
 
+def says_not_mirrored(text: str) -> bool:
+    """Return whether the text of an error says that there is no mirror, or that a set is not in it."""
+    return bool(re.search(rf"{MIRROR} names (no mirror folder|.+?, which (is not a folder|holds none of ))", text))
+
+
 def _folder(path: str | Path) -> Path:
     try:
         return Path(path).expanduser().absolute()

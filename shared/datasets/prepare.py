@@ -65,7 +65,11 @@ def _first_open_way(recipe: Recipe, ways: tuple[Source, ...], root: Path) -> str
             arrays = recipe.make(source, work)
             manifest = describe(recipe, source, fingerprint(arrays))
             if source.sha256 and manifest["sha256"] != source.sha256:
-                raise DatasetError(f"its arrays have sha256 {manifest['sha256']} where {source.sha256} is recorded")
+                remedy = "; replace the files in the mirror" if source.how == "mirror" else ""
+                raise DatasetError(
+                    f"{source.name}: the arrays of {source.how} have sha256 {manifest['sha256']} where {source.sha256} "
+                    f"is recorded{remedy}"
+                )
         except DatasetError as error:
             if len(ways) == 1 or (source.how == "mirror" and not isinstance(error, Absent)):
                 raise

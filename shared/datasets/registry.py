@@ -22,7 +22,8 @@ COLUMNS = {"set": 25, "size": 25, "had by": 22, "there": 11, "needed by papers i
 LEGEND = """\
 * is simulated. had by: mirror, from the folder LLP_MIRROR; official, from its authors' host; npm, a package; generated,
 by a program, once; drawn, by each run from its seed; private, not public: whoever has a copy puts it into LLP_MIRROR.
-there: yes, prepared; in mirror, to be prepared or read; not whole, to be fetched again; no; -, nothing to have."""
+there: yes, prepared; in part, as a person wanted; in mirror, to be prepared or read; not whole, to be fetched again;
+no; -, nothing to have."""
 
 Needs = dict[str, dict[str, list[str]]]  # {set: {paper: tiers}}
 
@@ -61,11 +62,12 @@ class Entry:
 
     @property
     def size(self) -> str:
-        """Return its size in words; of a set of one's own the counts of what is prepared."""
-        if self.about.size or self.kind != LOCALISED or self.state() != "yes":
+        """Return its size in words; of a set of one's own, and of one in part, the counts of what is prepared."""
+        state = self.state() if self.kind == LOCALISED else ""
+        if state != "in part" and (self.about.size or state != "yes"):
             return self.about.size or "not known"
         found = prepared.manifest(data_root() / self.name)
-        return f"{found['images']} images, {found['objects']} objects"
+        return found.get("partial") or f"{found['images']} images, {found['objects']} objects"
 
     def state(self, sources: str | Path | None = None) -> str:
         """Return in a word or two whether it is there."""
@@ -75,9 +77,10 @@ class Entry:
             if self.kind != READ_IN_PLACE and (data_root() / self.name / "manifest.json").exists():
                 if self.kind == ARRAYS:
                     store.load(self.name, sources=sources)
-                else:
-                    prepared.manifest(data_root() / self.name)
-                return "yes"
+                    return "yes"
+                found = prepared.manifest(data_root() / self.name)
+                prepared.check_whole(self.name, found)
+                return "in part" if found.get("partial") else "yes"
             find_in_mirror(self.about)
         except Absent:
             return "no"
@@ -112,17 +115,25 @@ def entry_of(name: str, sources: str | Path | None = None) -> Entry:
     raise Unknown(f"there is no set {name!r}; {hint} a set of one's own needs a folder of its name in LLP_MIRROR")
 
 
-def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = None, large_objects: bool = False) -> str:
+def obtain(
+    entry: Entry,
+    sources: str | Path | None = None,
+    way: str | None = None,
+    large_objects: bool = False,
+    partial: bool = False,
+) -> str:
     """Have a set prepared, unless it is there and whole; return what to tell a person.
 
     Raises
     ------
     DatasetError
-        If it cannot be had; the message says why and where to ask. If large objects are allowed of a set that has none.
+        If it cannot be had; the message says why and where to ask. If large objects, or a part, are allowed of a set
+        that has none.
     """
     name, folder = entry.name, data_root() / entry.name
-    if large_objects and entry.kind != LOCALISED:
-        raise DatasetError(f"{name} has no localised objects; --large-objects is not for it")
+    for option, given in (("--large-objects", large_objects), ("--partial", partial)):
+        if given and entry.kind != LOCALISED:
+            raise DatasetError(f"{name} has no localised objects; {option} is not for it")
     if entry.kind == ARRAYS:
         taken = prepare.fetch(name, sources=sources, way=way)
         return f"{name}: already in {folder}, whole" if taken is None else ""
@@ -132,10 +143,9 @@ def obtain(entry: Entry, sources: str | Path | None = None, way: str | None = No
         raise DatasetError(f"{name} has no way {way!r} in the table of sources")
     if entry.kind == READ_IN_PLACE:
         return f"{name} is in {_in_place(entry)}: runs read it there, there is nothing to prepare"
-    there = (folder / "manifest.json").exists()
-    prepared.prepare(name, large_objects)
+    made = prepared.renew(name, large_objects, partial)
     prepared.open(name)
-    return f"{name}: already in {folder}, whole" if there else ""
+    return "" if made else f"{name}: already in {folder}, {_share(folder)}"
 
 
 def examine(entry: Entry, sources: str | Path | None = None) -> str:
@@ -157,7 +167,7 @@ def examine(entry: Entry, sources: str | Path | None = None) -> str:
         raise DatasetError(f"{name} is not prepared in {folder}; run: python -m shared.datasets fetch {name}")
     data = prepared.open(name)
     sound.check_labels(data, folder, prepared.manifest(folder).get("large_objects") is True)
-    return f"{name}: whole, {len(data.names)} images, {len(data.classes)} objects, sha256 {data.sha256()}"
+    return f"{name}: {_share(folder)}, {len(data.names)} images, {len(data.classes)} objects, sha256 {data.sha256()}"
 
 
 def needs() -> Needs:
@@ -212,6 +222,11 @@ def _in_place(entry: Entry) -> Path:
         known = f"get it from {entry.about.url}" if entry.about.url else f"it is {entry.about.licence}"
         todo = "a copy goes into LLP_MIRROR under its name, laid out as the paper says that reads it"
         raise Absent(f"{entry.name}: {error}; {known}; {todo}") from None
+
+
+def _share(folder: Path) -> str:
+    part = prepared.manifest(folder).get("partial")
+    return f"in part ({part})" if part else "whole"
 
 
 def _row(cells: list[str]) -> str:

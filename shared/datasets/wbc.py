@@ -11,6 +11,7 @@ import numpy as np
 from shared.datasets import archives
 from shared.datasets.catalogue import Arrays, DatasetError, Recipe, Source, say
 from shared.datasets.download import download, find_in_mirror
+from shared.files import is_there
 
 # Dataset 2 (100 images of another microscope and stain, 300x300) is left out: mixed in, the microscope would tell the
 # classes apart. The one basophil of Dataset 1 can be in training or in test but not in both, so it is left out too.
@@ -59,7 +60,7 @@ def make_cells(source: Source, work: Path) -> Arrays:
     else:
         place = find_in_mirror(source)
         say(f"{source.name}: reading {place}")
-        known = next((one for one in (OFFICIAL, RENAMED) if (place / one.labels).is_file()), None)
+        known = next((one for one in (OFFICIAL, RENAMED) if is_there(place / one.labels, DatasetError)), None)
         if known is None:
             raise DatasetError(f"{place} has neither {OFFICIAL.labels!r} nor {RENAMED.labels!r}; complete the mirror")
         layout = known
@@ -118,7 +119,7 @@ def split_cells(images: np.ndarray, labels: np.ndarray) -> Arrays:
 
 
 def _read(path: Path) -> bytes:
-    if not path.is_file():
+    if not is_there(path, DatasetError):
         raise DatasetError(f"{path} is missing; complete the mirror or unset LLP_MIRROR")
     if path.stat().st_size > BYTES:
         raise DatasetError(f"{path} has more than {BYTES} bytes; it is not the official file")

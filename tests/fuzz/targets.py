@@ -22,7 +22,7 @@ from shared.config.outputs import read_outputs
 from shared.datasets import archives, cifar, features, images_of_groups, store, wbc
 from shared.datasets.catalogue import DatasetError, read_sources
 from shared.datasets.localised import files, prepared, releases
-from shared.datasets.localised.localised import Localised, of_labels
+from shared.datasets.localised.localised import Localised, objects, of_labels
 from shared.records import store as records
 from tests.conftest import TOY_CONFIG, TOY_NAMES, a_run, write_record
 from tests.made_archives import made_batches, npm_members, pickled, write_tar
@@ -128,7 +128,12 @@ def _read_images(folder: Path) -> None:
                 assert found.ndim == 2 or found.shape[2] == 3
                 if found.ndim == 2:
                     of_labels("made", ["a"], [np.zeros((*found.shape, 3), np.uint8)], [found])
-        files.read_image(path) if path.name.startswith(("rgb", "deflated")) else files.read_mask(path)
+        files.read_image(path) if path.name.startswith(("rgb", "deflated")) else _read_mask(path)
+
+
+def _read_mask(path: Path) -> None:
+    if path.suffix != ".jpg":
+        files.read_mask(path)
 
 
 def _decode(path: Path) -> np.ndarray:
@@ -185,9 +190,10 @@ def _own_set(folder: Path) -> None:
         _image(folder / f"labelled/images/{name}.png", RGB)
         _image(folder / f"labelled/labels/{name}.png", LABEL)
         _image(folder / f"boxes/images/{name}.png", RGB)
-    rows = [f"{name},{i},2,3.5,{'xy'[i % 2]}" for name in "ab" for i in range(1, 7)]
+    found = [(i, *places.tolist()) for i, places in zip(*objects(LABEL.astype(np.int32))[:2], strict=True)]
+    rows = [f"{name},{i},{row},{column},{'xy'[i % 2]}" for name in "ab" for i, row, column in found]
     _text(folder / "labelled/objects.csv", "image,number,row,column,class", *rows)
-    rows = [f"{row},0,0,5,7.5" for row in rows]
+    rows = [f"{name},{i},2,3.5,{'xy'[i % 2]},0,0,5,7.5" for name in "ab" for i in range(1, 7)]
     _text(folder / "boxes/objects.csv", "image,number,row,column,class,top,left,bottom,right", *rows)
     for kind in ("labelled", "boxes"):
         _text(folder / kind / "images.csv", "image,group,split", "a,g1,train", "b,g2,test")
@@ -204,8 +210,9 @@ def _read_own_set(folder: Path) -> None:
 
 def _points(folder: Path) -> None:
     _image(folder / "images/img1.png", RGB)
-    kinds = ("detection", *releases.CRCHISTO)
-    np.savez(folder / "points.npz", **{f"img1_{kind}": np.array([[i, 2.0]]) for i, kind in enumerate(kinds)})
+    found = {kind: np.array([[i, 2.0]]) for i, kind in enumerate(releases.CRCHISTO)}
+    found["detection"] = np.concatenate(list(found.values()))
+    np.savez(folder / "points.npz", **{f"img1_{kind}": pairs for kind, pairs in found.items()})
 
 
 def _read_points(folder: Path) -> None:

@@ -223,3 +223,17 @@ def test_wrong_images_are_refused(size, mode, kind, message):
         read_png(buffer.getvalue(), (3, 1024), "made.png")
     with pytest.raises(DatasetError, match="made.png is not a readable PNG"):
         read_png(buffer.getvalue()[:40], (3, 1024), "made.png")
+
+
+def test_an_image_of_16_bits_is_not_cut_to_8():
+    """Whatever was brighter than 255 of 65535 became white."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(0, 2000, 10, dtype=np.uint16).reshape(10, 20)).save(buffer, "PNG")
+    with pytest.raises(DatasetError, match=r"made has more than 8 bits a pixel \(mode I;16\); replace the file"):
+        archives.decode_image(buffer.getvalue(), "PNG", 1000, "made")
+
+
+def test_what_is_said_of_an_empty_image_holds_no_address_in_memory():
+    for content, says in ((b"", "it is empty"), (b"text", "its content is another")):
+        with pytest.raises(DatasetError, match=rf"^made is not a readable PNG \({says}\); replace the file$"):
+            archives.decode_image(content, "PNG", 1000, "made")

@@ -192,7 +192,7 @@ def test_wrong_mirror_is_not_passed_over(tmp_path, monkeypatch):
 
 def test_recorded_sha256_decides(tmp_path, monkeypatch):
     sources = mirrored(tmp_path, monkeypatch, sha256="00")
-    with pytest.raises(DatasetError, match="arrays have sha256 .* where 00 is recorded"):
+    with pytest.raises(DatasetError, match="cifar10: the arrays of mirror have sha256 .* where 00 is recorded"):
         fetch("cifar10", sources=sources)
     assert not (tmp_path / "root/cifar10").exists()
 

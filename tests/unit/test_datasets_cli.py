@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,39 @@ def test_notes_that_are_no_longer_true_are_removed_together(root, monkeypatch, t
     truth = "ready" if there else "no"
     untrue = {plain, cached} - {None, truth} or (there and cached and not built)
     assert [path.exists() for path in notes] == [bool(said) and not untrue for said in notes.values()]
+
+
+def test_a_note_of_absence_is_untrue_once_the_mirror_has_the_set(monkeypatch, tmp_path):
+    """LLP_MIRROR was set as the note advised, and nothing came of it."""
+    note, cached = (tmp_path / absent.note_on("mnist", features=features) for features in (False, True))
+
+    def noted(text=None):
+        """Whether notes that say this, or what `fetch` says, are kept."""
+        if text is None:
+            assert main(["fetch", "mnist", "--from", "mirror", "--if-any", str(note)]) == 0
+        else:
+            absent.write_note(note, text)
+        absent.write_note(cached, note.read_text())
+        absent.forget_untrue("mnist", tmp_path)
+        assert note.exists() == cached.exists()
+        return note.exists()
+
+    mirror = tmp_path / "a mirror"
+    assert noted() and noted("mnist could not be obtained; mirror: LLP_MIRROR names no mirror folder; official: x")
+    monkeypatch.setenv("LLP_MIRROR", str(mirror))
+    assert noted()
+    for path in (mirror, mirror / "MNIST"):
+        path.mkdir()
+        assert noted()
+    absent.write_note(note, f"LLP_MIRROR names {mirror}, which holds none of MNIST/raw mnist")
+    (mirror / "mnist").mkdir()
+    absent.forget_untrue("mnist", tmp_path)
+    assert not note.exists()
+    assert noted() and "is missing, and so is" in note.read_text()  # tried with this mirror: once is enough
+    time.sleep(0.02)
+    (mirror / "mnist/train-images-idx3-ubyte").touch()
+    absent.forget_untrue("mnist", tmp_path)
+    assert not note.exists() and not cached.exists()
 
 
 @pytest.mark.parametrize(
@@ -193,3 +227,7 @@ def test_a_folder_in_the_mirror_or_beside_the_prepared_data_is_at_hand(tmp_path,
     assert absent.at_hand("tissue")
     (tmp_path / "data" / "prepared").mkdir(parents=True)
     assert absent.at_hand("prepared")
+    assert not absent.at_hand("tnbc")
+    (tmp_path / "mirror/TNBC").mkdir(parents=True)
+    monkeypatch.setenv("LLP_MIRROR", str(tmp_path / "mirror"))
+    assert absent.at_hand("tnbc")

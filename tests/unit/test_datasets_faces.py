@@ -2,13 +2,14 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from shared.datasets import DatasetError, fetch, images_of_groups, load, prepare, verify
+from shared.datasets import DatasetError, data_root, fetch, images_of_groups, load, prepare, verify
 from shared.datasets.images_of_groups import Face, bag, box, crop
 from tests.made_archives import write_sources
 
@@ -210,6 +211,23 @@ def test_a_release_that_is_incomplete_or_not_there(mirror, monkeypatch, tmp_path
     with pytest.raises(DatasetError, match="LLP_MIRROR names no mirror folder; get the release .*http://made/page"):
         fetch("images_of_groups", sources=sources)
     assert not (tmp_path / "root" / "images_of_groups").exists()
+
+
+def test_photos_that_no_row_names_are_said(mirror, capsys):
+    """Of a table that was cut off between two photos, the rest of them was left out in silence."""
+    folder, sources = mirror(PHOTOS)
+    table = folder / "Fam8a/PersonData.txt"
+    table.write_bytes(table.read_bytes().partition(b"4.jpg")[0])
+    (folder / "Fam8a/Thumbs.db").touch()
+    fetch("images_of_groups", sources=sources)
+    said = capsys.readouterr().err
+    assert f"2 photos of {folder}/Fam8a are in no row of PersonData.txt, as 4.jpg; if that file was cut off" in said
+    assert said.count("are in no row") == 1
+    (folder / "Fam8a/4.jpg").unlink()
+    (folder / "Fam8a/4.jpg").symlink_to("nowhere")
+    shutil.rmtree(data_root() / "images_of_groups")
+    with pytest.raises(DatasetError, match=r"Fam8a/4\.jpg is a link to nothing"):
+        fetch("images_of_groups", sources=sources)
 
 
 class TestAuthorsCrops:

@@ -162,3 +162,21 @@ def test_a_name_that_no_folder_can_have_and_a_note_that_cannot_be_written_are_se
     for command in (["fetch", "a" * 300], ["fetch", "images_of_groups", "--if-any", str(tmp_path / "file/note")]):
         assert main(command) == 1
         assert capsys.readouterr().err.splitlines()[-1].endswith("; mend that and call again")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("cifar100", "cifar-100-python/train"),
+        ("mnist", "mnist/train-images-idx3-ubyte"),
+        ("wbc_stained", "segmentation_WBC/Class Labels of Dataset 1.csv"),
+        ("images_of_groups", "ImagesOfGroups/Fam2a/PersonData.txt"),
+        ("cifar10", "cifar-10-python.tar.gz"),
+    ],
+)
+def test_a_link_to_nothing_in_the_mirror_is_called_one(places, capsys, name, path):
+    """It was said to be missing, or the set to be in no mirror."""
+    (places[0] / path).parent.mkdir(parents=True, exist_ok=True)
+    (places[0] / path).symlink_to("../.git/annex/x")
+    assert main(["fetch", name, "--from", "mirror"]) == 1
+    assert f"{places[0] / path} is a link to nothing, ../.git/annex/x; have what" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def test_every_way_gives_the_same_arrays(tmp_path, monkeypatch, images):
         assert sorted(path.name for path in (tmp_path / "root-c").iterdir()) == [".wbc_stained.lock", "wbc_stained"]
         wrong = source(tmp_path / "wrong.csv", how="official", url=f"{server.url}/c0ffee.tar.gz", sha256="00")
         for _ in range(2):  # an archive that was not checked is not taken for the right one the next time either
-            with pytest.raises(DatasetError, match="its arrays have sha256 .* where 00 is recorded"):
+            with pytest.raises(DatasetError, match="wbc_stained: the arrays of .* have sha256 .* where 00 is recorded"):
                 fetch("wbc_stained", tmp_path / "root-d", wrong)
         assert len(server.asked) == 3
     found.append(verify("wbc_stained", tmp_path / "root-c", sources))

@@ -308,7 +308,8 @@ def test_a_table_with_some_columns_of_a_box_or_one_twice_is_refused(places, poin
 
 
 def test_classes_must_be_of_the_objects_in_the_label_images(folder, data):
-    rows = [f"{data.names[i]},{n},1,1,{'ab'[n % 2]}" for i, n in zip(data.owners(), data.numbers, strict=True)]
+    places = zip(data.owners(), data.numbers, data.centres.tolist(), strict=True)
+    rows = [f"{data.names[i]},{n},{row},{column},{'ab'[n % 2]}" for i, n, (row, column) in places]
     (folder / "objects.csv").write_text("\n".join(["image,number,row,column,class", *rows[1:]]))
     with pytest.raises(DatasetError, match="no row for object 2 of image 's1_a'"):
         prepared.read_set(folder, "made")

@@ -120,3 +120,33 @@ def test_a_page_for_which_there_is_no_room_or_of_no_text_is_one_sentence(tmp_pat
     status, said = too_large(*call)
     assert status == 2 and said.endswith("fig2.md is not a text in UTF-8 (byte 0: invalid start byte); make it again\n")
     assert [path.name for path in (tmp_path / "quick").iterdir()] == ["rot"]
+
+
+def test_what_a_link_leads_to_is_listed_and_a_link_to_nothing_is_named(tmp_path):
+    """Of a clone of git-annex, images whose content was not there were no files; nor was all in a folder of links."""
+    house, other = tmp_path / "house", tmp_path / "other"
+    for folder in (house / "a", other / "b"):
+        folder.mkdir(parents=True)
+        (folder / "img1.png").touch()
+    (house / "b").symlink_to(other / "b")
+    (house / "a/round").symlink_to(house)
+    names = ["a/img1.png", "b/img1.png"]
+    for pattern in ("**/*.png", "**/*", "**/[ab]/*.png"):
+        assert [path.relative_to(house).as_posix() for path in listed(house, pattern, DatasetError)] == names
+    assert listed(house, "none/**/*.png", DatasetError) == listed(house / "none", "**/*", DatasetError) == []
+    (house / "a/img0.png").symlink_to(tmp_path / "annex")
+    (house / "a/.img0.png").symlink_to(tmp_path / "stray")
+    for pattern in ("**/*.png", "a/*.png", "**/a/*"):
+        with pytest.raises(DatasetError, match=r"a/img0\.png is a link to nothing, .*/annex; .*`git annex get`"):
+            listed(house, pattern, DatasetError)
+    assert [path.name for path in listed(house, "a/*.png")] == ["img1.png"]
+    assert [path.name for path in listed(house, "**/b/*.png", DatasetError)] == ["img1.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DatasetError, match="cannot be read: Permission denied; make it readable"):
+        listed(tmp_path, "**/*.png", DatasetError)

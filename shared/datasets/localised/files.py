@@ -6,7 +6,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,7 +26,8 @@ BYTES = 2**28  # that a file may have
 MATRIX, COMPRESSED, NUMBERS = 14, 15, {*range(1, 8), 9, 12, 13}  # types of the elements of a MATLAB file
 NUMERIC, OPAQUE, COMPLEX = range(6, 16), 17, 1 << 11  # classes of its arrays, a flag
 HEAD = 4096  # bytes, more than go before the data of an array
-FORMATS = ("PNG", "TIFF", "BMP", "JPEG")
+EXACT = ("PNG", "TIFF", "BMP")
+FORMATS = (*EXACT, "JPEG")  # which changes numbers
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -51,7 +52,7 @@ def read_label_image(path: Path) -> np.ndarray:
     An 8-bit file has no more than 255 numbers, so it is refused where it uses the last and some number marks several
     unconnected parts: it was cut to 8 bits, or it is a binary mask. A file of 16 bits is taken as it is.
     """
-    mode, pixels = _decoded(path)
+    mode, pixels = _decoded(path, EXACT)
     if mode not in ("L", "I;16", "I"):
         raise DatasetError(f"{path} is of mode {mode} where a grey label image of 16 bits is needed")
     label = numbered(pixels, path)
@@ -76,7 +77,7 @@ def numbered(values: np.ndarray, path: Path) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """Return (H, W) int32 of a label image, or of a binary mask, whose connected components are the objects."""
-    mode, pixels = _decoded(path)
+    mode, pixels = _decoded(path, EXACT)
     if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all():
         mode, pixels = "L", pixels[..., 0]
     if mode == "1" or (mode in ("L", "P", "I;16", "I") and len(np.unique(pixels[pixels > 0])) <= 1):
@@ -143,10 +144,33 @@ def _element(head: bytes, order: str, at: int) -> tuple[tuple[int, bytes], int]:
 
 def read_points(path: Path, name: str) -> np.ndarray:
     """Return (k, 2) float32 of the x, y pairs ``name`` of a MATLAB file, as row, column."""
-    (points,) = read_mat(path, (name,))
-    if points.size and (points.ndim != 2 or points.shape[1] != 2):
-        raise DatasetError(f"{path}: {name} has the shape {points.shape} where pairs x, y are expected")
-    return points.reshape(-1, 2)[:, ::-1].astype(np.float32)
+    return pairs(read_mat(path, (name,))[0], f"{path}: {name}")
+
+
+def pairs(values: np.ndarray, where: str) -> np.ndarray:
+    """Return (k, 2) float32, row and column, of pairs x, y; an empty array of any shape has none.
+
+    Raises
+    ------
+    DatasetError
+        If they are no finite numbers of shape (k, 2).
+    """
+    if values.size and (values.ndim != 2 or values.shape[1] != 2):
+        raise DatasetError(f"{where} has the shape {values.shape} where pairs x, y are expected, one a row; correct it")
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        row = "" if values.dtype.kind not in "iuf" else f"row {np.argwhere(~np.isfinite(values))[0, 0]} is not finite, "
+        raise DatasetError(f"{where} of type {values.dtype}: {row}where pairs of numbers x, y are expected; correct it")
+    return values.reshape(-1, 2)[:, ::-1].astype(np.float32)
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return files by their names without ending; two of one name, of which one would go unread, are refused."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DatasetError(f"{found[path.stem]} and {path} have one name; move the one that is not meant elsewhere")
+        found[path.stem] = path
+    return found
 
 
 def read_text_mask(path: Path) -> np.ndarray:
@@ -263,22 +287,37 @@ def _inside(corners: np.ndarray, top: int, bottom: int, left: int, right: int) -
     return ((columns < at[..., None]) & crosses[..., None]).sum(0) % 2 == 1
 
 
-def _decoded(path: Path) -> tuple[str, np.ndarray]:
-    """Return mode and pixels of an image file."""
-    from PIL import Image
+def _decoded(path: Path, kinds: tuple[str, ...] = FORMATS) -> tuple[str, np.ndarray]:
+    """Return mode and pixels of an image file of one of these kinds, whatever its name ends in."""
+    from PIL import Image, UnidentifiedImageError
 
     content = _content(path)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=kinds) as image:
             if image.width * image.height > PIXELS:
                 raise DatasetError(f"{path} has {image.width}x{image.height} pixels, more than {PIXELS}; cut it")
             if image.mode in ("RGB", "RGBA") and _bits(image, content) > 8:  # which Pillow would silently cut to 8
                 raise DatasetError(f"{path} has {_bits(image, content)} bits a channel where 8 are needed; convert it")
-            return image.mode, np.array(image)
+            mode, pixels = image.mode, np.array(image)
+            size = image.size
+            if size in _more_pages(image):  # smaller ones are previews, as of a pyramid
+                raise DatasetError(
+                    f"{path} has several pages of {size[0]}x{size[1]} pixels; save the one that is meant"
+                )
+            return mode, pixels
     except DatasetError:
         raise
+    except UnidentifiedImageError:
+        wrong = f"is not a readable image of the kinds {', '.join(kinds)}"
+        raise DatasetError(f"{path} {wrong if content else 'is empty'}; replace it") from None
     except Exception as error:  # damaged files make the decoders raise almost anything
         raise DatasetError(f"{path} is not a readable image ({error}); replace it") from error
+
+
+def _more_pages(image) -> Iterator[tuple[int, int]]:
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        yield image.size
 
 
 def _bits(image, content: bytes) -> int:

@@ -8,7 +8,8 @@
 - ``objects.csv``: image, number, row, column, class and, if known, top, left, bottom, right; with label images it
   gives the classes (geometry then comes from these), without it gives all that is known;
 - ``images.csv``: image, group (slide or patient), split (train, validation, test, or empty);
-- ``manifest.json``: where the set comes from, its terms, counts, and the sha256 of the decoded content.
+- ``manifest.json``: where the set comes from, its terms, counts, and the sha256 of the decoded content; ``partial``
+  says "43 of 50 images" of an official set that a person wanted a part of.
 
 Pixels count from the upper left corner of the image, so the middle of the first pixel is (.5, .5).
 
@@ -21,11 +22,10 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,17 +34,17 @@ import numpy as np
 from shared.datasets.catalogue import Absent, DatasetError, say
 from shared.datasets.download import ensure_space, find_in_mirror
 from shared.datasets.localised import files, sound
-from shared.datasets.localised.localised import SPLITS, Localised, keys, objects, of_labels, offsets
+from shared.datasets.localised.localised import Localised, keys, of_labels, offsets
 from shared.datasets.localised.releases import OWN, RELEASES, Release, advice, source_of
 from shared.datasets.localised.sound import check_labels
+from shared.datasets.localised.tables import BOX, GEOMETRY, classes_of, read_images, read_objects
 from shared.datasets.places import data_root
-from shared.datasets.store import lock, recover
-from shared.files import is_stray, listed, sentence_of
+from shared.datasets.store import exchange, lock, recover
+from shared.files import is_stray, is_there, listed, sentence_of
 
 FORMAT = 1
-GEOMETRY = ("row", "column")
-BOX = ("top", "left", "bottom", "right")
-IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".npy", ".svs")  # suffixes
+NOTES = ("", ".txt", ".md", ".rst", ".pdf", ".html", ".csv", ".json", ".xml", ".yaml", ".yml")  # that are no images
+PARTS = ("images", "labels", "objects.csv")  # by which the layout is known
 SPACE = 500_000_000  # bytes of disk that preparing may need
 
 
@@ -60,30 +60,76 @@ def open(name: str) -> Localised:
     return _opened(folder, (folder / "manifest.json").stat().st_mtime_ns)
 
 
-def prepare(name: str, large_objects: bool = False) -> Path:
+def prepare(name: str, large_objects: bool = False, partial: bool = False, anew: bool = False) -> Path:
     """Make a set from the mirror unless it is there; return its folder.
 
     Parameters
     ----------
     large_objects : whether an object may cover more than a quarter of its image, as in crops of one cell; the manifest
         then says so.
+    partial : whether an official set may have fewer images than it has; the manifest then says so.
+    anew : make it although it is there; what was there stays until the new one is complete.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise DatasetError(f"{name!r} is no name of a set; the known ones are {', '.join(RELEASES)}")
     root = data_root()
     folder = root / name
-    if (folder / "manifest.json").is_file():
+    if (folder / "manifest.json").is_file() and not anew:
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
         with lock(root, name):
             recover(root, name)
-            if not (folder / "manifest.json").is_file():
+            if anew or not (folder / "manifest.json").is_file():
                 ensure_space(root, SPACE, name)
-                _make(name, root, large_objects)
+                _make(name, root, large_objects, partial)
     except OSError as error:
         raise DatasetError(f"{name}: {sentence_of(error, root)}") from error
     return folder
+
+
+def renew(name: str, large_objects: bool = False, partial: bool = False) -> bool:
+    """Prepare a set as `prepare` does, and make one anew of which the mirror has more images by now; return if made.
+
+    Of an official set that is there whole, the mirror is not looked at.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be had, or is there in part though nobody said it may be.
+    """
+    folder = data_root() / name
+    if not (folder / "manifest.json").is_file():
+        prepare(name, large_objects, partial)
+        return True
+    found, images = manifest(folder), RELEASES.get(name, OWN).images
+    in_part, known = missing(name, found), bool(found.get("partial"))
+    try:
+        more = (bool(in_part) or not images) and _count(name) > found["images"]
+    except DatasetError as error:
+        if in_part and not isinstance(error, Absent):
+            raise
+        more = False
+        if not isinstance(error, Absent):
+            say(f"{name}: what is prepared stays, the mirror cannot be read: {error}")
+    if more or (in_part and partial and not known):
+        say(f"{name}: made again from the mirror, for {in_part or found['images']} images are in {folder}")
+        prepare(name, large_objects or found.get("large_objects") is True, partial or known, anew=True)
+        return True
+    check_whole(name, found)
+    return False
+
+
+def check_whole(name: str, found: dict) -> None:
+    """Refuse the manifest of a set that was made from a part of the official one though nobody said it may be."""
+    if missing(name, found) and found.get("made_from") and not found.get("partial"):
+        raise DatasetError(f"{data_root() / name} has {missing(name, found)}; {_remedy(name)}")
+
+
+def missing(name: str, found: dict) -> str:
+    """Return "43 of 50 images" for the manifest of a set that has fewer than the official one; else nothing."""
+    images = RELEASES.get(name, OWN).images
+    return f"{found['images']} of {images} images" if found["images"] < images else ""
 
 
 def manifest(folder: Path) -> dict:
@@ -156,18 +202,31 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
     DatasetError
         If anything is missing or not as the layout says; the message names the file and the line or the image.
     """
-    paths = {path.stem: path for path in listed(folder, "images/*.png")}
-    for path in listed(folder, "images/*"):
-        if path.suffix != ".png" and path.suffix.lower() in IMAGES:
+    paths = {path.stem: path for path in listed(folder, "images/*.png", DatasetError)}
+    for path in listed(folder / "images", "**/*", DatasetError):
+        if path.parent != folder / "images" and path.suffix.lower() not in NOTES:
+            raise DatasetError(f"{path} is not read, what lies in images/ itself is; move it there, or out of the set")
+        if path.suffix != ".png" and path.suffix.lower() not in NOTES:
             raise DatasetError(f"{path} is not read, *.png alone are; convert it, or move it out of the set")
     if not paths:
         raise DatasetError(f"{folder / 'images'} has no *.png; complete the set")
+    forms: dict[str, str] = {}
+    for which in paths:
+        if not which.isprintable() or which != which.strip():
+            raise DatasetError(f"{folder}: the name of image {which!a} has signs that no table can hold; rename it")
+        if (first := forms.setdefault(unicodedata.normalize("NFC", which), which)) != which:
+            both = f"{first!a} and {which!a}"
+            raise DatasetError(
+                f"{folder} has the images {both}, one name in two forms of Unicode; rename one or remove it"
+            )
+    if is_folder := next((path for path in (folder / "images.csv", folder / "objects.csv") if path.is_dir()), None):
+        raise DatasetError(f"{is_folder} is a folder where a table is read; move it out of the set")
     names, groups, official = list(paths), list(map(release.group, paths)), None
-    if (folder / "images.csv").is_file():
-        names, groups, official = _images(folder / "images.csv", paths)
+    if is_there(folder / "images.csv", DatasetError):
+        names, groups, official = read_images(folder / "images.csv", paths)
     images = [files.read_image(paths[which]) for which in names]
     table = folder / "objects.csv"
-    rows = _objects(table, names, images) if table.is_file() else None
+    rows = read_objects(table, names, images) if is_there(table, DatasetError) else None
     if class_names is None:
         class_names = sorted({row["class"] for row in rows}) if rows else (release.what,)
     places = {which: i for i, which in enumerate(class_names)}
@@ -180,8 +239,8 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
         return _of_rows(name, names, groups, official, images, rows, places)
     labels = _labels(folder / "labels", names)
     classes = None
-    if rows is not None and len(class_names) > 1:
-        classes = _classes(table, names, labels, rows, places)
+    if rows is not None:
+        classes = classes_of(table, names, labels, rows, places)
     return of_labels(
         name, names, images, labels, groups=groups, official=official, classes=classes, class_names=class_names
     )
@@ -190,6 +249,9 @@ def read_set(folder: Path, name: str, release: Release = OWN, class_names: Seque
 @lru_cache(maxsize=4)
 def _opened(folder: Path, _made: int) -> Localised:
     recorded = manifest(folder)
+    check_whole(folder.name, recorded)
+    if recorded.get("partial"):
+        say(f"{folder.name}: in part, {recorded['partial']}")
     data = read_set(folder, folder.name, class_names=tuple(recorded["classes"]))
     if data.sha256() != recorded["sha256"]:
         raise DatasetError(
@@ -199,24 +261,22 @@ def _opened(folder: Path, _made: int) -> Localised:
     return data
 
 
-def _make(name: str, root: Path, large_objects: bool) -> None:
+def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
+    manifested = (root / name / "manifest.json").is_file()
     if (root / name).is_dir() and all(is_stray(path, root / name) for path in (root / name).rglob("*")):
         shutil.rmtree(root / name)  # nothing but what a system left there
-    if (root / name).exists():
+    if (root / name).exists() and not manifested:
         raise DatasetError(f"{root / name} is there without a manifest.json; move it to LLP_MIRROR to have it prepared")
     release, source = RELEASES.get(name, OWN), source_of(name)
-    try:
-        place = find_in_mirror(source)
-    except Absent as error:
-        raise Absent(f"{name}: {error}; {advice(name)}") from None
-    layout = (place / "images").is_dir() and any((place / part).exists() for part in ("labels", "objects.csv"))
-    read = read_set if layout else release.read
-    if read is None:
-        raise DatasetError(f"{place} has no images/ with labels/ or objects.csv; {advice(name)}")
+    place, layout = _in_mirror(name)
     say(f"{name}: reading {place}")
-    data = read(place, name, release)
-    data = release.finish(data)
+    data = _read(name, place, layout)
     check_labels(data, place, large_objects)
+    count = len(data.names)
+    if count < release.images and not partial:
+        raise DatasetError(f"{place} has {count} of {release.images} images; {_remedy(name)}")
+    if layout and not partial:
+        _hold_against_manifest(place, count, len(data.classes))
     about: dict[str, str | bool] = {
         "page": source.url,
         "terms": source.licence,
@@ -224,70 +284,78 @@ def _make(name: str, root: Path, large_objects: bool) -> None:
     }
     if large_objects:
         about["large_objects"] = True
+    if count < release.images:
+        about["partial"] = f"{count} of {release.images} images"
     new = root / f".{name}.new"
     try:
         write_set(new, data, about)
-        os.rename(new, root / name)
+        if read_set(new, name, class_names=data.class_names).sha256() != data.sha256():
+            raise DatasetError(f"{name}: what was written to {new} reads back as something else; nothing was kept")
+        exchange(root, name)
     finally:
         recover(root, name)
-    say(f"{name}: {len(data.names)} images, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
+    of = f" of {release.images}" if count < release.images else ""
+    say(f"{name}: {count}{of} images, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
     say(f"{name}: {'; '.join(sound.about(data))}")
     if layout and data.official is None:
         say(f"{name}: no split is given, for want of images.csv with a column split; runs split it by group")
 
 
-def _images(path: Path, paths: dict[str, Path]) -> tuple[list[str], list[str], list[str] | None]:
-    names, groups, official = [], [], []
-    for where, row in _rows(path, ("image", "group"), ("split",)):
-        if row["image"] not in paths:
-            raise DatasetError(f"{where}: images/{row['image']}.png is missing; complete the set")
-        if row["image"] in names:
-            raise DatasetError(f"{where}: image {row['image']!r} is there twice; remove one row")
-        if row.get("split", "") not in ("", *SPLITS):
-            raise DatasetError(f"{where}: split {row['split']!r} is none of {', '.join(SPLITS)} and not empty")
-        names.append(row["image"])
-        groups.append(row["group"] or row["image"])
-        official.append(row.get("split", ""))
-    left = [which for which in paths if which not in set(names)]
-    if left:
-        raise DatasetError(f"{path} has no row for image {left[0]!r}; add it")
-    if any(official) and not all(official):
-        raise DatasetError(f"{path}: image {names[official.index('')]!r} has no split where others have; add it")
-    return names, groups, official if any(official) else None
+def _hold_against_manifest(place: Path, images: int, objects: int) -> None:
+    """Refuse a copy of a prepared set of which less or more is there than its manifest says; it may have none."""
+    path = place / "manifest.json"
+    if not is_there(path, DatasetError):
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        said = found["images"], found["objects"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DatasetError(f"{path} is damaged ({type(error).__name__}: {error}); replace or remove it") from error
+    if said != (images, objects):
+        raise DatasetError(
+            f"{path} says {said[0]} images and {said[1]} objects where {images} and {objects} are there; complete the "
+            "set, or remove the manifest where that is meant"
+        )
+
+
+def _in_mirror(name: str) -> tuple[Path, bool]:
+    """Return where the mirror has a set, and whether in the prepared layout."""
+    try:
+        place = find_in_mirror(source_of(name))
+    except Absent as error:
+        raise Absent(f"{name}: {error}; {advice(name)}") from None
+    there = {part: is_there(place / part, DatasetError) or (place / part).is_dir() for part in PARTS}
+    layout = there["images"] and (there["labels"] or there["objects.csv"])
+    if not layout and RELEASES.get(name, OWN).read is None:
+        raise DatasetError(f"{place} has no images/ with labels/ or objects.csv; {advice(name)}")
+    return place, layout
+
+
+def _read(name: str, place: Path, layout: bool) -> Localised:
+    release = RELEASES.get(name, OWN)
+    read = read_set if layout else release.read
+    assert read is not None  # as `_in_mirror` found
+    return release.finish(read(place, name, release))
+
+
+def _count(name: str) -> int:
+    """Return how many images of a set the mirror has."""
+    place, layout = _in_mirror(name)
+    return len(listed(place, "images/*.png", DatasetError) if layout else _read(name, place, layout).names)
+
+
+def _remedy(name: str) -> str:
+    return f"complete the mirror, or, if a part is meant, run: python -m shared.datasets fetch {name} --partial"
 
 
 def _labels(folder: Path, names: list[str]) -> list[np.ndarray]:
-    alone = sorted({path.stem for path in listed(folder, "*.png")} - set(names))
+    alone = sorted({path.stem for path in listed(folder, "*.png", DatasetError)} - set(names))
     if alone:
         raise DatasetError(f"{folder / alone[0]}.png has no image; remove it or add images/{alone[0]}.png")
     missing = next((which for which in names if not (folder / f"{which}.png").is_file()), None)
     if missing:
         raise DatasetError(f"{folder / missing}.png is missing; an image without objects needs an empty label image")
     return [files.read_label_image(folder / f"{which}.png") for which in names]
-
-
-def _objects(path: Path, names: list[str], images: list[np.ndarray]) -> list[dict]:
-    """Return rows of objects.csv, checked, with numbers as numbers and the place ``i`` of the image."""
-    places, seen, result = {which: i for i, which in enumerate(names)}, set(), []
-    for where, row in _rows(path, ("image", "number", *GEOMETRY, "class"), BOX):
-        if row["image"] not in places:
-            raise DatasetError(f"{where}: image {row['image']!r} is not in images/; add it or remove the row")
-        i = places[row["image"]]
-        height, width = images[i].shape[:2]
-        size = f"{row['image']!r} of {height}x{width} pixels"
-        number = _number(row["number"], where, "number")
-        if number != int(number) or not 1 <= number < 2**31 or (i, number) in seen:
-            wrong = "is there twice" if (i, number) in seen else "is no whole number from 1 to 2147483647"
-            raise DatasetError(f"{where}: object {row['number']} of {row['image']!r} {wrong}; correct it")
-        seen.add((i, number))
-        centre = [_number(row[key], where, key) for key in GEOMETRY]
-        if not (0 <= centre[0] <= height and 0 <= centre[1] <= width):
-            raise DatasetError(f"{where}: the centre {tuple(centre)} is outside image {size}; correct it")
-        box = [_number(row[key], where, key) for key in BOX] if BOX[0] in row else centre * 2
-        if not (0 <= box[0] <= box[2] <= height and 0 <= box[1] <= box[3] <= width):
-            raise DatasetError(f"{where}: the box {tuple(box)} is outside image {size} or turned; correct it")
-        result.append({"i": i, "number": int(number), "centre": centre, "box": box, "class": row["class"]})
-    return result
 
 
 def _of_rows(
@@ -314,50 +382,3 @@ def _of_rows(
         classes=np.array([places[row["class"]] for row in rows], np.int64),
         class_names=tuple(places),
     )
-
-
-def _classes(path: Path, names: list[str], labels: list[np.ndarray], rows: list[dict], places: dict) -> list:
-    of = {(row["i"], row["number"]): places[row["class"]] for row in rows}
-    result = []
-    for i, label in enumerate(labels):
-        found = objects(label)[0].tolist()
-        missing = next((number for number in found if (i, number) not in of), None)
-        if missing is not None:
-            raise DatasetError(f"{path} has no row for object {missing} of image {names[i]!r}; add it")
-        result.append(np.array([of.pop((i, number)) for number in found], np.int64))
-    if of:
-        i, number = next(iter(of))
-        raise DatasetError(f"{path}: object {number} of image {names[i]!r} has no pixel in the label image")
-    return result
-
-
-def _rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each row of a csv, with the words for its place."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or ())
-            needed = [*columns, *(optional if set(header) & set(optional) else ())]
-            missing = [name for name in needed if name not in header]
-            if missing:
-                raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(needed)}")
-            twice = next((name for name in needed if header.count(name) > 1), None)
-            if twice:
-                raise DatasetError(f"{path} has the column {twice} twice; leave one")
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    raise DatasetError(f"{where} has not as many cells as the header; correct it")
-                yield where, {name: row[name].strip() for name in (*columns, *optional) if name in row}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} is not readable ({error}); complete the set") from error
-
-
-def _number(text: str, where: str, name: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DatasetError(f"{where}: {name} is {text!r} where a number is needed; correct it")
-    return number

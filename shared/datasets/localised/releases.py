@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from shared.datasets.catalogue import DatasetError, Source, read_sources, say
-from shared.datasets.localised import files
+from shared.datasets.localised import files, points
 from shared.datasets.localised.localised import SPLITS, UNKNOWN, Localised, objects, of_labels, offsets
-from shared.files import listed, natural_key
+from shared.files import is_there, listed, natural_key
 
 CONSEP = (
     "miscellaneous",
@@ -40,7 +38,6 @@ WORDS = re.compile(
     r"(?:(?P<train>train(?:ing)?)|(?P<validation>val(?:id|idation)?)|(?P<test>test(?:s|ing)?))"
     r"(?:data|sets?|images?|imgs?|splits?)?"
 )
-SAME_NUCLEUS = 12.0  # pixels; classes come with points of their own, 22,362 of 22,444 equal to a detection
 TNBC_SLIDES = 11  # later versions of the release add slides of other tissue
 KUMAR = {  # patients of the 16 training and the 14 test images (Kumar et al. 2017, Table I)
     "train": "A7-A13E A7-A13F AR-A1AK AR-A1AS HE-7128 HE-7129 HE-7130 B0-5711 18-5592 38-6178 49-4488 50-5931 "
@@ -61,12 +58,14 @@ class Release:
     group : the slide or patient of an image, from its name.
     read : reads the official release from (folder, name of the set, this).
     finish : is applied to either layout.
+    images : how many the official set has at least; 0 where nobody says.
     """
 
     what: str = "object"
     group: Callable[[str], str] = str
     read: Callable[[Path, str, Release], Localised] | None = None
     finish: Callable[[Localised], Localised] = lambda data: data
+    images: int = 0
 
 
 def source_of(name: str) -> Source:
@@ -106,11 +105,11 @@ def read_regions(place: Path, name: str, release: Release) -> Localised:
     """Read *.tif with regions in *.xml of the same name, at any depth; a folder with the word test is for test."""
     if not any(_files(place, "*.xml")):
         return read_maps(place, name, release)
-    images = {path.stem: path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern)}
+    images = files.by_stem(path for pattern in ("*.tif", "*.tiff") for path in _files(place, pattern))
     left_out: Counter[str] = Counter()
     found: list[Found] = []
     holes = 0
-    for path in _files(place, "*.xml"):
+    for path in files.by_stem(_files(place, "*.xml")).values():
         if path.stem not in images:
             raise DatasetError(f"{path} has no image {path.stem}.tif; complete the release")
         image, drawn = files.read_image(images.pop(path.stem)), files.read_outlines(path)
@@ -164,22 +163,27 @@ def read_crchisto(place: Path, name: str, release: Release) -> Localised:
     ``points.npz`` beside images/imgN.png holds the same pairs x, y under imgN_detection and so on.
     """
     archive = place / "points.npz"
-    paths = list(_files(place, "images/img*.png" if archive.is_file() else "img*_detection.mat"))
+    packed = is_there(archive, DatasetError)
+    paths = list(_files(place, "images/img*.png" if packed else "img*_detection.mat"))
     if not paths:
-        raise DatasetError(f"{place} has no img*_detection.mat; {advice(name)}")
-    points = _archived(archive) if archive.is_file() else _of_matlab(place)
-    names = sorted((path.stem.removesuffix("_detection") for path in paths), key=natural_key)
-    where = {path.stem.removesuffix("_detection"): path for path in paths}
+        raise DatasetError(f"{place} has no {'images/img*.png' if packed else 'img*_detection.mat'}; {advice(name)}")
+    of = (
+        points.archived(archive, ("detection", *CRCHISTO))
+        if packed
+        else points.of_matlab(place, _files(place, "img*_*.mat"))
+    )
+    where = {stem.removesuffix("_detection"): path for stem, path in files.by_stem(paths).items()}
+    names = sorted(where, key=natural_key)
     images, centres, classes = [], [], []
     for which in names:
         path = where[which]
         images.append(files.read_image(path if path.suffix == ".png" else path.with_name(f"{which}.bmp")))
-        found = points(f"{which}_detection")
+        found, said = of(f"{which}_detection"), f"{archive}: {which}_detection" if packed else f"{path}"
         outside = found[((found < 0) | (found > images[-1].shape[:2])).any(1)]
         if len(outside):
-            raise DatasetError(f"{path}: the centre {tuple(outside[0].tolist())} is outside the image")
+            raise DatasetError(f"{said}: the centre {tuple(outside[0].tolist())} is outside the image; correct it")
         centres.append(found)
-        classes.append(_given(found, [points(f"{which}_{kind}") for kind in CRCHISTO], path))
+        classes.append(points.given(found, [of(f"{which}_{kind}") for kind in CRCHISTO], said))
     _all_read((path for path in _files(place, "img*[0-9].bmp") if path.stem not in where), [])
     joined = np.concatenate(centres)
     return Localised(
@@ -241,7 +245,7 @@ def patient(name: str) -> str:
 def _maps(place: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray, Path]]:
     used = []
     for path in _files(place, "Labels/*.mat"):
-        beside = listed(path.parent.with_name("Images"), f"{glob.escape(path.stem)}.*")
+        beside = listed(path.parent.with_name("Images"), f"{glob.escape(path.stem)}.*", DatasetError)
         if not beside:
             raise DatasetError(f"{path} has no image of its name in {path.parent.with_name('Images')}")
         image = files.read_image(beside[0])
@@ -269,46 +273,6 @@ def _types(types: np.ndarray, label: np.ndarray, path: Path) -> np.ndarray:
     if len(untyped):
         raise DatasetError(f"{path}: object {untyped[0]} has no type in type_map; it is not the official file")
     return votes[:, 1:].argmax(1)
-
-
-def _given(centres: np.ndarray, of_class: list[np.ndarray], path: Path) -> np.ndarray:
-    """Return (k,) int64 classes of detections, each from one point with a class at most; far points are left out."""
-    result = np.full(len(centres), len(of_class))
-    points = np.concatenate(of_class)
-    kinds = np.repeat(np.arange(len(of_class)), [len(found) for found in of_class])
-    distances = cdist(points, centres)
-    rows, columns = linear_sum_assignment(np.minimum(distances, SAME_NUCLEUS))
-    near = distances[rows, columns] < SAME_NUCLEUS
-    result[columns[near]] = kinds[rows[near]]
-    if near.sum() < len(points):
-        say(f"{path}: {len(points) - near.sum()} of {len(points)} classes are of no detected nucleus; left out")
-    return result
-
-
-def _archived(path: Path) -> Callable[[str], np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = {key: archive[key].reshape(-1, 2)[:, ::-1].astype(np.float32) for key in archive}
-    except Exception as error:  # damaged archives make the readers raise almost anything
-        raise DatasetError(f"{path} is not a readable archive of points ({error}); replace it") from error
-
-    def points(key: str) -> np.ndarray:
-        if key not in found:
-            raise DatasetError(f"{path} has no {key}; complete the set")
-        return found[key]
-
-    return points
-
-
-def _of_matlab(place: Path) -> Callable[[str], np.ndarray]:
-    paths = {path.stem: path for path in _files(place, "img*_*.mat")}
-
-    def points(key: str) -> np.ndarray:
-        if key not in paths:
-            raise DatasetError(f"{place} has no {key}.mat; complete the release")
-        return files.read_points(paths[key], "detection")
-
-    return points
 
 
 def _of(
@@ -354,7 +318,7 @@ def _of(
 
 def _files(place: Path, pattern: str) -> Iterator[Path]:
     """Yield files of a pattern at any depth, in natural order, but for stray ones, which archives from a Mac bring."""
-    return iter(listed(place, f"**/{pattern}"))
+    return iter(listed(place, f"**/{pattern}", DatasetError))
 
 
 def _all_read(images: Iterator[Path], used: list[Path]) -> None:
@@ -379,13 +343,13 @@ def _official(folder: Path) -> tuple[str, str]:
 
 OWN = Release()
 RELEASES = {
-    "tnbc": Release("nucleus", lambda name: name.split("_")[0], read_tnbc),
-    "monuseg": Release("nucleus", patient, read_regions),
-    "kumar": Release("nucleus", patient, read_regions, thirty),
-    "cpm15": Release("nucleus", read=read_masks_of_text),
-    "cpm17": Release("nucleus", read=read_masks_of_text),
-    "consep": Release("nucleus", read=read_consep),
-    "crchisto": Release("nucleus", read=read_crchisto),
-    "wbc_nuclick": Release("white blood cell", read=read_nuclick),
+    "tnbc": Release("nucleus", lambda name: name.split("_")[0], read_tnbc, images=50),
+    "monuseg": Release("nucleus", patient, read_regions, images=30),
+    "kumar": Release("nucleus", patient, read_regions, thirty, images=30),
+    "cpm15": Release("nucleus", read=read_masks_of_text, images=15),
+    "cpm17": Release("nucleus", read=read_masks_of_text, images=64),
+    "consep": Release("nucleus", read=read_consep, images=41),
+    "crchisto": Release("nucleus", read=read_crchisto, images=100),
+    "wbc_nuclick": Release("white blood cell", read=read_nuclick, images=1463),
     "til": Release("cell"),
 }
