@@ -331,6 +331,7 @@ class TestTypedInAShell:
             ("rate=-2.5E3", -2500.0),
             ("epochs=7", 7),
             ("epochs=1e2", 100),
+            ("epochs=3.0", 3),
             ("augment=false", False),
             ("augment=no", False),
             ("augment=True", True),
@@ -346,8 +347,8 @@ class TestTypedInAShell:
     def test_a_value_has_the_type_of_its_key(self, toy_paper, text, value):
         spec, key = toy_paper.spec(loss="kl"), text.partition("=")[0]
         changes = parse_changes([text], spec)
-        assert changes == {key: value} and type(changes[key]) is type(value)
-        assert spec.but(**changes)[key] == value
+        found = spec.but(**changes)[key]
+        assert changes == {key: value} and found == value and type(found) is type(value)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -363,6 +364,8 @@ class TestTypedInAShell:
             ("sizes=3", r"sizes must be like \[1, 2\], a list, and not 3"),
             ("sizes=[3", r"--set sizes=\[3: '\[3' is no value"),
             ("alpha=0.2", "alpha would not be read; it is where loss is 'rot'"),
+            ("epochs=2.5", r"^toy: epochs must be a whole number, and not 2\.5$"),
+            ("epochs=25e-1", "epochs must be a whole number"),
         ],
     )
     def test_another_is_refused(self, toy_paper, text, message):
@@ -374,3 +377,47 @@ class TestTypedInAShell:
         spec = toy_paper.spec(loss="kl")
         changed = spec.but(**parse_changes(["loss=rot", "alpha=1e-1", "rate=.2"], spec))
         assert (changed.loss, changed.alpha, changed.rate) == ("rot", 0.1, 0.2)
+
+    def test_one_key_is_given_once(self, toy_paper):
+        with pytest.raises(SpecError, match=r"--set rate=\.9: rate is given twice, first as 0\.3; say which"):
+            parse_changes(["rate=.3", "rate=.9"], toy_paper.spec(loss="kl"))
+
+
+class TestMarks:
+    """What is said of a value beside it: which texts it may be, whether it must stay whole."""
+
+    LOSS = "loss: {value: kl, "
+
+    def test_a_text_with_a_list_is_one_of_it(self, toy_paper):
+        toy_paper.write((self.LOSS, "loss: {value: kl, one_of: [kl, rot, pseudo, avg], "))
+        assert toy_paper.spec(loss="rot").loss == "rot"
+        with pytest.raises(ConfigError, match=r"experiments \(.*\)\.grid: loss cannot be 'rott'; did you mean 'rot'"):
+            toy_paper.spec(loss="rott")
+        with pytest.raises(SpecError, match="^toy: loss cannot be 'mse'; known are avg, kl, pseudo, rot$"):
+            toy_paper.spec(loss="kl").but(loss="mse")
+        with pytest.raises(SpecError, match="^toy: loss cannot be 3; known are avg, kl, pseudo, rot$"):
+            Spec.of({**toy_paper.spec(loss="kl"), "loss": 3}, read_config("toy", toy_paper.root).layout)
+
+    @pytest.mark.parametrize(
+        ("mark", "message"),
+        [
+            ("one_of: [rot]", "loss cannot be 'kl'"),
+            ("one_of: [kl, rot], neutral: avg", "loss cannot be 'avg'"),
+            ("one_of: kl", "`one_of` of loss must list texts"),
+            ("one_of: [kl, kl]", "each once"),
+            ("one_of: [kl, 1]", "`one_of` of loss must list texts"),
+            ("free: ''", "`free` of loss must say what a text"),
+            ("one_of: [kl, rot], free: a word", "`free` of loss must say what a text without `one_of` is"),
+            ("real: true", "`real` of loss must be true, and be of a number that is written whole"),
+        ],
+    )
+    def test_a_mark_that_cannot_be_meant_is_refused(self, toy_paper, mark, message):
+        toy_paper.write((self.LOSS, f"loss: {{value: kl, {mark}, "))
+        with pytest.raises(ConfigError, match=message):
+            toy_paper.plan()
+
+    def test_a_value_written_whole_stays_whole_unless_it_is_real(self, toy_paper):
+        with pytest.raises(ConfigError, match=r"grid: epochs must be a whole number, and not 1\.5"):
+            toy_paper.spec(loss="kl", epochs=1.5)
+        toy_paper.write(("epochs: {value: 3, ", "epochs: {value: 3, real: true, "))
+        assert toy_paper.spec(loss="kl", epochs=1.5).epochs == 1.5
