@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, load_tier, papers, plan, repository
-from shared.config.tiers import add_tier, check_paper
+from shared.config.tiers import check_paper
 from shared.files import REMEDIES, listed, read_text, remove_parts, sentence_of, write_text
 from shared.records import store
 from shared.runs.code import code_hash
@@ -28,38 +28,15 @@ from shared.runs.data import absent_data, damaged_data
 from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
 from shared.runs.machine import overlooked
+from shared.runs.options import add_options, go_home, parse_options
 from shared.runs.provenance import commit
-from shared.runs.shards import deal, parse_shard
+from shared.runs.shards import deal
 from shared.runs.workers import Home, Pool, failed, log_path
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
 RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
 NOTHING = r"(?!)"  # matches no id
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of "90", "90s", "9m" or "1.5h"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 9m or 1.5h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def pattern(text: str) -> str:
-    """Return a regular expression as typed, or refuse it as an option's value."""
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
-    return text
-
-
-def count(text: str) -> int:
-    """Return a number above 0 as typed, or refuse it as an option's value."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
 
 
 def current(run: Run, folder: Path, index: Mapping[str, dict] | None, code: str, adopt: bool) -> dict | None:
@@ -104,6 +81,12 @@ def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str
     had = {run.id for run in plan(paper, tier) if run.spec.values().get("dataset") in ready}
     lacking = {run_id for run_id, row in index.items() if row["why"]} - had
     return sorted(set(index) - recorded - lacking)
+
+
+def unmatched(names: list[str], tier: Tier, only: str) -> ConfigError:
+    """Return what is to be said where a pattern matches no run of these papers."""
+    where = f"`python -m papers.{names[0]}.train --list --tier {tier.tier}` names them"
+    return ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}; {where}")
 
 
 def caveat(tier: Tier, hand: Hand) -> str:
@@ -169,7 +152,7 @@ def sweep(
     Parameters
     ----------
     budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
-    only : a regular expression on run ids.
+    only : a regular expression on run ids; one that matches none of the plan is refused.
     shard : (i, N), counted from 1: of the plan no more than this part, which has an index of its own until a sweep
         without a shard gathers it.
     again : train anew what has a current record, too.
@@ -227,6 +210,8 @@ class Part:
     def of(cls, paper: str, tier: Tier, folder: Path, only: str | None = None, shard=None, again: bool = False) -> Part:
         """See `sweep` for what the parameters are."""
         planned, kept, end = plan(paper, tier.tier), index_folder(paper, tier.tier, folder), folder
+        if only and only != NOTHING and not any(re.search(only, run.id) for run in planned):
+            raise unmatched([paper], tier, only)
         if shard:
             planned = deal(planned, shard[1])[shard[0] - 1]
             kept = end = shard_folders(paper, tier.tier, folder) / f"{shard[0]}-of-{shard[1]}"
@@ -326,22 +311,6 @@ def train_again() -> None:
     os.environ["LLP_AGAIN"] = "1"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a sweep to a parser."""
-    add_tier(parser)
-    parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
-    parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
-    parser.add_argument("--only", type=pattern, help="regular expression: run only ids that match")
-    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="one of N parts of the plan, a job of its own")
-    parser.add_argument("--gather", action="store_true", help="train nothing: write the index of what shards have made")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
-    parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
-    parser.add_argument("--cores", type=count, help="CPU cores to use; all unless told")
-    again = bool(os.environ.get("LLP_AGAIN"))
-    parser.add_argument("--again", action="store_true", default=again, help="train anew what has a record, too")
-    parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
-
-
 def from_options(paper: str, args: argparse.Namespace, only: str | None = None) -> int:
     """Sweep as the options of `add_options` say; returns `RUNS_FAILED` if one did, else 0."""
     check_paper(paper)
@@ -389,10 +358,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m shared.runs.sweep", description=__doc__.split("\n\n")[0])
     parser.add_argument("--paper", required=True, help=f"one of {', '.join(papers())}")
     add_options(parser)
-    args = parser.parse_args(argv)
+    args = parse_options(parser, argv)
+    if argv is None:
+        go_home()
     return guarded(lambda: from_options(args.paper, args))
 
 
 if __name__ == "__main__":
-    os.chdir(repository())
     sys.exit(main())
