@@ -42,7 +42,7 @@ GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
 def current(run: Run, folder: Path, index: Mapping[str, dict] | None, code: str, adopt: bool) -> dict | None:
     """Return the record of `run` if it can be believed, answers its spec and, unless adopted, came from `code`."""
     record = store.find_record(folder, run.id, index).record
-    if record and record["spec_hash"] == run.spec_hash and (adopt or record["code"].get("hash") == code):
+    if record and record["spec_hash"] == run.spec_hash and (adopt or record["code"]["hash"] == code):
         return record
     return None
 
