@@ -121,10 +121,17 @@ def shard_folders(paper: str, tier: str, folder: Path) -> Path:
     return (repository() / CHECKPOINTS / tier / paper if ours else folder) / "shards"
 
 
+def _of_shards(paper: str, tier: str, folder: Path) -> list[Path]:
+    return listed(shard_folders(paper, tier, folder), f"*/{store.INDEX}")
+
+
 def known_index(paper: str, tier: str, folder: Path) -> dict[str, dict] | None:
-    """Return the index that tells of the records in `folder`, with the rows of shards that are not gathered yet."""
+    """Return the index that tells of the records in `folder`, with the rows of shards that are not gathered yet.
+
+    Shards of another number may know of the same run: the last that were written do.
+    """
     index = store.read_index(index_folder(paper, tier, folder))
-    for path in listed(shard_folders(paper, tier, folder), f"*/{store.INDEX}"):
+    for path in sorted(_of_shards(paper, tier, folder), key=lambda path: path.stat().st_mtime_ns):
         index = (index or {}) | (store.read_index(path.parent) or {})
     return index
 
@@ -231,6 +238,7 @@ class Part:
             say(f"to be trained again: {why}")
         if self.todo:
             _index(self.planned, self.folder, before=self.index, into=self.kept, todo=[run.id for run in self.todo])
+            self._gathered()
         for place in (self.folder, self.home.work):
             remove_parts(place)
 
@@ -242,9 +250,13 @@ class Part:
         if not self.shard:
             if self.folder.absolute() == runs_folder(self.paper, self.tier.tier):
                 keep_index(self.paper, self.tier.tier)
-            for path in listed(shard_folders(self.paper, self.tier.tier, self.folder), f"*/{store.INDEX}"):
-                path.unlink(missing_ok=True)  # gathered
+            self._gathered()
         return statuses
+
+    def _gathered(self) -> None:
+        """Forget the rows of shards, which are in the index now and would overrule what is trained after it."""
+        for path in [] if self.shard else _of_shards(self.paper, self.tier.tier, self.folder):
+            path.unlink(missing_ok=True)
 
 
 def train(
