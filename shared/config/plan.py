@@ -194,8 +194,8 @@ def _check_marks(key: str, entry: Mapping[str, Any], at: str) -> None:
     """Refuse what is said of a value and cannot be meant of one like it."""
     value, allowed, free = entry["value"], entry.get("one_of"), entry.get("free")
     text = isinstance(value, str)
-    texts = isinstance(allowed, list) and all(isinstance(one, str) for one in allowed)
-    if "one_of" in entry and not (text and texts and len(set(allowed)) == len(allowed)):
+    texts = [one for one in allowed if isinstance(one, str)] if isinstance(allowed, list) else []
+    if "one_of" in entry and not (text and texts == allowed and len({*texts}) == len(texts)):
         raise ConfigError(f"{at}: `one_of` of {key} must list texts, each once, and be of a text; not {allowed!r}")
     if "free" in entry and not (text and isinstance(free, str) and free.strip() and "one_of" not in entry):
         raise ConfigError(f"{at}: `free` of {key} must say what a text without `one_of` is, not {free!r}")
