@@ -27,7 +27,7 @@ from shared.runs.cards import CARDS, arithmetic
 from shared.runs.data import data_read
 from shared.runs.drive import Progress, duration
 from shared.runs.lanes import Hand
-from shared.runs.options import go_home, parse_duration, place
+from shared.runs.options import go_home, parse_duration, path_of
 from shared.runs.sweep import (
     CHECKPOINTS,
     RUNS_FAILED,
@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--tier", default="gpu", help="gpu unless told")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
-    parser.add_argument("--records", type=place, help="a folder laid out as results/, which it is unless told")
+    parser.add_argument("--records", type=path_of, help="a folder laid out as results/, which it is unless told")
     parser.add_argument("--benchmarks", action="store_true", help="first those of training and of kernels, once")
     parser.add_argument("--dry-run", action="store_true", help="what cards would finish, by arithmetic, and stop")
     parser.add_argument("--card", choices=CARDS, help="with --dry-run: all that this one would finish")

@@ -21,7 +21,7 @@ from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
 from shared.runs.drive import duration
 from shared.runs.machine import device_of
-from shared.runs.options import add_options, parse_options, place, refuse
+from shared.runs.options import add_options, parse_options, path_of, refuse
 from shared.runs.sweep import current, from_options, guarded, known_index, runs_folder, tell, unmatched
 
 # Options that mean nothing to one run here.
@@ -42,7 +42,7 @@ def main(paper: str, argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --here: other values"
     )
-    parser.add_argument("--save", type=place, metavar="FILE", help="with --here: keep the weights in FILE")
+    parser.add_argument("--save", type=path_of, metavar="FILE", help="with --here: keep the weights in FILE")
     add_options(parser)
     args = parse_options(parser, argv)
     if args.list:

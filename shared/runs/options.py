@@ -40,7 +40,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def place(text: str) -> Path:
+def path_of(text: str) -> Path:
     """Return a file or folder as typed, from where the program was called."""
     return Path(text).absolute()
 
@@ -63,7 +63,7 @@ def refuse(parser: argparse.ArgumentParser, args: argparse.Namespace, names: Ite
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a sweep to a parser."""
     add_tier(parser)
-    parser.add_argument("--records", type=place, help="folder of records; results/<tier>/<paper>/runs unless told")
+    parser.add_argument("--records", type=path_of, help="folder of records; results/<tier>/<paper>/runs unless told")
     parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
     parser.add_argument("--only", type=pattern, help="regular expression: run only ids that match")
     parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="one of N parts of the plan, a job of its own")

@@ -27,7 +27,7 @@ from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
 from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
-from shared.runs.options import count, go_home, pattern, place
+from shared.runs.options import count, go_home, path_of, pattern
 from shared.runs.provenance import commit, origin
 from shared.runs.sweep import CHECKPOINTS, caveat, guarded, runs_folder, unmatched
 from shared.runs.verified import COUNTS, write_verified
@@ -336,7 +336,7 @@ def main(argv: list[str] | None = None) -> int:
         "--write", action="store_true", help="write down what was found, in results/<tier>/verified.csv"
     )
     parser.add_argument("--cores", type=count, metavar="N", help="CPU cores to use; all unless told")
-    parser.add_argument("--out", type=place, metavar="FOLDER", help="an empty folder to train into, which is kept")
+    parser.add_argument("--out", type=path_of, metavar="FOLDER", help="an empty folder to train into, which is kept")
     args = parser.parse_args(argv)
     if argv is None:
         go_home()
