@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.config import repository
-from shared.runs.sweep import count, duration
+from shared.runs.drive import duration
+from shared.runs.options import count
 
 COMMITTED = Path("results", "bench")
 SCRATCH = Path(".work", "bench")  # ignored by git

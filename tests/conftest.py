@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -172,6 +172,13 @@ class ToyPaper:
 @pytest.fixture
 def toy_paper(tmp_path):
     return ToyPaper(tmp_path).write()
+
+
+def of_any_text(spec):
+    """A spec as it will be when a text of its paper has one more value: none is refused."""
+    from shared.config import Spec
+
+    return Spec(replace(spec._layout, one_of={}), spec._values)
 
 
 def a_run(seed=0, seconds=1.0, **values):

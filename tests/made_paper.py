@@ -95,7 +95,7 @@ def fill(house, runs, tier="paper", code="now", bag_size=4, git=None, **more):
                 "spec_hash": run.spec_hash,
                 "code": {"hash": code, "commit": "0123456789", "dirty": False, **(git or {})},
                 "metrics": {"last": {"accuracy": value}},
-                "cost": {"train_s": 1.5},
+                "cost": {"wall_s": 2.0, "train_s": 1.5},
                 "environment": {"device": "cpu"},
                 "finished": "2026-01-01T00:00:00",
                 **{key: value(seed) if callable(value) else value for key, value in more.items()},

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
-from shared.config.files import ConfigError, nearest, read_yaml, repository
+from shared.config.files import ConfigError, read_yaml, repository
 from shared.config.outputs import JUDGED, read_outputs
-from shared.config.plan import Config, plan, read_config
+from shared.config.plan import plan, read_config
 from shared.config.tiers import papers
 from shared.files import listed
 
@@ -36,7 +35,7 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
     found = [f"{at}/ lacks {', '.join(absent)}"] if absent else []
     try:
         stages = read_yaml(root / "dvc.yaml").get("stages") or {}
-        found += [] if paper in stages else [f"dvc.yaml lacks the stage {paper}"]
+        found += _of_stage(paper, stages[paper]) if paper in stages else [f"dvc.yaml lacks the stage {paper}"]
         if absent:
             return found
         outputs = read_outputs(paper, root)
@@ -45,7 +44,10 @@ def lacking(paper: str, root: Path | None = None) -> list[str]:
             found.append(f"{at}/config.yaml lacks the tier smoke, which tests run")
         for tier in config.tiers:
             plan(paper, tier, root)
-        found += _misspelt(config, root)
+        if config.unsaid:
+            mark = "`one_of`, the list of all values it may have, or `free`, what it is in words"
+            found.append(f"{config.at}: {', '.join(config.unsaid)}: a text must have {mark}")
+        found += _of_others(paper, root)
         wanted = DEFINED | {"figures.py": tuple(figure.name for figure in outputs.figures if figure not in JUDGED)}
         wanted["tables.py"] = ("cells", *outputs.csv())
         for name, functions in wanted.items():
@@ -68,32 +70,43 @@ def stamp(root: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def _misspelt(config: Config, root: Path) -> list[str]:
-    """Return a sentence for each value in a condition that no run has and that is nearly one that some run has."""
-    asked = {key for section in config.layout.sections for way in section.when for key in way}
-    taken: dict[str, set] = {key: set() for key in asked}
-    for tier in config.tiers:
-        for run in plan(config.layout.paper, tier, root):
-            for key in asked.intersection(run.spec):
-                if isinstance(value := run.spec.peek(key), str):
-                    taken[key].add(value)
-    found = []
-    for section in config.layout.sections:
-        for key, wanted in ((key, wanted) for way in section.when for key, wanted in way.items()):
-            wanted = wanted["not"] if isinstance(wanted, Mapping) else wanted
-            for value in wanted if isinstance(wanted, list) else [wanted]:
-                close = nearest(value, taken[key], 0.8) if isinstance(value, str) else None
-                if value not in taken[key] and close:
-                    at = f"{config.at}: sections.{section.name}.when"
-                    found.append(f"{at}: no run has the {key} {value!r}; did you mean {close!r}?")
+def _of_stage(paper: str, stage: object) -> list[str]:
+    """Return a sentence for each part of a stage of dvc.yaml that is not of this paper: it was copied of another's."""
+    said: dict = stage if isinstance(stage, dict) else {}
+    deps = set(map(str, said.get("deps") or []))
+    outs = [path for out in said.get("outs") or [] for path in (out if isinstance(out, dict) else [out])]
+    at, found = f"dvc.yaml: the stage {paper}", []
+    if paper not in str(said.get("cmd")).split():
+        found.append(f"{at} does not run it; its `cmd` must name {paper}")
+    if not {"papers", f"papers/{paper}"} & deps:
+        found.append(f"{at} lacks papers/{paper} among its `deps`")
+    if not any(str(path).endswith(f"/{paper}") for path in outs):
+        found.append(f"{at} lacks its folder of results among its `outs`")
     return found
 
 
-def _functions(path: Path) -> set[str]:
+def _of_others(paper: str, root: Path) -> list[str]:
+    """Return a sentence for each call that says whose runs, tables or figures these are, and names another paper."""
+    found = []
+    for name in ("train.py", "tables.py", "figures.py"):
+        for node in ast.walk(_tree(root / "papers" / paper / name)):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                call, of = ast.unparse(node.func).rpartition(".")[2], node.args[0].value
+                if call in ("framed", "main") and of != paper:
+                    at = f"papers/{paper}/{name}, line {node.lineno}"
+                    found.append(f"{at}: {call}({of!r}) is of another paper; write {call}({paper!r})")
+    return found
+
+
+def _tree(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        return ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
         raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from None
+
+
+def _functions(path: Path) -> set[str]:
+    tree = _tree(path)
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     imported = [alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assigned = [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]

@@ -2,6 +2,13 @@
 
 ``papers/<paper>/config.yaml`` has `sections`, which hold every value of the paper with the place it comes from, and
 `tiers`, which say what each tier changes and runs. ``papers/<paper>/names.py`` says what its methods are called.
+
+A value of a section reads {value, source} and may have
+
+    neutral:  the value that means "as before the key was there": it changes no id and no hash.
+    one_of:   of a text, the list of all values it may have.
+    free:     of a text that may be anything, what it is, in words. `complete.lacking` asks for this or for `one_of`.
+    real:     true, where a value that is written whole may be any number; else it stays whole.
 """
 
 from __future__ import annotations
@@ -20,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.config.files import ConfigError, check_keys, likeliest, mapping, read_yaml, repository, require_keys
-from shared.config.spec import Section, Sections, Spec, check_type
+from shared.config.spec import Section, Sections, Spec
 from shared.config.tiers import check_paper, papers
 
 ABOUT_SECTION = ("when", "stage")
+ABOUT_VALUE = ("neutral", "one_of", "free", "real")  # a tier or an experiment says none of them again
 ABOUT_RUNS = ("stand_in", "differs", "seconds")
 ABOUT_TIER = (*ABOUT_RUNS, "settings", "experiments")
 ABOUT_EXPERIMENT = ("name", "grid", "set", *ABOUT_RUNS)
@@ -69,6 +77,7 @@ class Config:
     sources : {key: the place in the paper, or the reason}.
     tiers : {tier: what it changes and runs}, as in the file.
     at : the file, for messages.
+    unsaid : the keys of texts that have neither `one_of` nor `free`.
     """
 
     layout: Sections
@@ -76,6 +85,7 @@ class Config:
     sources: Mapping[str, str]
     tiers: Mapping[str, dict]
     at: str
+    unsaid: tuple[str, ...] = ()
 
 
 def papers_of(tier: str, root: Path | None = None) -> list[str]:
@@ -94,7 +104,8 @@ def _read(paper: str, path: Path, _stamp: str) -> Config:
     content, at = read_yaml(path), f"papers/{paper}/config.yaml"
     check_keys(content, ("sections", "tiers"), at)
     require_keys(content, ("sections", "tiers"), at)
-    sections, values, sources, neutral = [], {}, {}, {}
+    sections, values, sources = [], {}, {}
+    marks: dict[str, dict[str, Any]] = {mark: {} for mark in ABOUT_VALUE}
     for name, section in mapping(content["sections"], f"{at}: sections").items():
         here = f"{at}: sections.{name}"
         entries = {key: entry for key, entry in mapping(section, here).items() if key not in ABOUT_SECTION}
@@ -103,22 +114,28 @@ def _read(paper: str, path: Path, _stamp: str) -> Config:
                 raise ConfigError(f"{here}: {key!r} stands in another section, too")
             if not key.isidentifier() or key.startswith("_") or keyword.iskeyword(key) or hasattr(Spec, key):
                 raise ConfigError(f"{here}: {key!r} cannot be the name of a value; choose another")
-            values[key], sources[key] = _value(key, entry, here)
-            if "neutral" in entry:
-                check_type(key, entry["neutral"], entry["value"], here)
-                neutral[key] = entry["neutral"]
+            values[key], sources[key] = _value(key, entry, here, ABOUT_VALUE)
+            _check_marks(key, entry, here)
+            for mark in entry.keys() & marks.keys():
+                marks[mark][key] = entry[mark]
         ways = _ways(section["when"], here) if "when" in section else []
         stage = section.get("stage", "")
         if not isinstance(stage, str) or ("stage" in section and not stage):
             raise ConfigError(f"{here}: `stage` must be the name of a shared stage, not {stage!r}")
         sections.append(Section(name, tuple(entries), tuple(ways), stage))
+    neutral, one_of = marks["neutral"], {key: tuple(allowed) for key, allowed in marks["one_of"].items()}
+    whole = {k for k, v in values.items() if isinstance(v, int) and not isinstance(v, bool) and k not in marks["real"]}
+    layout = Sections(paper, tuple(sections), neutral, one_of, frozenset(whole))
     for section in sections:
+        for key in section.keys:
+            for value in (values[key], neutral.get(key, values[key])):
+                layout.fitted(key, value, values[key], f"{at}: sections.{section.name}")
         for way in section.when:
-            _check_way(way, values, f"{at}: sections.{section.name}.when")
-    layout = Sections(paper, tuple(sections), neutral)
+            _check_way(way, layout, values, f"{at}: sections.{section.name}.when")
+    unsaid = (key for key, value in values.items() if isinstance(value, str) and key not in one_of | marks["free"])
     for tier, own in mapping(content["tiers"], f"{at}: tiers").items():
         _check_tier(own, f"{at}: tiers.{tier}")
-    return Config(layout, values, sources, content["tiers"], at)
+    return Config(layout, values, sources, content["tiers"], at, tuple(unsaid))
 
 
 def _check_tier(own: Any, at: str) -> None:
@@ -161,7 +178,7 @@ def _ways(when: Any, at: str) -> list[Mapping[str, Any]]:
     return ways
 
 
-def _check_way(way: Mapping[str, Any], values: Mapping[str, Any], at: str) -> None:
+def _check_way(way: Mapping[str, Any], layout: Sections, values: Mapping[str, Any], at: str) -> None:
     """Refuse a condition on an unknown key, and one that no value can meet."""
     check_keys(way, values, at)
     for key, wanted in way.items():
@@ -170,10 +187,23 @@ def _check_way(way: Mapping[str, Any], values: Mapping[str, Any], at: str) -> No
         if not allowed:
             raise ConfigError(f"{at}: {key} is compared with an empty list")
         for value in allowed:
-            check_type(key, value, values[key], at)
+            layout.fitted(key, value, values[key], at)
 
 
-def _value(key: str, entry: Any, at: str, more: Iterable[str] = ("neutral",)) -> tuple[Any, str]:
+def _check_marks(key: str, entry: Mapping[str, Any], at: str) -> None:
+    """Refuse what is said of a value and cannot be meant of one like it."""
+    value, allowed, free = entry["value"], entry.get("one_of"), entry.get("free")
+    text = isinstance(value, str)
+    texts = [one for one in allowed if isinstance(one, str)] if isinstance(allowed, list) else []
+    if "one_of" in entry and not (text and texts == allowed and len({*texts}) == len(texts)):
+        raise ConfigError(f"{at}: `one_of` of {key} must list texts, each once, and be of a text; not {allowed!r}")
+    if "free" in entry and not (text and isinstance(free, str) and free.strip() and "one_of" not in entry):
+        raise ConfigError(f"{at}: `free` of {key} must say what a text without `one_of` is, not {free!r}")
+    if "real" in entry and not (entry["real"] is True and isinstance(value, int) and not isinstance(value, bool)):
+        raise ConfigError(f"{at}: `real` of {key} must be true, and be of a number that is written whole")
+
+
+def _value(key: str, entry: Any, at: str, more: Iterable[str] = ()) -> tuple[Any, str]:
     if not isinstance(entry, dict) or not {"value", "source"} <= set(entry) <= {"value", "source", *more}:
         raise ConfigError(f'{at}: {key} must read {{value: ..., source: "Section ..." or "assumed: why"}}')
     source = entry["source"].strip() if isinstance(entry["source"], str) else ""
@@ -199,8 +229,8 @@ def _changed(config: Config, changes: Mapping | None, at: str) -> dict[str, Any]
     found = {}
     for key, entry in (changes or {}).items():
         check_keys([key], config.values, at)
-        found[key], _ = _value(key, entry, at, ())
-        check_type(key, found[key], config.values[key], at)
+        value, _ = _value(key, entry, at)
+        found[key] = config.layout.fitted(key, value, config.values[key], at)
     return found
 
 
@@ -245,7 +275,7 @@ def _plan(paper: str, tier: str, root: Path, _stamp: str) -> tuple[Run, ...]:
                 raise ConfigError(f"{here}.grid: the list of {key} is empty")
             for value in points:
                 _check_plain(key, value, f"{here}.grid")
-                check_type(key, value, config.values[key], f"{here}.grid")
+            axes[key] = [config.layout.fitted(key, value, config.values[key], f"{here}.grid") for value in points]
         points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
         points.sort(key=lambda point: point.get("seed", 0))
         about = {**section, **experiment}

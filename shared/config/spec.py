@@ -45,11 +45,20 @@ class Section:
 
 @dataclass(frozen=True)
 class Sections:
-    """The sections of a paper, and for the keys that have one, the value that means "as before the key was there"."""
+    """The sections of a paper, and what else is known of its keys.
+
+    Attributes
+    ----------
+    neutral : for the keys that have one, the value that means "as before the key was there".
+    one_of : for the keys whose values are a closed set, these.
+    whole : the keys whose values are whole numbers.
+    """
 
     paper: str
     sections: tuple[Section, ...]
     neutral: Mapping[str, Any] = field(default_factory=dict)
+    one_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
     def known(self) -> list[str]:
         """Return every key."""
@@ -76,6 +85,22 @@ class Sections:
         if section := self._places.get(key):
             return section
         raise SpecError(f"{self.paper}: unknown key {key!r}; {likeliest(key, self.known())}")
+
+    def fitted(self, key: str, value: Any, like: Any, at: str) -> Any:
+        """Return a value that `key` may have, a whole number as an int; any other is refused with its place.
+
+        Parameters
+        ----------
+        like : a value of the same type.
+        """
+        check_type(key, value, like, at)
+        if key in self.one_of and value not in self.one_of[key]:
+            raise SpecError(f"{at}: {key} cannot be {value!r}; {likeliest(value, self.one_of[key])}")
+        if key in self.whole and isinstance(value, float):
+            if not value.is_integer():
+                raise SpecError(f"{at}: {key} must be a whole number, and not {value!r}")
+            return int(value)
+        return value
 
     def holding(self, values: Mapping[str, Any]) -> tuple[Section, ...]:
         """Return the sections that hold for these values; a condition on a key that does not hold is not met."""
@@ -232,11 +257,11 @@ class Spec:
         Raises
         ------
         SpecError
-            For an unknown key, a value of another type, and a value that the changed run would not read.
+            For an unknown key, a value that it cannot have, and one that the changed run would not read.
         """
         for key, value in changes.items():
             self._layout.section_of(key)
-            check_type(key, value, self._values.get(key, value), self.paper)
+            changes[key] = self._layout.fitted(key, value, self._values.get(key, value), self.paper)
         return Spec(self._layout, {**self._values, **changes}, self._view)._checked(changes)
 
     @classmethod
@@ -246,13 +271,14 @@ class Spec:
         Raises
         ------
         SpecError
-            For an unknown key, a value that the run would not read, and one that is missing, by name.
+            For an unknown key, a value that it cannot have or the run would not read, and one that is missing, by name.
         """
         if isinstance(spec, Spec):
             if spec.paper != layout.paper:
                 raise SpecError(f"a spec of {spec.paper} was given to {layout.paper}")
             return spec
-        return cls(layout, {**layout.neutral, **spec})._checked(spec)
+        said = {key: layout.fitted(key, value, value, layout.paper) for key, value in spec.items()}
+        return cls(layout, {**layout.neutral, **said})._checked(said)
 
     def _checked(self, said: Iterable[str]) -> Spec:
         """Return this spec, unless a value that it holds is missing or one that somebody said is not held."""
@@ -309,6 +335,8 @@ def parse_changes(pairs: Iterable[str], spec: Spec) -> dict[str, Any]:
         key, sign, text = pair.partition("=")
         if not sign:
             raise SpecError(f"--set {pair}: write key=value")
+        if key in found:
+            raise SpecError(f"--set {pair}: {key} is given twice, first as {found[key]!r}; say which")
         spec._layout.section_of(key)
         like, found[key] = spec._values[key], text
         if not isinstance(like, str):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from shared.config.devices import device_name, has_card, seen
 from shared.config.files import ConfigError, check_keys, likeliest, nearest, read_yaml, repository, require_keys
@@ -58,7 +60,7 @@ def add_tier(parser: argparse.ArgumentParser, root: Path | None = None) -> None:
 
 
 def load_tier(tier: str, root: Path | None = None) -> Tier:
-    """Read ``config/<tier>.yaml``; an unknown key, or a name that is not the file's, is refused."""
+    """Read ``config/<tier>.yaml``; an unknown key, a value that cannot be and a name not the file's are refused."""
     if tier not in tiers(root):
         close = nearest(tier, tiers(root))
         hint = f"did you mean {close!r}? " if close else ""
@@ -69,11 +71,21 @@ def load_tier(tier: str, root: Path | None = None) -> Tier:
     require_keys(content, ("tier", "says"), str(path))
     if content["tier"] != tier:
         raise ConfigError(f"{path}: `tier` says {content['tier']!r}; it must be {tier!r}, the name of the file")
+    for key, fits, wanted in _VALUES:
+        if not fits(value := content.get(key, getattr(Tier, key, ""))):
+            raise ConfigError(f"{path}: `{key}` must be {wanted}, not {value!r}")
     content["shards"] = number_of_shards(content.get("shards", Tier.shards), str(path))
     try:
         return Tier(**{**content, "device": device_name(content.get("device", Tier.device))})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+_VALUES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("says", lambda value: isinstance(value, str), "a text"),
+    ("adopt", lambda value: isinstance(value, bool), "true or false"),  # "false" in quotes would be true
+    ("runs_at_once", lambda value: bool(re.fullmatch(r"cores|auto|[1-9]\d*", str(value))), "a number, cores or auto"),
+)
 
 
 def number_of_shards(said: object, at: str) -> int:

@@ -23,10 +23,10 @@ NUMBER, UNKNOWN = (int, float), type(None)
 # What readers rely on: kinds of the parts of a record, "*" for all that a mapping holds, "?" of one that may be absent.
 SHAPE = {
     **dict.fromkeys(("id", "spec_hash", "finished", "method?", "stand_in?", "differs?", "cluster?"), str),
-    **{part: {} for part in ("spec?", "data?", "bags?", "curves?")},
-    "code": {"hash": str, "commit?": (str, UNKNOWN), "dirty?": (bool, UNKNOWN)},
+    **{part: {} for part in ("spec", "data?", "bags?", "curves?")},
+    "code": {"hash": str, "commit": (str, UNKNOWN), "dirty?": (bool, UNKNOWN)},
     "metrics": {"*": {"*": NUMBER}},
-    "cost": {"*": (*NUMBER, UNKNOWN)},
+    "cost": {"*": (*NUMBER, UNKNOWN), "wall_s": NUMBER},
     "environment": {"device": str},
     "convergence?": {"*": {"gain": NUMBER, "error": (*NUMBER, UNKNOWN), "epochs": NUMBER}},
 }

@@ -27,6 +27,7 @@ from shared.runs.cards import CARDS, arithmetic
 from shared.runs.data import data_read
 from shared.runs.drive import Progress, duration
 from shared.runs.lanes import Hand
+from shared.runs.options import go_home, parse_duration, path_of
 from shared.runs.sweep import (
     CHECKPOINTS,
     RUNS_FAILED,
@@ -35,7 +36,6 @@ from shared.runs.sweep import (
     estimates,
     guarded,
     known_index,
-    parse_duration,
     runs_folder,
     tell,
     train,
@@ -247,16 +247,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--tier", default="gpu", help="gpu unless told")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
-    parser.add_argument("--records", type=Path, help="a folder laid out as results/, which it is unless told")
+    parser.add_argument("--records", type=path_of, help="a folder laid out as results/, which it is unless told")
     parser.add_argument("--benchmarks", action="store_true", help="first those of training and of kernels, once")
     parser.add_argument("--dry-run", action="store_true", help="what cards would finish, by arithmetic, and stop")
     parser.add_argument("--card", choices=CARDS, help="with --dry-run: all that this one would finish")
     args = parser.parse_args(argv)
     if args.card and not args.dry_run:
         parser.error("--card goes with --dry-run")
+    if argv is None:
+        go_home()
 
     def command() -> int:
-        tier, results = load_tier(args.tier), (args.records or repository() / "results").absolute()
+        tier, results = load_tier(args.tier), args.records or repository() / "results"
         if args.dry_run:
             forecast(tier, results, args.budget, [args.card] if args.card else CARDS)
             return 0
@@ -270,5 +272,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.chdir(repository())
     sys.exit(main())

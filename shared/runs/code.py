@@ -58,7 +58,7 @@ def _sources(module: str, root: Path, carriers: bool) -> list[Path]:
         for path in _files(*todo.pop(), root, more):
             if path not in found:
                 found.add(path)
-                more += _imports(path)
+                more += [_absolute(target, path.relative_to(root).parent.parts) for target in _imports(path)]
         for target in more:
             left = _within(target[0], outside) or _within(f"{target[0]}.{target[1]}", outside)
             if target not in seen and (_within(module, outside) or not left):
@@ -100,7 +100,7 @@ def _passed_on(path: Path) -> dict[str, tuple[str, str]] | None:
         return None
     names: dict[str, tuple[str, str]] = {}
     for node in _tree(path).body:
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level and node.names[0].name != "*":
             names |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
         elif not (
             (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
@@ -155,7 +155,7 @@ def _tree(path: Path) -> ast.Module:
 
 @_once
 def _imports(path: Path) -> list[Target]:
-    """The targets of every import statement."""
+    """The targets of every import statement, relative ones with their dots; all of a module is as the module."""
     found: list[Target] = []
     todo: list[ast.AST] = [_tree(path)]
     while todo:
@@ -164,10 +164,19 @@ def _imports(path: Path) -> list[Target]:
             continue
         if isinstance(node, ast.Import):
             found += [(alias.name, None) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            found += [(module, None if alias.name == "*" else alias.name) for alias in node.names]
         todo += _within_statement(node)
     return found
+
+
+def _absolute(target: Target, package: tuple[str, ...]) -> Target:
+    """Return a target by its whole name, which a module of `package` may have written with dots."""
+    module = target[0].lstrip(".")
+    if level := len(target[0]) - len(module):
+        module = ".".join([*package[: len(package) - level + 1], *([module] if module else [])])
+    return module, target[1]
 
 
 def _within_statement(node: ast.AST) -> list[ast.AST]:
@@ -210,7 +219,7 @@ def _syntax(node: Any, in_function: bool = False) -> Iterator[str]:
     elif isinstance(node, ast.AnnAssign) and in_function:
         if node.value:
             yield from _syntax(ast.Assign([node.target], node.value))
-    elif isinstance(node, ast.ImportFrom) and node.module in TYPES:
+    elif isinstance(node, ast.ImportFrom) and node.module in TYPES and not node.level:
         pass
     elif isinstance(node, ast.AST):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

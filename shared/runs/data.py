@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from shared.config import Run
 from shared.datasets import RECIPES, DatasetError, data_root, load, measured, portable
 from shared.datasets.absent import OPTIONAL
 from shared.datasets.features import features_folder
+from shared.datasets.places import mirror_root
+from shared.files import listed
 
 
 def data_read(runs: Iterable[Run]) -> dict[tuple[str, bool], list[str]]:
@@ -18,6 +23,32 @@ def data_read(runs: Iterable[Run]) -> dict[tuple[str, bool], list[str]]:
         if "dataset" in spec:
             found.setdefault((spec["dataset"], spec.get("network") == "patch_features"), []).append(run.id)
     return dict(sorted(found.items()))
+
+
+def data_hash(run: Run) -> str:
+    """Return a hash of the data that a run would read now, as their manifests say; nothing where it reads none.
+
+    A checkpoint is of one of them. A set without a manifest, which is read where it lies, is told by the sizes and
+    times of its files.
+    """
+    said: list[str] = []
+    for name, features in data_read([run]):
+        places = [data_root() / name, *([root / name] if (root := mirror_root()) else [])]
+        said.append(next(filter(None, map(_told, places)), ""))
+        said += [_told(features_folder(name))] if features else []
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16] if any(said) else ""
+
+
+def _told(folder: Path) -> str:
+    """What tells the set in a folder from another: its manifest's sha256, else its files; nothing if there is none."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["sha256"])
+    except FileNotFoundError:
+        files = [(path.relative_to(folder).as_posix(), path.stat()) for path in listed(folder, "**/*")]
+        return "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # damaged: the run says so itself
 
 
 def absent_data(runs: Iterable[Run]) -> dict[str, str]:

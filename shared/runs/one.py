@@ -21,10 +21,13 @@ from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
 from shared.runs.drive import duration
 from shared.runs.machine import device_of
-from shared.runs.sweep import add_options, current, from_options, guarded, known_index, runs_folder, tell
+from shared.runs.options import add_options, parse_options, path_of, refuse
+from shared.runs.sweep import current, from_options, guarded, known_index, runs_folder, tell, unmatched
 
-# Options that mean nothing to one run.
+# Options that mean nothing to one run here.
 FOR_SWEEPS = ("time_budget", "only", "shard", "gather", "at_once", "cores", "again", "dry_run")
+FOR_TRAINING = ("here", "set", "save", "device", *(name for name in FOR_SWEEPS if name != "only"))
+FOR_SEVERAL = ("only", "shard", "gather")
 
 
 def main(paper: str, argv: list[str] | None = None) -> int:
@@ -39,16 +42,21 @@ def main(paper: str, argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="with --here: other values"
     )
-    parser.add_argument("--save", type=Path, metavar="FILE", help="with --here: keep the weights in FILE")
+    parser.add_argument("--save", type=path_of, metavar="FILE", help="with --here: keep the weights in FILE")
     add_options(parser)
-    args = parser.parse_args(argv)
+    args = parse_options(parser, argv)
+    if args.list:
+        refuse(parser, args, FOR_TRAINING, "is not for --list, which names runs and stops")
+        if args.id:
+            parser.error(f"--list names all runs, or those that --only says; write --only '{args.id}' for one of them")
     if args.here and not args.id:
         parser.error("--here needs the ID of a run; --list names them")
     if not args.here and (args.set or args.save):
         parser.error("--set and --save are for --here, which writes no record")
-    for name in FOR_SWEEPS:
-        if args.here and getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name.replace('_', '-')} is for runs that are recorded, not for --here")
+    if args.here:
+        refuse(parser, args, FOR_SWEEPS, "is for runs that are recorded, not for --here")
+    if args.id:
+        refuse(parser, args, FOR_SEVERAL, "is for several runs and the ID names one; leave one of them out")
     return guarded(lambda: _command(paper, args))
 
 
@@ -65,10 +73,12 @@ def _list(paper: str, args: argparse.Namespace) -> int:
     tier, folder = load_tier(args.tier), args.records or runs_folder(paper, args.tier)
     code = code_hash(f"papers.{paper}.train")
     index = known_index(paper, args.tier, folder)
+    runs = [run for run in plan(paper, args.tier) if not args.only or re.search(args.only, run.id)]
+    if args.only and not runs:
+        raise unmatched([paper], tier, args.only)
     try:
-        for run in plan(paper, args.tier):
-            if not args.only or re.search(args.only, run.id):
-                print(f"{run.id}  {_state(run, folder, index, code, tier.adopt)}")
+        for run in runs:
+            print(f"{run.id}  {_state(run, folder, index, code, tier.adopt)}")
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; a sweep needs this error to notice a dead worker
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.config import ConfigError, Run, Tier, load_tier, papers, plan, repository
-from shared.config.tiers import add_tier, check_paper
+from shared.config.tiers import check_paper
 from shared.files import REMEDIES, listed, read_text, remove_parts, sentence_of, write_text
 from shared.records import store
 from shared.runs.code import code_hash
@@ -28,8 +28,9 @@ from shared.runs.data import absent_data, damaged_data
 from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
 from shared.runs.machine import overlooked
+from shared.runs.options import add_options, go_home, parse_options
 from shared.runs.provenance import commit
-from shared.runs.shards import deal, parse_shard
+from shared.runs.shards import deal
 from shared.runs.workers import Home, Pool, failed, log_path
 
 CHECKPOINTS = ".work"  # in the repository, ignored by git
@@ -38,34 +39,10 @@ NOTHING = r"(?!)"  # matches no id
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of "90", "90s", "9m" or "1.5h"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 9m or 1.5h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def pattern(text: str) -> str:
-    """Return a regular expression as typed, or refuse it as an option's value."""
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
-    return text
-
-
-def count(text: str) -> int:
-    """Return a number above 0 as typed, or refuse it as an option's value."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
-
-
 def current(run: Run, folder: Path, index: Mapping[str, dict] | None, code: str, adopt: bool) -> dict | None:
     """Return the record of `run` if it can be believed, answers its spec and, unless adopted, came from `code`."""
     record = store.find_record(folder, run.id, index).record
-    if record and record["spec_hash"] == run.spec_hash and (adopt or record["code"].get("hash") == code):
+    if record and record["spec_hash"] == run.spec_hash and (adopt or record["code"]["hash"] == code):
         return record
     return None
 
@@ -106,6 +83,12 @@ def runs_to_try_again(paper: str, tier: str, ready: Collection[str]) -> list[str
     return sorted(set(index) - recorded - lacking)
 
 
+def unmatched(names: list[str], tier: Tier, only: str) -> ConfigError:
+    """Return what is to be said where a pattern matches no run of these papers."""
+    where = f"`python -m papers.{names[0]}.train --list --tier {tier.tier}` names them"
+    return ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}; {where}")
+
+
 def caveat(tier: Tier, hand: Hand) -> str:
     """What an estimate is worth where a tier meant for a GPU runs on a CPU."""
     return " by a GPU's measure; this is a CPU, expect many times that" if hand.is_cpu and tier.device != "cpu" else ""
@@ -138,10 +121,17 @@ def shard_folders(paper: str, tier: str, folder: Path) -> Path:
     return (repository() / CHECKPOINTS / tier / paper if ours else folder) / "shards"
 
 
+def _of_shards(paper: str, tier: str, folder: Path) -> list[Path]:
+    return listed(shard_folders(paper, tier, folder), f"*/{store.INDEX}")
+
+
 def known_index(paper: str, tier: str, folder: Path) -> dict[str, dict] | None:
-    """Return the index that tells of the records in `folder`, with the rows of shards that are not gathered yet."""
+    """Return the index that tells of the records in `folder`, with the rows of shards that are not gathered yet.
+
+    Shards of another number may know of the same run: the last that were written do.
+    """
     index = store.read_index(index_folder(paper, tier, folder))
-    for path in listed(shard_folders(paper, tier, folder), f"*/{store.INDEX}"):
+    for path in sorted(_of_shards(paper, tier, folder), key=lambda path: path.stat().st_mtime_ns):
         index = (index or {}) | (store.read_index(path.parent) or {})
     return index
 
@@ -169,7 +159,7 @@ def sweep(
     Parameters
     ----------
     budget : seconds after which nothing runs any more; what is unfinished has a checkpoint by then.
-    only : a regular expression on run ids.
+    only : a regular expression on run ids; one that matches none of the plan is refused.
     shard : (i, N), counted from 1: of the plan no more than this part, which has an index of its own until a sweep
         without a shard gathers it.
     again : train anew what has a current record, too.
@@ -227,6 +217,8 @@ class Part:
     def of(cls, paper: str, tier: Tier, folder: Path, only: str | None = None, shard=None, again: bool = False) -> Part:
         """See `sweep` for what the parameters are."""
         planned, kept, end = plan(paper, tier.tier), index_folder(paper, tier.tier, folder), folder
+        if only and only != NOTHING and not any(re.search(only, run.id) for run in planned):
+            raise unmatched([paper], tier, only)
         if shard:
             planned = deal(planned, shard[1])[shard[0] - 1]
             kept = end = shard_folders(paper, tier.tier, folder) / f"{shard[0]}-of-{shard[1]}"
@@ -246,6 +238,7 @@ class Part:
             say(f"to be trained again: {why}")
         if self.todo:
             _index(self.planned, self.folder, before=self.index, into=self.kept, todo=[run.id for run in self.todo])
+            self._gathered()
         for place in (self.folder, self.home.work):
             remove_parts(place)
 
@@ -257,9 +250,13 @@ class Part:
         if not self.shard:
             if self.folder.absolute() == runs_folder(self.paper, self.tier.tier):
                 keep_index(self.paper, self.tier.tier)
-            for path in listed(shard_folders(self.paper, self.tier.tier, self.folder), f"*/{store.INDEX}"):
-                path.unlink(missing_ok=True)  # gathered
+            self._gathered()
         return statuses
+
+    def _gathered(self) -> None:
+        """Forget the rows of shards, which are in the index now and would overrule what is trained after it."""
+        for path in [] if self.shard else _of_shards(self.paper, self.tier.tier, self.folder):
+            path.unlink(missing_ok=True)
 
 
 def train(
@@ -326,22 +323,6 @@ def train_again() -> None:
     os.environ["LLP_AGAIN"] = "1"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a sweep to a parser."""
-    add_tier(parser)
-    parser.add_argument("--records", type=Path, help="folder of records; results/<tier>/<paper>/runs unless told")
-    parser.add_argument("--time-budget", type=parse_duration, help="stop, with checkpoints, after e.g. 9m")
-    parser.add_argument("--only", type=pattern, help="regular expression: run only ids that match")
-    parser.add_argument("--shard", type=parse_shard, metavar="I/N", help="one of N parts of the plan, a job of its own")
-    parser.add_argument("--gather", action="store_true", help="train nothing: write the index of what shards have made")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or auto; the tier's unless told")
-    parser.add_argument("--at-once", help="runs at once: a number, cores or auto; the tier's unless told")
-    parser.add_argument("--cores", type=count, help="CPU cores to use; all unless told")
-    again = bool(os.environ.get("LLP_AGAIN"))
-    parser.add_argument("--again", action="store_true", default=again, help="train anew what has a record, too")
-    parser.add_argument("--dry-run", action="store_true", help="list what would run, with estimates, and stop")
-
-
 def from_options(paper: str, args: argparse.Namespace, only: str | None = None) -> int:
     """Sweep as the options of `add_options` say; returns `RUNS_FAILED` if one did, else 0."""
     check_paper(paper)
@@ -389,10 +370,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m shared.runs.sweep", description=__doc__.split("\n\n")[0])
     parser.add_argument("--paper", required=True, help=f"one of {', '.join(papers())}")
     add_options(parser)
-    args = parser.parse_args(argv)
+    args = parse_options(parser, argv)
+    if argv is None:
+        go_home()
     return guarded(lambda: from_options(args.paper, args))
 
 
 if __name__ == "__main__":
-    os.chdir(repository())
     sys.exit(main())

@@ -9,7 +9,6 @@ digits, which training amplifies: such a difference is called `elsewhere`.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import sys
@@ -21,15 +20,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from shared.config import ConfigError, Run, Tier, load_tier, papers, papers_of, plan, repository
+from shared.config import ConfigError, Run, Tier, load_tier, papers, papers_of, plan
 from shared.config.tiers import add_tier, check_paper
 from shared.records import store
 from shared.runs.code import code_hash
 from shared.runs.data import damaged_data
 from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
+from shared.runs.options import count, go_home, path_of, pattern
 from shared.runs.provenance import commit, origin
-from shared.runs.sweep import CHECKPOINTS, caveat, count, guarded, pattern, runs_folder
+from shared.runs.sweep import CHECKPOINTS, caveat, guarded, runs_folder, unmatched
 from shared.runs.verified import COUNTS, write_verified
 from shared.runs.workers import Event, Home, Pool
 
@@ -198,8 +198,8 @@ def rerun(
     """
     states: dict[str, Counter] = {paper: Counter() for paper in names}
     looked, hand = [look(paper, tier.tier, only) for paper in names], Hand.of(tier.device, tier.runs_at_once, cores)
-    if not any(found.runs for found in looked):
-        raise ConfigError(f"no run of {', '.join(names)} at tier {tier.tier} matches {only!r}")
+    if only and not any(found.runs for found in looked):
+        raise unmatched(names, tier, only)
     todo = {f.paper: (f, f.current if n_sample is None else sample(f, n_sample)) for f in looked}
     seconds = {run_id: s for _, records in todo.values() for run_id, s in _seconds(records, hand.at_once).items()}
     damaged = damaged_data(found.runs[run_id] for found, records in todo.values() for run_id in records)
@@ -280,7 +280,7 @@ def _command(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(args.paper)) or papers_of(tier.tier)
     if args.out and args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise ConfigError(f"--out {args.out} is not an empty folder; a rerun must find nothing there")
-    out = args.out.absolute() if args.out else Path(tempfile.mkdtemp(prefix="verify-"))
+    out = args.out or Path(tempfile.mkdtemp(prefix="verify-"))
     keep = bool(args.out)
     try:
         by_paper = rerun(names, tier, out, only=args.only, n_sample=args.sample, cores=args.cores, say=_print)
@@ -336,11 +336,12 @@ def main(argv: list[str] | None = None) -> int:
         "--write", action="store_true", help="write down what was found, in results/<tier>/verified.csv"
     )
     parser.add_argument("--cores", type=count, metavar="N", help="CPU cores to use; all unless told")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="an empty folder to train into, which is kept")
+    parser.add_argument("--out", type=path_of, metavar="FOLDER", help="an empty folder to train into, which is kept")
     args = parser.parse_args(argv)
+    if argv is None:
+        go_home()
     return guarded(lambda: _command(args))
 
 
 if __name__ == "__main__":
-    os.chdir(repository())
     sys.exit(main())

@@ -24,6 +24,7 @@ from shared.files import sentence_of, write_text
 from shared.records import store
 from shared.runs.assemble import record_of
 from shared.runs.code import code_hash
+from shared.runs.data import data_hash
 from shared.runs.faults import ENDS, NO_ROOM, fault_of
 from shared.runs.lanes import STRIKES, Hand, Lane
 from shared.runs.machine import alone
@@ -314,8 +315,8 @@ def _memory(device: str) -> tuple[float, float] | None:
 
 
 def _train(run: Run, home: Home, device: str, deadline: float | None, send):
-    """Train one run by its paper's `train`, which resumes only a checkpoint of this spec and this code."""
-    train = _trainer(run.spec.paper, home.code)
+    """Train one run by its paper's `train`, which resumes only a checkpoint of this spec, this code and these data."""
+    train, data = _trainer(run.spec.paper, home.code), data_hash(run)
 
     told = -math.inf
 
@@ -329,7 +330,8 @@ def _train(run: Run, home: Home, device: str, deadline: float | None, send):
     return train(
         run.spec,
         device=device,
-        key=f"{run.spec_hash}-{home.code}",
+        # What is behind the last dash is in the names of shared stages, too, see `shared.training.checkpoint.common`.
+        key=f"{run.spec_hash}-{home.code}" + (f".{data}" if data else ""),
         checkpoint=home.work / f"{run.id}.pt",
         deadline=deadline,
         report=report,

@@ -25,12 +25,20 @@ def tiers_of(paper):
     return list(read_config(paper).tiers)
 
 
+STAGE = """stages:
+  sixth: {cmd: snakemake sixth, deps: [papers/sixth], outs: [{results/quick/sixth: {cache: false}}]}
+"""
+
+
 @pytest.fixture
 def house(tmp_path):
     """A repository with a whole sixth paper, which is rot under another name."""
     shutil.copytree(ROOT / "papers/rot", tmp_path / "papers/sixth", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    (tmp_path / "dvc.yaml").write_text("stages:\n  sixth: {cmd: run}\n")
+    for name in ("train", "tables", "figures"):
+        path = tmp_path / f"papers/sixth/{name}.py"
+        path.write_text(re.sub(r'\b(framed|main)\("rot"', r'\1("sixth"', path.read_text()))
+    (tmp_path / "dvc.yaml").write_text(STAGE)
     return tmp_path
 
 
@@ -47,7 +55,21 @@ def cut(path, text, other=""):
             for name in FILES
             if name != "config.yaml"
         ),
-        (lambda root: cut(root / "dvc.yaml", "  sixth: {cmd: run}\n"), "dvc.yaml lacks the stage sixth"),
+        (lambda root: cut(root / "dvc.yaml", "  sixth:", "  seventh:"), "dvc.yaml lacks the stage sixth"),
+        (lambda root: cut(root / "dvc.yaml", "snakemake sixth", "snakemake rot"), "its `cmd` must name sixth"),
+        (lambda root: cut(root / "dvc.yaml", "papers/sixth", "papers/rot"), "lacks papers/sixth among its `deps`"),
+        (lambda root: cut(root / "dvc.yaml", "quick/sixth", "quick/rot"), "lacks its folder of results"),
+        (
+            lambda root: cut(root / "papers/sixth/train.py", 'framed("sixth")', 'framed("rot")'),
+            "framed('rot') is of another paper; write framed('sixth')",
+        ),
+        *(
+            (
+                lambda root, name=name: cut(root / f"papers/sixth/{name}.py", 'main("sixth"', 'main("rot"'),
+                f"papers/sixth/{name}.py, line ",
+            )
+            for name in ("train", "tables", "figures")
+        ),
         (lambda root: cut(root / "papers/sixth/tables.py", "def fig2"), "tables.py"),
         (
             lambda root: cut(root / "papers/sixth/outputs.yaml", "    title: Figure 1\n"),
@@ -60,7 +82,11 @@ def cut(path, text, other=""):
         (lambda root: cut(root / "papers/sixth/config.yaml", "  smoke:\n"), "config.yaml"),
         (
             lambda root: cut(root / "papers/sixth/config.yaml", "[patch_features, mlp]}", "[patch_featrues, mlp]}"),
-            "sections.perceptron.when: no run has the network 'patch_featrues'; did you mean 'patch_features'?",
+            "sections.perceptron.when: network cannot be 'patch_featrues'; did you mean 'patch_features'?",
+        ),
+        (
+            lambda root: cut(root / "papers/sixth/config.yaml", "one_of: [given, permuted]", "neutral: given"),
+            "proportions: a text must have `one_of`, the list of all values it may have, or `free`, what it is",
         ),
     ],
 )

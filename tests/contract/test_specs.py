@@ -109,6 +109,106 @@ def test_a_misspelt_key_in_a_call_is_refused(paper):
         run.spec.but(seeed=1)
 
 
+def a_closed_key(paper):
+    """The last run of smoke, a key that it holds and whose values are a closed set, and one of these misspelt."""
+    run, config = plan(paper, "smoke")[-1], read_config(paper)
+    key = next(key for key in run.spec if len(config.layout.one_of.get(key, "")) > 1)
+    value = config.layout.one_of[key][-1]
+    return run, key, value, value + value[-1]
+
+
+@each_paper
+@pytest.mark.parametrize("place", ["sections", "when", "settings", "set", "grid"])
+def test_a_misspelt_value_in_the_file_is_refused(paper, place, tmp_path):
+    """A control that is misspelt would be the treatment under the name of the control."""
+    root, (_, key, value, misspelt) = repository(), a_closed_key(paper)
+    (tmp_path / "config").symlink_to(root / "config")
+    shutil.copytree(root / "papers" / paper, tmp_path / "papers" / paper)
+    path = tmp_path / "papers" / paper / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    tier = content["tiers"]["smoke"]
+    entry = {"value": misspelt, "source": "assumed: a test"}
+    if place == "sections":
+        next(section for section in content["sections"].values() if key in section)[key]["value"] = misspelt
+    elif place == "when":
+        list(content["sections"].values())[-1]["when"] = {key: {"not": misspelt}}
+    elif place == "settings":
+        tier.setdefault("settings", {})[key] = entry
+    elif place == "set":
+        tier["experiments"][0].setdefault("set", {})[key] = entry
+    else:
+        tier["experiments"][0]["grid"][key] = [value, misspelt]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ConfigError, match=f"{key} cannot be '{misspelt}'; did you mean '{value}'") as refused:
+        plan(paper, "smoke", tmp_path)
+    assert str(refused.value).startswith(f"papers/{paper}/config.yaml: ") and place in str(refused.value)
+
+
+@each_paper
+def test_a_misspelt_value_on_the_command_line_and_in_a_call_is_refused(paper, capsys):
+    run, key, value, misspelt = a_closed_key(paper)
+    message = f"{paper}: {key} cannot be '{misspelt}'; did you mean '{value}'?"
+    assert one.main(paper, [run.id, "--here", "--tier", "smoke", "--set", f"{key}={misspelt}"]) == 2
+    assert message in capsys.readouterr().err
+    for call in (lambda: run.spec.but(**{key: misspelt}), lambda: train_of(paper)({**run.spec, key: misspelt})):
+        with pytest.raises(SpecError) as refused:
+            call()
+        assert message in str(refused.value)
+
+
+@each_paper
+def test_the_values_that_a_text_may_have_are_those_of_the_code(paper):
+    """What the code knows by a table of its own, and what it reads of a set of data."""
+    from papers.benchmark import makers, methods, tasks
+    from papers.benchmark import train as benchmark
+    from papers.ece import criteria
+    from papers.ece import loss as ece
+    from papers.plot import teacher
+    from papers.vp_dsd import data, task_detection
+    from papers.vp_dsd import train as vp_dsd
+    from papers.vp_dsd.learning import feature_label, rivals
+    from shared.datasets import registry
+    from shared.training import Schedule
+
+    known = {
+        "benchmark": {
+            "dataset": tasks.TASKS,
+            "method": methods.METHODS,
+            "bags": makers.KINDS,
+            "network": (tasks.FEATURES, *benchmark.NETWORKS),
+        },
+        "ece": {
+            "loss": criteria.LOSSES,
+            "schedule": ece.SCHEDULES,
+            "head": ece.HEADS,
+            "confidence": ece.CONFIDENCES,
+        },
+        "plot": {"network": ("cnn13", *teacher.PERCEPTRONS)},
+        "vp_dsd": {
+            "task": ("check", *vp_dsd.TASKS),
+            "dataset": ("wbc_stained", *data.HOLOGRAMS),
+            "detector": task_detection.DETECTORS,
+            "loss": rivals.RIVALS,
+            "representation": rivals.REPRESENTATIONS,
+            "flm_labels": feature_label.LABELS,
+        },
+    }.get(paper, {})
+    one_of = read_config(paper).layout.one_of
+    assert {key: set(one_of[key]) for key in known} == {key: set(values) for key, values in known.items()}
+    assert {*one_of.get("dataset", ())} <= {*registry.entries()}
+    for key in {"schedule", "lr_schedule"} & one_of.keys() - known.keys():
+        for kind in one_of[key]:
+            Schedule(kind, 0.1)
+
+
+@each_paper
+def test_a_fraction_of_what_is_counted_is_refused(paper):
+    run = plan(paper, "smoke")[-1]
+    with pytest.raises(SpecError, match=r"seed must be a whole number, and not 2\.5"):
+        run.spec.but(seed=2.5)
+    assert run.spec.but(seed=2.0) == run.spec.but(seed=2)
+
+
 @each_paper
 def test_a_missing_value_in_a_call_is_refused(paper):
     run = plan(paper, "smoke")[-1]

@@ -15,6 +15,7 @@ from papers.benchmark.tasks import TASKS, Instances, Task, shipped
 from papers.ece import tissue
 from shared.config import plan
 from shared.training import Inputs
+from tests.conftest import of_any_text
 from tests.contract.paper_tier import ece
 
 LABELS = np.random.default_rng(0).integers(0, 3, 400)
@@ -73,12 +74,14 @@ def test_every_method_has_the_same_budget_and_begins_with_its_defaults():
 
 
 def test_a_method_and_a_task_are_added_by_one_entry_each(monkeypatch):
-    """A reader's own method on a reader's own data, beside the others, without another edit."""
+    """A reader's own method on a reader's own data, beside the others: an entry, and a name in config.yaml."""
     x = torch.cat([torch.randn(60, 2) + 2, torch.randn(60, 2) - 2])
     data = Instances(Inputs(x, CPU), np.repeat([0, 1], 60), np.arange(0, 120, 2), np.arange(1, 120, 2), 2)
     monkeypatch.setitem(METHODS, "own", Entry("own", "a test", METHODS["dllp"].build))
     monkeypatch.setitem(TASKS, "toy", Task("toy", "a test", lambda spec, device: data))
-    spec = spec_of(method="own", dataset="toy", bag_size=4, updates=60, learning_rates=[0.03], tuning_tries=1)
+    spec = of_any_text(spec_of()).but(
+        method="own", dataset="toy", bag_size=4, updates=60, learning_rates=[0.03], tuning_tries=1
+    )
     result = train.train(spec, device="cpu")
     assert result.metrics["last"]["accuracy"] > 90 and result.metrics["last"]["chosen_learning_rate"] == 0.03
 

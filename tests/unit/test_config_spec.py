@@ -331,6 +331,7 @@ class TestTypedInAShell:
             ("rate=-2.5E3", -2500.0),
             ("epochs=7", 7),
             ("epochs=1e2", 100),
+            ("epochs=3.0", 3),
             ("augment=false", False),
             ("augment=no", False),
             ("augment=True", True),
@@ -346,8 +347,8 @@ class TestTypedInAShell:
     def test_a_value_has_the_type_of_its_key(self, toy_paper, text, value):
         spec, key = toy_paper.spec(loss="kl"), text.partition("=")[0]
         changes = parse_changes([text], spec)
-        assert changes == {key: value} and type(changes[key]) is type(value)
-        assert spec.but(**changes)[key] == value
+        found = spec.but(**changes)[key]
+        assert changes == {key: value} and found == value and type(found) is type(value)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -363,6 +364,8 @@ class TestTypedInAShell:
             ("sizes=3", r"sizes must be like \[1, 2\], a list, and not 3"),
             ("sizes=[3", r"--set sizes=\[3: '\[3' is no value"),
             ("alpha=0.2", "alpha would not be read; it is where loss is 'rot'"),
+            ("epochs=2.5", r"^toy: epochs must be a whole number, and not 2\.5$"),
+            ("epochs=25e-1", "epochs must be a whole number"),
         ],
     )
     def test_another_is_refused(self, toy_paper, text, message):
@@ -374,3 +377,7 @@ class TestTypedInAShell:
         spec = toy_paper.spec(loss="kl")
         changed = spec.but(**parse_changes(["loss=rot", "alpha=1e-1", "rate=.2"], spec))
         assert (changed.loss, changed.alpha, changed.rate) == ("rot", 0.1, 0.2)
+
+    def test_one_key_is_given_once(self, toy_paper):
+        with pytest.raises(SpecError, match=r"--set rate=\.9: rate is given twice, first as 0\.3; say which"):
+            parse_changes(["rate=.3", "rate=.9"], toy_paper.spec(loss="kl"))

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 import pytest
+import yaml
 
 from shared.config import ConfigError, default_tier, load_tier, papers
 from shared.config.devices import Seen
@@ -72,4 +73,28 @@ def test_what_is_no_number_of_shards_is_refused(tmp_path, said):
     assert load_tier("mine", tmp_path).shards == 4
     path.write_text(f"tier: mine\nsays: a test\nshards: {said}\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: `shards` must be a number above 0, not"):
+        load_tier("mine", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('adopt: "false"', "`adopt` must be true or false, not 'false'"),
+        ("adopt: 0", "`adopt` must be true or false, not 0"),
+        ("runs_at_once: true", "`runs_at_once` must be a number, cores or auto, not True"),
+        ("runs_at_once: 0", "`runs_at_once` must be a number, cores or auto, not 0"),
+        ("runs_at_once: core", "`runs_at_once` must be a number, cores or auto, not 'core'"),
+        ("says: [a, test]", r"`says` must be a text, not \['a', 'test'\]"),
+        ("device: gqu", "there is no device 'gqu'"),
+    ],
+)
+def test_a_value_of_a_tier_of_another_kind_is_refused(tmp_path, said, message):
+    """adopt: "false" adopted."""
+    (tmp_path / "config").mkdir()
+    path = tmp_path / "config" / "mine.yaml"
+    whole = {"tier": "mine", "says": "a test", "adopt": False, "runs_at_once": 2, "device": "cpu"}
+    path.write_text(yaml.safe_dump(whole))
+    assert load_tier("mine", tmp_path).runs_at_once == 2
+    path.write_text(yaml.safe_dump(whole | yaml.safe_load(said)))
+    with pytest.raises(ConfigError, match=rf"mine\.yaml: {message}"):
         load_tier("mine", tmp_path)

@@ -25,6 +25,7 @@ from shared.tables.draw import Drawn, make_figures
 from shared.tables.evidence import gather
 from shared.tables.make import NOTES, make_tables
 from shared.training import Inputs
+from tests.conftest import of_any_text
 
 ROOT = Path(__file__).parents[2]
 SMOKE = plan("mle_llp", "smoke")
@@ -338,7 +339,9 @@ class TestTables:
 
     def test_a_new_loss_is_in_the_tables_and_in_the_figures_without_a_second_edit(self, tmp_path, monkeypatch):
         name, old = "new_loss", [run for run in SMOKE if run.method == "dllp"]
-        new = [replace(r, id=r.id.replace("dllp", name), method=name, spec=r.spec.but(loss=name)) for r in old]
+        new = [
+            replace(r, id=r.id.replace("dllp", name), method=name, spec=of_any_text(r.spec).but(loss=name)) for r in old
+        ]
         for module in ("evidence", "draw"):
             monkeypatch.setattr(f"shared.tables.{module}.plan", lambda *_: [*SMOKE, *new])
         for run in [*old, *new]:

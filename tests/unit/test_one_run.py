@@ -187,6 +187,10 @@ def test_the_list_names_the_runs_of_the_tier_in_order_with_their_state(call, tmp
     write_text(record_path(tmp_path / "runs", ids[3]).with_suffix(".log"), "Traceback\n")
     states = ("missing", "done", "outdated", "failed", "missing")
     assert call("--list")[1][:5] == [f"{run_id}  {state}" for run_id, state in zip(ids[:5], states, strict=True)]
+    assert call("--list", "--only", "bag17")[::2] == (
+        2,
+        ["no run of rot at tier smoke matches 'bag17'; `python -m papers.rot.train --list --tier smoke` names them"],
+    )
     assert call("--list", "--only", r"alpha0\.1")[1] == [f"{i}  missing" for i in ids if "alpha0.1" in i]
     assert one.main("rot", ["--list", "--tier", "huge"]) == 2
 
@@ -221,8 +225,14 @@ def test_the_usage_names_its_own_program(capsys):
         ([KL, "--here", "--dry-run"], "--dry-run is for runs that are recorded, not for --here"),
         ([KL, "--here", "--time-budget", "9m"], "--time-budget is for runs that are recorded, not for --here"),
         ([KL, KL], "unrecognized arguments"),
+        ([KL, "--only", "bag16"], "--only is for several runs and the ID names one; leave one of them out"),
+        ([KL, "--gather"], "--gather is for several runs and the ID names one"),
+        (["--list", KL], f"--list names all runs, or those that --only says; write --only '{KL}' for one of them"),
+        (["--list", "--here"], "--here is not for --list, which names runs and stops"),
+        (["--list", "--set", "epochs=1"], "--set is not for --list"),
+        (["--list", "--again"], "--again is not for --list"),
     ],
-    ids=["no id", "set", "save", "dry run", "budget", "two"],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )
 def test_wrong_usage_is_answered_by_the_programs_own_name(call, quick, arguments, message):
     status, _, err = call(*arguments)

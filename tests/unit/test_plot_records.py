@@ -12,6 +12,7 @@ from shared.records import store
 from shared.tables import draw, evidence
 from shared.tables.draw import Drawn, make_figures
 from shared.tables.make import make_tables
+from tests.conftest import of_any_text
 from tests.reading import markdown
 
 SMOKE = plan("plot", "smoke")
@@ -35,7 +36,7 @@ def record(run):
     metrics = {"last": metrics, "oracle": {"accuracy": 99.0, "epoch": 1}}
     origin = {"code": {"hash": "c", "commit": "abc"}, "environment": {"device": "cpu"}, "finished": "2026-01-01"}
     asked = {"id": run.id, "method": run.method, "spec": run.spec.canonical(), "spec_hash": run.spec_hash}
-    return {**asked, "metrics": metrics, "curves": epochs, "cost": {"train_s": 1.0}, **origin}
+    return {**asked, "metrics": metrics, "curves": epochs, "cost": {"wall_s": 1.0, "train_s": 1.0}, **origin}
 
 
 def write(root, runs):
@@ -158,7 +159,7 @@ def test_with_no_record_everything_says_so(tmp_path):
 
 def changed(run, **values):
     """A run with other values, named as the plan would."""
-    spec = run.spec.but(**values)
+    spec = of_any_text(run.spec).but(**values)
     method = names.method(spec)
     return replace(run, id=f"plot/{names.path(spec, method)}/seed{spec.seed}", method=method, spec=spec)
 

@@ -205,11 +205,14 @@ def without(part):
         ),
         (lambda made: {**made, "code": {"commit": "c"}}, "it has no code.hash"),
         (lambda made: {**made, "code": {"hash": "c", "commit": 7}}, "its code.commit is 7"),
+        (lambda made: {**made, "code": {"hash": "c"}}, "it has no code.commit"),
+        (lambda made: {**made, "cost": {}}, "it has no cost.wall_s"),
+        (lambda made: {**made, "cost": {"wall_s": None}}, "its cost.wall_s is None"),
         (lambda made: {**made, "environment": {}}, "it has no environment.device"),
         (lambda made: {**made, "curves": None}, "its curves is None"),
         (lambda made: {**made, "finished": 2026}, "its finished is 2026"),
         (lambda made: {**made, "id": ["toy"]}, "its id is "),
-        *((without(part), f"it has no {part}") for part in ("id", "spec_hash", "metrics", "code", "finished")),
+        *((without(part), f"it has no {part}") for part in ("id", "spec", "spec_hash", "metrics", "code", "finished")),
     ],
 )
 def test_a_part_of_another_kind_than_readers_rely_on_is_named(tmp_path, change, says):

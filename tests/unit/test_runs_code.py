@@ -92,6 +92,39 @@ def test_every_way_to_import_is_followed(root):
     }
 
 
+@pytest.mark.parametrize(
+    ("at", "statement", "more"),
+    [
+        ("papers/toy/train.py", "from . import extra", {"papers/toy/extra.py"}),
+        ("papers/toy/train.py", "from .extra import one", {"papers/toy/extra.py"}),
+        ("papers/toy/train.py", "from .typing import one", {"papers/toy/typing.py"}),
+        ("papers/toy/train.py", "from .. import other", {"papers/other.py"}),
+        ("papers/toy/train.py", "from ..other import one", {"papers/other.py"}),
+        ("papers/toy/train.py", "from papers.toy.extra import *", {"papers/toy/extra.py"}),
+        ("papers/toy/train.py", "from shared.gamma import *", {"shared/gamma/unused.py"}),
+        ("papers/toy/__init__.py", "from .extra import one", {"papers/toy/extra.py", "papers/toy/__init__.py"}),
+        ("shared/gamma/__init__.py", "from .unused import *", {"shared/gamma/unused.py", "shared/gamma/__init__.py"}),
+        (
+            "shared/gamma/__init__.py",
+            "from shared.gamma.unused import *",
+            {"shared/gamma/unused.py", "shared/gamma/__init__.py"},
+        ),
+    ],
+)
+def test_relative_imports_and_those_of_everything_are_followed(root, at, statement, more):
+    """What they imported was in no hash: a record stayed current whatever was changed there."""
+    for name in ("papers/toy/extra.py", "papers/toy/typing.py", "papers/other.py"):
+        (root / name).write_text("one = 1\n")
+    before, hashed = names("papers.toy.train", root), code_hash("papers.toy.train", root)
+    (root / at).write_text(f"{statement}\n{(root / at).read_text()}")
+    assert names("papers.toy.train", root) == before | more
+    other = code_hash("papers.toy.train", root)
+    assert other != hashed
+    changed = next(path for path in sorted(more) if not path.endswith("__init__.py"))
+    (root / changed).write_text("one = 2\n")
+    assert code_hash("papers.toy.train", root) != other
+
+
 def test_the_command_line_of_a_module_is_not_part_of_what_it_computes(root):
     assert "shared/runs/one.py" not in names("papers.toy.train", root)
 

@@ -173,6 +173,28 @@ def test_a_shard_that_was_killed_goes_on_and_its_records_are_believed(house):
     assert set(house.statuses().values()) == {"done"} and len(read_records(house.folder)) == 10
 
 
+def test_what_shards_of_another_number_train_again_is_believed(house):
+    """The rows of the four are of the records before, which nobody has gathered."""
+    for n in (1, 2, 3, 4):
+        house((n, 4))
+    for n in (1, 2):
+        house((n, 2), again=True)
+    assert not any("changed by hand" in line for n in (1, 2) for line in house((n, 2))) and len(house.made) == 20
+    gather(house)
+    assert set(house.statuses().values()) == {"done"} and len(read_records(house.folder)) == 10
+
+
+def test_what_a_killed_sweep_trains_again_after_shards_is_believed(house, monkeypatch):
+    for n in (1, 2):
+        house((n, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.Part, "finish", lambda self, progress: {})  # by SIGKILL, which leaves no end
+        house.killed(again=True)
+    assert len(house.made) == 12
+    assert not any("changed by hand" in line for line in house()) and len(house.made) == 12
+    assert set(house.statuses().values()) == {"done"} and len(read_records(house.folder)) == 10
+
+
 def test_a_record_changed_by_hand_in_a_shard_stays_unbelieved(house):
     for n in (1, 2):
         house((n, 2))

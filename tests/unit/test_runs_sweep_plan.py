@@ -1,15 +1,20 @@
 """The sweep's decisions without its processes: what is due, in which order, how long it takes, what it says."""
 
 import argparse
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from shared.config import ConfigError, Run, Tier, plan
+from shared.config import ConfigError, Run, Tier, plan, repository
 from shared.config.spec import Section, Sections, Spec
+from shared.datasets import data_root
 from shared.files import write_text
 from shared.records import read_index, read_records, store
-from shared.runs import status, sweep, workers
+from shared.runs import options, status, sweep, workers
 from shared.runs.workers import Pool
 from tests.conftest import a_run, write_record
 
@@ -50,7 +55,7 @@ def test_a_record_of_an_earlier_schema_is_made_again_and_shown_by_nobody(planned
     path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 1'))
     assert "1 runs, 1 to do" in planned([a_run()], True, dry_run=True)[1][0]
     assert sweep.estimates([a_run(seconds=7.0)], planned.folder) == {a_run().id: 7.0}
-    planned([a_run()], only="nothing")
+    planned([a_run()], only=sweep.NOTHING)
     assert read_index(planned.folder)[a_run().id]["status"] == "outdated" and read_records(planned.folder) == []
 
 
@@ -64,7 +69,7 @@ def test_a_record_of_another_spec_is_made_again_even_where_code_is_adopted(plann
 def test_a_record_that_answers_another_spec_is_not_shown_as_the_planned_run(planned):
     """Until the run is made again, tables must not show the old configuration's number under its name."""
     write_record(planned.folder, a_run())
-    planned([a_run(rate=2)], only="nothing")
+    planned([a_run(rate=2)], only=sweep.NOTHING)
     assert read_index(planned.folder)[a_run().id]["status"] != "done"
     assert read_records(planned.folder) == []
 
@@ -102,7 +107,7 @@ def test_a_record_changed_by_hand_is_trained_again_and_never_blessed(planned):
         (row,) = read_index(planned.folder).values()
         assert (row["status"], row["sha256"]) == ("failed", before[a_run().id]["sha256"])
         path.with_suffix(".log").unlink()
-    planned([a_run()], only="nothing")
+    planned([a_run()], only=sweep.NOTHING)
     (row,) = read_index(planned.folder).values()
     assert (row["status"], row["sha256"]) == ("changed", before[a_run().id]["sha256"])
     (planned.folder / "index.csv").unlink()
@@ -245,13 +250,13 @@ def test_what_trains_a_stage_for_others_does_not_tell_how_long_these_take():
     ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400), (" 2h ", 7200), ("0.5s", 0.5)]
 )
 def test_a_duration_is_read(text, seconds):
-    assert sweep.parse_duration(text) == seconds
+    assert options.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "9 m", "-9m", "9d", "1h30m", "1e3"])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is not a duration; write 90s, 9m or 1.5h"):
-        sweep.parse_duration(text)
+        options.parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +276,14 @@ def test_a_duration_is_said(seconds, text):
         (["--time-budget", "soon"], "'soon' is not a duration; write 90s, 9m or 1.5h"),
         (["--only", "rot/["], "rot/["),
         (["--cores", "-1"], "-1"),
+        (
+            ["--only", "bag17"],
+            "no run of rot at tier smoke matches 'bag17'; `python -m papers.rot.train --list --tier smoke`",
+        ),
+        (["--gather"], "--dry-run is not for --gather, which trains nothing; leave one of them out"),
+        (["--gather", "--only", "kl"], "--only is not for --gather"),
+        (["--gather", "--again"], "--again is not for --gather"),
+        (["--gather", "--shard", "1/2"], "--shard is not for --gather"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -282,6 +295,46 @@ def test_wrong_usage_exits_with_2_and_one_sentence(tmp_path, capsys, arguments, 
         status = stop.code
     said = capsys.readouterr().err
     assert status == 2 and message in said and "Traceback" not in said
+
+
+def test_a_shard_in_which_nothing_matches_has_nothing_to_do(planned):
+    """The pattern is of the plan, of which a shard is a part."""
+    runs = [a_run(seed) for seed in range(4)]
+    said = [planned(runs, only="seed3", shard=(n, 2), dry_run=True)[1][0] for n in (1, 2)]
+    assert sorted(re.search(r"(\d) to do", line)[1] for line in said) == ["0", "1"]
+    with pytest.raises(ConfigError, match="no run of toy at tier tiny matches 'seed4'"):
+        planned(runs, only="seed4", shard=(1, 2))
+
+
+def test_folders_are_those_of_where_the_program_was_called(tmp_path):
+    """It goes to the repository before it begins: what was typed or set elsewhere meant another folder there."""
+    call = [
+        sys.executable,
+        "-m",
+        "shared.runs.sweep",
+        "--paper",
+        "rot",
+        "--tier",
+        "smoke",
+        "--records",
+        "out",
+        "--gather",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(repository())}
+    subprocess.run(call, cwd=tmp_path, env=env, check=True, capture_output=True)
+    assert set(read_index(tmp_path / "out")) == {run.id for run in plan("rot", "smoke")}
+
+
+def test_folders_that_the_environment_names_stay_where_they_are(tmp_path, monkeypatch):
+    for name, said in (("LLP_DATA", "data"), ("LLP_MIRROR", "~/mirror")):
+        monkeypatch.setenv(name, said)
+    monkeypatch.chdir(tmp_path)
+    options.go_home()
+    assert Path.cwd() == repository() and data_root() == tmp_path / "data"
+    assert os.environ["LLP_MIRROR"] == "~/mirror"
+    monkeypatch.setenv("LLP_DATA", "")
+    options.go_home()
+    assert data_root() == repository() / "data"
 
 
 @pytest.mark.parametrize(

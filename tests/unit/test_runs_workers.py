@@ -1,5 +1,6 @@
 """Workers without their processes: how many at once, what a dead one costs, what is no pace."""
 
+import json
 import sys
 from multiprocessing import Pipe
 from pathlib import Path
@@ -13,6 +14,7 @@ from shared.records import record_path
 from shared.runs import lanes, machine, workers
 from shared.runs.lanes import Hand, Lane
 from shared.runs.workers import Event, Home, Pool
+from shared.training.checkpoint import common
 from tests.conftest import a_run
 
 
@@ -212,3 +214,59 @@ def test_code_that_changed_since_the_sweep_began_trains_nothing(monkeypatch):
     assert workers._trainer.__wrapped__("toy", "now") == "train"
     with pytest.raises(RuntimeError, match="papers.toy.train has changed since this sweep began; call it again"):
         workers._trainer.__wrapped__("toy", "then")
+
+
+class TestCheckpointsAreOfData:
+    """What was learned from other data is not gone on with: half a run would be of these, and its record of those."""
+
+    @pytest.fixture
+    def root(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("LLP_DATA", str(tmp_path / "data"))
+        monkeypatch.setenv("LLP_MIRROR", str(tmp_path / "mirror"))
+        return tmp_path
+
+    def key(self, monkeypatch, root, **values):
+        """The key that a run's checkpoint has."""
+        asked = {}
+        monkeypatch.setattr(workers, "_trainer", lambda paper, code: lambda spec, **session: asked.update(session))
+        workers._train(a_run(**values), workers.Home("code", root, root), "cpu", None, print)
+        return asked["key"]
+
+    def manifest(self, folder, sha256, **more):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifest.json").write_text(json.dumps({"sha256": sha256, **more}))
+
+    def test_a_run_without_data_is_told_by_spec_and_code(self, root, monkeypatch):
+        assert self.key(monkeypatch, root) == f"{a_run().spec_hash}-code"
+        assert self.key(monkeypatch, root, dataset="rings") == f"{a_run(dataset='rings').spec_hash}-code"
+
+    def test_another_set_is_another_key_and_the_same_made_again_is_not(self, root, monkeypatch):
+        data, keys = root / "data", []
+        for name in ("rings", "features/rings", "moons"):
+            self.manifest(data / name, "a", seconds=1)
+        features = {"dataset": "rings", "network": "patch_features"}
+        before = self.key(monkeypatch, root, **features)
+        self.manifest(data / "rings", "a", seconds=2)
+        self.manifest(data / "moons", "b")
+        assert self.key(monkeypatch, root, **features) == before
+        for name in ("rings", "features/rings"):
+            self.manifest(data / name, "b")
+            keys.append(self.key(monkeypatch, root, **features))
+        assert len({before, *keys}) == 3 and len({key.split("-")[0] for key in keys}) == 1
+
+    def test_a_set_that_is_read_in_the_mirror_is_told_by_its_files(self, root, monkeypatch):
+        folder = root / "mirror" / "photos"
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep/1.png").write_bytes(b"a")
+        before = self.key(monkeypatch, root, dataset="photos")
+        assert before == self.key(monkeypatch, root, dataset="photos")
+        (folder / "deep/1.png").write_bytes(b"ab")
+        assert before != self.key(monkeypatch, root, dataset="photos")
+
+    def test_a_shared_stage_is_of_these_data_too(self, root, monkeypatch):
+        names = []
+        for sha256 in "ab":
+            self.manifest(root / "data/rings", sha256)
+            session = {"key": self.key(monkeypatch, root, dataset="rings"), "checkpoint": root / ".work/run.pt"}
+            names.append(common("teachers", {"loss": "kl"}, session))
+        assert names[0] != names[1]

@@ -23,7 +23,7 @@ def done(house, run, accuracy, **more):
         "spec_hash": run.spec_hash,
         "code": {"hash": "c", "commit": "abc"},
         "metrics": {rule: {"accuracy": accuracy, "epoch": 1} for rule in SELECTIONS},
-        "cost": {"train_s": 2.5},
+        "cost": {"wall_s": 3.0, "train_s": 2.5},
         "environment": {"device": "cpu"},
         "finished": "2026-01-01T00:00:00+00:00",
         **more,

@@ -13,6 +13,7 @@ from shared.records import store
 from shared.tables.draw import Drawn, make_figures
 from shared.tables.evidence import gather
 from shared.tables.make import make_tables
+from tests.conftest import of_any_text
 from tests.reading import markdown
 
 CLASSES = ("lymphocyte", "monocyte", "granulocyte")
@@ -188,7 +189,7 @@ def test_a_new_loss_is_in_its_tables_and_figures_without_a_second_edit(made):
     new = []
     for run in SMOKE:
         if run.method == "kl" and run.spec.seed == 0:
-            new.append(Run(run.id.replace("/kl/", "/hinge/"), "hinge", run.spec.but(loss="hinge"), 1.0))
+            new.append(Run(run.id.replace("/kl/", "/hinge/"), "hinge", of_any_text(run.spec).but(loss="hinge"), 1.0))
     evidence = gather("vp_dsd", "smoke", made.parents[1])
     records = {**evidence.records, **{run.id: record(run) for run in new}}
     evidence = replace(evidence, runs=(*evidence.runs, *new), records=records)

@@ -215,7 +215,7 @@ def test_lenet_is_that_of_32_pixels():
     [
         (("direct", "lenet"), "no predictor 'direct' with network 'lenet'"),
         (("oracle", "c_fcrn"), "no predictor 'oracle'"),
-        (("direct", "resnet34"), "34 layers, 8 wide: take 18, or 50, 101, 152"),
+        (("direct", "resnet50"), "50 layers, 8 wide: take 18, or 50, 101, 152 of width 64"),
     ],
 )
 def test_rows_that_table_3_does_not_have(row, says):

@@ -15,6 +15,7 @@ from shared.bags import Bags, segment_mean
 from shared.config import find
 from shared.methods import Batch, kl_loss
 from shared.training import Inputs, Schedule, accuracy, fit, predictions
+from tests.conftest import of_any_text
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -144,7 +145,7 @@ def test_wrong_requests_are_named(data):
     inputs, bags, labels = data
     network = network_of(spec_of("kl"), 3, 3, CPU)
     with pytest.raises(ValueError, match="loss 'vp' is not one of mse, kl"):
-        method_of(spec_of("kl").but(loss="vp"), network, inputs, bags, labels)
+        method_of(of_any_text(spec_of("kl")).but(loss="vp"), network, inputs, bags, labels)
     with pytest.raises(ValueError, match="no detection has a label"):
         method_of(spec_of("supervised"), network, inputs, bags, np.full_like(labels, -1))
     with pytest.raises(ValueError, match="one of predicted, every, not 'all'"):

@@ -16,6 +16,7 @@ from shared.config import Spec, SpecError, plan, read_config
 from shared.config.spec import Section, Sections
 from shared.datasets import DatasetError
 from shared.training import checkpoint
+from tests.conftest import of_any_text
 
 TINY = {
     "train_subjects": 6,
@@ -150,7 +151,7 @@ def test_labels_of_bags_and_their_controls(session):
     counts = np.bincount(first[first >= 0], minlength=3)
     np.testing.assert_allclose(shares["counted"].proportions[0], counts / counts.sum())
     with pytest.raises(ValueError, match="labels 'guessed' are none of"):
-        data_of(spec_of("vp_ce", labels="guessed"), CPU, session)
+        data_of(of_any_text(spec_of("vp_ce")).but(labels="guessed"), CPU, session)
 
 
 def test_drawn_bags_have_their_size_and_hold_known_training_cells(session):
