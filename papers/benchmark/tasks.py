@@ -1,6 +1,6 @@
 """Register every task once: what is classified, from where, and what stands in for something in it.
 
-Adding a task is adding an entry to `TASKS` and its name to a grid of config.yaml.
+Adding a task is adding an entry to `TASKS` and its name to `one_of` and a grid of config.yaml.
 """
 
 from __future__ import annotations
