@@ -22,8 +22,8 @@ from shared.comparison.setting import setting_of
 from shared.comparison.verdicts import Verdict
 from shared.config import plan, repository
 from shared.config.plan import module_of, read_config, sources_of
-from shared.datasets.catalogue import read_sources
 from shared.runs.code import code_hash
+from shared.runs.data import mixed_data
 from shared.runs.provenance import origin
 from shared.tables.evidence import CONVERGENCE, DONE, FAILED, NOT_RECORDED, NOT_RUN, Evidence, gather
 from shared.tables.numbers import moved
@@ -291,7 +291,7 @@ def _facts(rows: Rows, cells: list[Reported], ours: pd.DataFrame, root: Path | N
         commits = ", ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
         yield f"{len(found)} records, made {made}, from {commits}"
         yield _since(evidence.paper, found, root)
-        yield from _data(found)
+        yield from mixed_data(found)
         yield f"run on {', '.join(sorted({str(record['environment'].get('device', 'unknown')) for record in found}))}"
         yield moved(evidence) or NOBODY_KNOWS
     statuses = {run_id: about["status"] for run_id, about in evidence.about.items()}
@@ -312,26 +312,6 @@ def _facts(rows: Rows, cells: list[Reported], ours: pd.DataFrame, root: Path | N
     others = set(map(tuple, theirs[CELL].to_numpy())) - {cell.cell for cell in cells}
     if others:
         yield f"{len(others)} further cells of ours in these tables have no reported number"
-
-
-def _data(found: list[dict]) -> Iterator[str]:
-    """Sentences on sets of which the records have several contents, or another than data/sources.csv vouches for."""
-    contents: dict[str, Counter] = {}
-    for record in found:
-        for name, checksum in (record.get("data") or {}).items():
-            contents.setdefault(name, Counter())[checksum] += 1
-    known = read_sources()
-    for name, counts in sorted(contents.items()):
-        ways = known.get(name.split("/")[0], ())
-        vouched = {way.sha256 for way in ways if way.sha256}
-        if "/" in name or any(
-            way.how == "drawn" for way in ways
-        ):  # features have a machine's last digits, draws a seed
-            continue
-        if len(counts) > 1 or (vouched and not counts.keys() <= vouched):
-            each = ", ".join(f"{n} of {checksum[:8]}" for checksum, n in sorted(counts.items()))
-            more = f"; data/sources.csv has {', '.join(sorted(way[:8] for way in vouched))}" if vouched else ""
-            yield f"the records of {name} are of other data than one set, by checksum {each}{more}: train them again"
 
 
 def _since(paper: str, found: list[dict], root: Path | None) -> str:

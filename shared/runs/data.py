@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from shared.config import Run
 from shared.datasets import RECIPES, DatasetError, data_root, load, measured, portable
 from shared.datasets.absent import OPTIONAL
+from shared.datasets.catalogue import read_sources
 from shared.datasets.features import features_folder
 from shared.datasets.places import mirror_root
 from shared.files import listed
@@ -79,3 +82,23 @@ def damaged_data(runs: Iterable[Run]) -> dict[str, str]:
             except (DatasetError, OSError) as error:
                 found |= dict.fromkeys(run_ids, str(error))
     return found
+
+
+def mixed_data(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a sentence on each set of which records have several contents, or another than data/sources.csv has."""
+    contents: dict[str, Counter] = {}
+    for record in found:
+        for name, checksum in (record.get("data") or {}).items():
+            contents.setdefault(name, Counter())[checksum] += 1
+    known = read_sources()
+    for name, counts in sorted(contents.items()):
+        ways = known.get(name.split("/")[0], ())
+        vouched = {way.sha256 for way in ways if way.sha256}
+        if "/" in name or any(
+            way.how == "drawn" for way in ways
+        ):  # features have a machine's last digits, draws a seed
+            continue
+        if len(counts) > 1 or (vouched and not counts.keys() <= vouched):
+            each = ", ".join(f"{n} of {checksum[:8]}" for checksum, n in sorted(counts.items()))
+            more = f"; data/sources.csv has {', '.join(sorted(way[:8] for way in vouched))}" if vouched else ""
+            yield f"the records of {name} are of other data than one set, by checksum {each}{more}: train them again"

@@ -21,12 +21,10 @@ def test_every_printed_number_is_drawn_from_and_nothing_else():
 
 
 def test_without_spread_the_papers_tables_decide_their_claims(monkeypatch):
-    """Left are those which its tables contradict."""
     rows = power.printed()
     monkeypatch.setattr(power, "printed", lambda: rows.assign(std=1e-3))
     found = power.claims(3, 1, np.random.default_rng(0))
-    against = {name for name, counts in found.items() if not counts["HOLDS"]}
-    assert against == {"vat-gains-are-limited"} and len(found) == 12
+    assert len(found) == 13 and all(counts["HOLDS"] for counts in found.values())
 
 
 def test_more_seeds_reproduce_more_cells():

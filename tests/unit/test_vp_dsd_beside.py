@@ -14,6 +14,7 @@ from shared.comparison.evidence import samples
 from shared.config import plan, read_config, repository
 from shared.methods import Batch, kl_loss
 from shared.networks import MLP
+from tests.conftest import of_any_text
 from tests.unit.test_vp_dsd_rivals import cells, network_of, spec_of
 
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ def test_feature_label_matching_takes_another_loss():
 
 def test_an_unknown_representation_is_refused():
     inputs, bags, labels = cells()
-    spec = spec_of("kl", representation="contrastive")
+    spec = of_any_text(spec_of("kl")).but(representation="contrastive")
     with pytest.raises(ValueError, match="representation 'contrastive' is none of none, gan, flm"):
         method_of(spec, network_of(spec, 3, 3, CPU), inputs, bags, labels)
 
