@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from shared.comparison.claims import Claim
-from shared.comparison.evidence import matches, measures_of, samples
+from shared.comparison.evidence import samples
 from shared.comparison.report import CELL, Rows, told
 from shared.comparison.reported import InputError, Reported
+from shared.comparison.selecting import matches, measures_of
 from shared.config.files import likeliest
 from shared.records.store import record_path
 from shared.tables.evidence import gather

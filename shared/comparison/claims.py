@@ -79,8 +79,7 @@ KINDS = {
 }
 COMMON = {
     *("id", "says", "source", "kind", "where", "cells", "metric", "selection", "aggregate", "reduce"),
-    *("share", "still", "converged", "requires", "because", "control", "supports", "premise"),
-    *("role", "note"),
+    *("share", "still", "converged", "requires", "because", "control", "supports", "premise", "role", "note"),
     *("question", "quantity", "answers"),
 }
 CHOICES = {

@@ -244,9 +244,8 @@ def _supposing(asserted: list[Claim], found: list[ClaimVerdict]) -> list[ClaimVe
         premise = known[claim.premise] if claim.premise else None
         if premise and premise.verdict != "HOLDS" and verdict.verdict in judging.DECIDED:
             kind = "NOT COMPARABLE" if premise.verdict == "CONTRADICTED" else "INCONCLUSIVE"
-            verdict = replace(
-                verdict, verdict=kind, p=math.nan, why=f"supposes {claim.premise}, which is {premise.word}"
-            )
+            why = f"supposes {claim.premise}, which is {premise.word}"
+            verdict = replace(verdict, verdict=kind, p=math.nan, why=why)
         judged.append(verdict)
     return judged
 

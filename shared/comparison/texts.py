@@ -95,11 +95,12 @@ def said(claim: Claim, verdict: ClaimVerdict, comparison: Comparison) -> str:
 
 def reservation(claim: Claim, verdict: ClaimVerdict, comparison: Comparison) -> str:
     """Return what its control has against a claim that holds, in words: that it holds too, or that it does not."""
-    control = next((c for c, _ in comparison.claims if c.id == claim.control), None)
-    if verdict.verdict != "HOLDS" or control is None:
+    if verdict.verdict != "HOLDS" or not claim.control:
         return ""
-    against = ("CONTRADICTED", "but its control does not") if control.supports else ("HOLDS", "and so does its control")
-    return against[1] if comparison.controls[claim.id].verdict == against[0] else ""
+    control = comparison.controls[claim.id].verdict
+    if next(other.supports for other, _ in comparison.claims if other.id == claim.control):
+        return "but its control does not" if control == "CONTRADICTED" else ""
+    return "and so does its control" if control == "HOLDS" else ""
 
 
 def all_cell_texts(comparison: Comparison, notes: Footnotes) -> list[tuple[str, ...]]:

@@ -143,9 +143,10 @@ def obtain(
         raise DatasetError(f"{name} has no way {way!r} in the table of sources")
     if entry.kind == READ_IN_PLACE:
         return f"{name} is in {_in_place(entry)}: runs read it there, there is nothing to prepare"
-    made = prepared.renew(name, large_objects, partial)
+    if prepared.renew(name, large_objects, partial):  # which has read it back
+        return ""
     prepared.open(name)
-    return "" if made else f"{name}: already in {folder}, {_share(folder)}"
+    return f"{name}: already in {folder}, {_share(folder)}"
 
 
 def examine(entry: Entry, sources: str | Path | None = None) -> str:

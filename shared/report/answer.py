@@ -162,9 +162,7 @@ def counts(paper: str, tier: str, found: list[Judged], cells: list[dict[str, str
     theirs = [one for one in found if one.claim.role == "paper"]
     own = theirs or [one for one in found if one.claim.role == "extension"]
     claim, undone = Counter(one.verdict for one in own), sum(bool(one.reservation) for one in own)
-    held = (
-        f"{claim['HOLDS']}" + " of ours" * (not theirs) + (f", {undone} of them undone by a control" if undone else "")
-    )
+    held = f"{claim['HOLDS']}" + " of ours" * (not theirs) + f", {undone} of them undone by a control" * bool(undone)
     rest = sum(n for verdict, n in claim.items() if verdict not in (*DECIDED, "INCONCLUSIVE"))
     left = (cell["NOT COMPARABLE"], cell["NOT RUN"] + cell["FAILED"])
     return tuple(map(str, (paper, tier, judged, *left, held, claim["CONTRADICTED"], claim["INCONCLUSIVE"], rest)))

@@ -35,7 +35,7 @@ class Judged:
     @property
     def reservation(self) -> str:
         """Return what the control that the paper left out has against a claim that holds, in words."""
-        return self.row["reservation"]
+        return self.row.get("reservation", "")  # files of before have none
 
     def number(self, column: str) -> float:
         """Return a number of the line, nan where there is none."""

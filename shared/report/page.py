@@ -85,7 +85,6 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
                 "word": one.verdict,
                 "claimed": words.bounds(one),
                 "estimated": with_interval(one.row, ESTIMATE),
-                "also": one.reservation and f", {one.reservation}",
                 "runs": behind["claims"].get(one.claim.id, {}),
             }
             for one in found

@@ -92,12 +92,11 @@ def mixed_data(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             contents.setdefault(name, Counter())[checksum] += 1
     known = read_sources()
     for name, counts in sorted(contents.items()):
-        ways = known.get(name.split("/")[0], ())
-        vouched = {way.sha256 for way in ways if way.sha256}
-        if "/" in name or any(
-            way.how == "drawn" for way in ways
-        ):  # features have a machine's last digits, draws a seed
+        ways = known.get(name, ())
+        drawn = any(way.how == "drawn" for way in ways)  # from the seed of each run
+        if drawn or name.startswith("features/"):  # which have a machine's last digits
             continue
+        vouched = {way.sha256 for way in ways if way.sha256}
         if len(counts) > 1 or (vouched and not counts.keys() <= vouched):
             each = ", ".join(f"{n} of {checksum[:8]}" for checksum, n in sorted(counts.items()))
             more = f"; data/sources.csv has {', '.join(sorted(way[:8] for way in vouched))}" if vouched else ""

@@ -267,14 +267,13 @@ def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
         shutil.rmtree(root / name)  # nothing but what a system left there
     if (root / name).exists() and not manifested:
         raise DatasetError(f"{root / name} is there without a manifest.json; move it to LLP_MIRROR to have it prepared")
-    release, source = RELEASES.get(name, OWN), source_of(name)
-    place, layout = _in_mirror(name)
+    source, (place, layout) = source_of(name), _in_mirror(name)
     say(f"{name}: reading {place}")
     data = _read(name, place, layout)
     check_labels(data, place, large_objects)
-    count = len(data.names)
-    if count < release.images and not partial:
-        raise DatasetError(f"{place} has {count} of {release.images} images; {_remedy(name)}")
+    count, part = len(data.names), missing(name, {"images": len(data.names)})
+    if part and not partial:
+        raise DatasetError(f"{place} has {part}; {_remedy(name)}")
     if layout and not partial:
         _hold_against_manifest(place, count, len(data.classes))
     about: dict[str, str | bool] = {
@@ -284,8 +283,8 @@ def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
     }
     if large_objects:
         about["large_objects"] = True
-    if count < release.images:
-        about["partial"] = f"{count} of {release.images} images"
+    if part:
+        about["partial"] = part
     new = root / f".{name}.new"
     try:
         write_set(new, data, about)
@@ -294,8 +293,7 @@ def _make(name: str, root: Path, large_objects: bool, partial: bool) -> None:
         exchange(root, name)
     finally:
         recover(root, name)
-    of = f" of {release.images}" if count < release.images else ""
-    say(f"{name}: {count}{of} images, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
+    say(f"{name}: {part or f'{count} images'}, {len(data.classes)} objects in {root / name} (sha256 {data.sha256()})")
     say(f"{name}: {'; '.join(sound.about(data))}")
     if layout and data.official is None:
         say(f"{name}: no split is given, for want of images.csv with a column split; runs split it by group")
