@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -42,14 +43,18 @@ def texts(root: Path | None = None, results: Path | None = None) -> dict[Path, s
     found = everything(results, root)
     picture = pictures(most_decided(found), results, "results/")
     inside = {root / "README.md": [*reported_numbers(found, results), "", *question_table(found, short=True), *picture]}
-    for paper in papers(root):
-        mine = {pair: claims for pair, claims in found.items() if pair[0] == paper}
-        inside[root / "papers" / paper / "README.md"] = of_paper(mine, results)
+    written = {path: read_text(path, ConfigError) for path in _readmes(root) if path.exists()}
+    for path, text in written.items():
+        if path not in inside:
+            mine = {pair: claims for pair, claims in found.items() if pair[0] == path.parent.name}
+            inside[path] = of_paper(mine, results, remade(text, BEGIN, "", END))
     return {results / "README.md": overview(found, results)} | {
-        path: remade(read_text(path, ConfigError), BEGIN, "\n".join(lines), END)
-        for path, lines in inside.items()
-        if path.exists()
+        path: remade(text, BEGIN, "\n".join(inside[path]), END) for path, text in written.items()
     }
+
+
+def _readmes(root: Path) -> list[Path]:
+    return [root / "README.md", *(root / "papers" / paper / "README.md" for paper in papers(root))]
 
 
 def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
@@ -129,7 +134,7 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
         for one in questions(mine):
             name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
             others = [same for same in mine if same.claim.id == one.claim.id and same.verdict != one.verdict]
-            said = [(one.tier, ""), *((same.tier, f": {words.elsewhere(same)}") for same in others)]
+            said = [(one.tier, ""), *((same.tier, f": {words.in_short(same)}") for same in others)]
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",
@@ -181,14 +186,26 @@ def verified_table(results: Path) -> list[str]:
     return grid(VERIFIED, rows) if rows else ["Nothing yet: `python -m shared.runs.verify --sample 6 --write` does it."]
 
 
-def of_paper(found: dict[tuple[str, str], list[Judged]], results: Path) -> list[str]:
-    """Return what was found of one paper: its questions, its counts, what is contradicted."""
+def of_paper(found: dict[tuple[str, str], list[Judged]], results: Path, prose: str = "") -> list[str]:
+    """Return what was found of one paper: its questions, its counts, what is contradicted, what `prose` names."""
     lines = [*question_table(found, None), "", *count_table(found, results)]
     for (_, tier), claims in found.items():
         against = contradicted(claims)
         lines += ["", f"Contradicted, tier {tier}:", ""] * bool(against)
         lines += [f"- {words.contradiction(one, claims)}" for one in against]
-    return [*lines, *pictures(found, results, "../../results/")]
+    return [*lines, *named_in(prose, found), *pictures(found, results, "../../results/")]
+
+
+def named_in(prose: str, found: dict[tuple[str, str], list[Judged]]) -> list[str]:
+    """Return the verdicts of the claims that a text names between backticks, in its order, a line each, if any."""
+    verdicts = {(one.claim.id, tier): words.in_short(one) for (_, tier), claims in found.items() for one in claims}
+    known, tiers = {name for name, _ in verdicts}, list(dict.fromkeys(tier for _, tier in found))
+    rows = [
+        (f"`{name}`", *(verdicts.get((name, tier), "-") for tier in tiers))
+        for name in dict.fromkeys(re.findall(r"`([^`\s]+)`", prose))
+        if name in known
+    ]
+    return ["", *grid(("claim named below", *tiers), rows)] if rows else []
 
 
 def main(argv: list[str] | None = None) -> int:

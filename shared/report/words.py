@@ -44,13 +44,13 @@ def in_numbers(one: Judged) -> str:
     return "; ".join([*parts, f"{n} {unit}{'s' * (n != '1')}"])
 
 
-def elsewhere(one: Judged) -> str:
-    """Return the verdict of another tier than the one that answers, with its estimate."""
+def in_short(one: Judged) -> str:
+    """Return a verdict with what it is on and its estimate, for a line that has no other room for them."""
     if math.isnan(one.number("estimate")):
-        return one.verdict
+        return one.row["verdict"]
     compared, named = one.coverage
     part = f", in {compared} of {named} comparisons" * (compared < named)
-    return f"{one.verdict}, {_averaged(one)}{part}"
+    return f"{one.row['verdict']}, {_averaged(one)}{part}"
 
 
 def examined(one: Judged) -> str:

@@ -49,6 +49,20 @@ def test_a_question_is_answered_by_its_verdict_with_the_number_the_csv_has(house
     assert text.endswith(f"{answer.END}\nafter\n") and "old" not in text and text.startswith("# A made paper")
 
 
+def test_a_claim_that_the_prose_names_has_its_verdict_and_number_beside_it(house):
+    """Sentences by hand stay as they were when records change."""
+    judge(house, {"kl": KL, "rot": ROT})
+    (row,) = written(house, "claims.csv")
+    assert "claim named below" not in readme(house)
+    path = house.paper / "README.md"
+    path.write_text(path.read_text() + f"It is far above (`{row['id']}`), says `no-claim` of `{row['id']}`.\n")
+    inside = readme(house).partition(answer.END)[0]
+    assert inside.count(f"| `{row['id']}` | {row['verdict']}, ") == 1 and "no-claim" not in inside
+    assert f"{float(row['estimate']):.3g} [{float(row['low90']):.3g}, " in inside.partition("claim named below")[2]
+    path.write_text(readme(house))
+    assert readme(house) == path.read_text()
+
+
 def test_what_is_measured_has_words_of_its_own(house):
     """ "difference in class_accuracy" does not say which of two methods is the better."""
     (house.paper / "claims.yaml").write_text(ASKED.replace("  source", "  quantity: KL's less ROT's, points\n  source"))
