@@ -142,7 +142,7 @@ def test_more_seeds_that_decide_nothing_answer_before_fewer_that_do(house):
     both = [one for claims in found.everything(house.results, house.root).values() for one in claims]
     (best,) = found.questions(both)
     assert {one.tier: one.verdict for one in both} == {"paper": "INCONCLUSIVE", "quick": "HOLDS"}
-    assert best.tier == "paper" and words.elsewhere(both[1]).startswith("HOLDS, 4.")
+    assert best.tier == "paper" and words.in_short(both[1]).startswith("HOLDS, 4.")
 
 
 FIVE_SEEDS = "  {}: {{experiments: [{{name: a, grid: {{loss: [kl, rot], seed: [0, 1, 2, 3, 4]}}}}]}}"
@@ -164,7 +164,7 @@ def test_a_tier_that_judged_the_whole_claim_answers_before_one_that_judged_a_par
     }
     assert best.tier == "paper" and written(house, "claims.csv", "quick")[0]["absent"] == "bag_size=8"
     assert "Not planned in this tier: bag_size=8." in page.page("quick", house.results, house.root)
-    assert words.elsewhere(both["quick"]).endswith(", in 1 of 2 comparisons")
+    assert words.in_short(both["quick"]).endswith(", in 1 of 2 comparisons")
     assert "; judged in 1 of the claim's 2 comparisons; 5 seeds" in words.in_numbers(both["quick"])
     assert "judged in" not in words.in_numbers(best)
 
