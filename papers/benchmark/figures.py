@@ -1,21 +1,19 @@
-"""Draw the accuracy of methods by bag size and dependence, and beside the time of a step."""
+"""Draw the accuracy of methods beside KL's by bag size and dependence, and beside the time of a step."""
 
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy
 import pandas
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from papers.benchmark.methods import METHODS
-from papers.benchmark.tables import MAIN
+from papers.benchmark.tables import KL
 from shared import plotting
 from shared.tables.draw import Drawn
 
-PANELS = (
-    (r"^random(\d+)$", "instances a bag, random bags", 2),
-    (r"^dirichlet16-c([\d.]+)$", "concentration; the less, the purer bags of 16", 10),
-)
+CLIPPED = 20  # points above or below KL beyond which the colour is the same
 
 
 def _title(method: str) -> str:
@@ -23,27 +21,35 @@ def _title(method: str) -> str:
 
 
 def by_size(drawn: Drawn) -> Figure:
-    """Draw accuracy by bag size on random bags, and by how much bags of 16 follow the labels."""
-    table = pandas.concat([drawn["accuracy"].assign(setting=MAIN), drawn["settings"]])
-    table = table[(table.selection == "last") & (table.n_seeds > 0) & table.method.isin(METHODS)]
+    """Draw accuracy less KL's as numbers on colours, a panel a task: by bag size, then by dependence on the labels."""
+    table = drawn["beside_kl"]
+    table = table[table.n_seeds > 0]
     if not len(table):
         return plotting.nothing()
-    dataset = table.drop_duplicates(["dataset", "setting"]).dataset.value_counts().index[0]
-    own = table[table.dataset == dataset]
-    figure, axes = plt.subplots(1, 2, figsize=(plotting.PAGE, 3.4), sharey=True)
-    for axis, (pattern, label, base) in zip(axes, PANELS, strict=True):
-        found = own.assign(x=own.setting.str.extract(pattern)[0].astype(float)).dropna(subset="x").sort_values("x")
-        for method in METHODS:
-            line = found[found.method == method]
-            if len(line):
-                style = plotting.method_style(method)
-                plotting.error_bars(axis, line.x, line["mean"], line["std"], label=_title(method), **style)
-        axis.set(xlabel=label, title=dataset.replace("_", " "), ylim=(0, 100))
-        axis.set_xscale("log", base=base)
-        axis.set_xticks(sorted(set(found.x)), [f"{x:g}" for x in sorted(set(found.x))])
-        axis.minorticks_off()
-    axes[0].set_ylabel("test accuracy (%)")
-    plotting.legend_above(figure)
+    names = [name for name in METHODS if name in set(table.method)]
+    panels = [(dataset, own.drop_duplicates(["varied", "x"])) for dataset, own in table.groupby("dataset", sort=False)]
+    panels = [(dataset, of.sort_values(["varied", "x"])) for dataset, of in panels]
+    wide = [len(of) for _, of in panels]
+    size = (min(plotting.PAGE, 1.6 + 0.3 * sum(wide)), 0.7 + 0.21 * len(names))
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, width_ratios=wide)
+    for axis, (dataset, of) in zip(axes.flat, panels, strict=True):
+        own = table[table.dataset == dataset].pivot(index="method", columns=["varied", "x"], values="mean")
+        places = list(zip(of.varied, of.x, strict=True))
+        numbers = own.reindex(index=names, columns=pandas.MultiIndex.from_tuples(places)).to_numpy(float)
+        shades = numpy.where([[name == KL] for name in names], 0.0, numbers)
+        axis.imshow(shades, cmap="RdBu", vmin=-CLIPPED, vmax=CLIPPED, aspect="auto")
+        for (line, column), number in numpy.ndenumerate(numbers):
+            dark, bold = abs(shades[line, column]) > 0.55 * CLIPPED, "bold" if names[line] == KL else "normal"
+            said = "" if numpy.isnan(number) else f"{number:.0f}".replace("-0", "0").replace("-", "\u2212")
+            axis.text(column, line, said, ha="center", va="center", color="w" if dark else "k", weight=bold)
+        axis.set_title(dataset.replace("_", " "))
+        axis.set_xticks(range(len(places)), [f"{x:g}" for _, x in places], rotation=90)
+        axis.set_yticks(range(len(names)), [_title(name) for name in names])
+        axis.grid(False)
+        axis.tick_params(length=0)
+        sizes = sum(varied == "bag size" for varied, _ in places)
+        axis.axvline(sizes - 0.5, color="k", lw=1)
+        axis.set_xlabel("bag size | concentration" if 0 < sizes < len(places) else places[0][0])
     return figure
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import numpy
 import pandas
 
 from papers.benchmark.methods import METHODS
 from papers.benchmark.ranks import critical_difference, mean_ranks
+from shared.config import Run
 from shared.tables.evidence import COST, NOT_RUN, Evidence
 from shared.tables.make import Table
 from shared.tables.numbers import over_seeds, wide, with_text
 
 MAIN = "random16"  # the kind of bags that every task has
 UNRANKED = ("supervised", "class_prior")  # ceiling and floor
+KL = "dllp"
+VARIED = {"bag size": r"^random(\d+)$", "concentration": r"^dirichlet16-c([\d.]+)$"}
+VARIED_AS = {"bag size": "n", "concentration": "c"}
 
 
 def cells(rows: pandas.DataFrame) -> pandas.DataFrame:
@@ -43,16 +48,46 @@ def _for_reading(table: pandas.DataFrame) -> pandas.DataFrame:
     return text.sort_values("method", key=lambda names: names.map(place), kind="stable")  # controls come last
 
 
+def _used(evidence: Evidence, rows: pandas.DataFrame) -> list[Run]:
+    named = set(rows.id)
+    return [run for run in evidence.runs if run.id in named]
+
+
 def accuracy(evidence: Evidence) -> Table:
     """Return the accuracy of every method on every task, random bags of 16, under each selection rule."""
-    table = over_seeds(_cells(evidence, "accuracy"), ["method", "dataset", "column", "selection"])
-    return Table(table, _for_reading(table))
+    rows = _cells(evidence, "accuracy")
+    table = over_seeds(rows, ["method", "dataset", "column", "selection"])
+    return Table(table, _for_reading(table), used=_used(evidence, rows))
 
 
 def settings(evidence: Evidence) -> Table:
     """Return the accuracy of methods on other kinds of bags, and of the controls."""
-    table = over_seeds(_cells(evidence, "settings"), ["method", "dataset", "setting", "column", "selection"])
-    return Table(table, _for_reading(table))
+    rows = _cells(evidence, "settings")
+    table = over_seeds(rows, ["method", "dataset", "setting", "column", "selection"])
+    return Table(table, _for_reading(table), used=_used(evidence, rows))
+
+
+def beside_kl(evidence: Evidence) -> Table:
+    """Return accuracy less that of KL, seed by seed, where bag size or dependence varies; of KL accuracy itself."""
+    rows = _cells(evidence)
+    rows = rows[(rows.selection == "last") & rows.proportions.eq("given") & ~rows.method.isin(UNRANKED)]
+    parts = []
+    for varied, pattern in VARIED.items():
+        own = rows.assign(varied=varied, x=rows.setting.str.extract(pattern)[0].astype(float)).dropna(subset="x")
+        several = own.groupby("dataset")["x"].nunique()
+        own = own[own.dataset.isin(several.index[several > 1])]
+        kl = own[own.method == KL].set_index(["dataset", "x", "seed"])["value"].rename("kl")
+        own = own.join(kl, on=["dataset", "x", "seed"])
+        parts.append(own.assign(value=own.value.where(own.method == KL, own.value - own.kl)))
+    own = pandas.concat(parts)
+    first = {name: number for number, name in enumerate([*own.dataset.unique(), *VARIED, *METHODS])}
+    order = [
+        own[name].map(first) if name in ("dataset", "varied") else own[name] for name in ("dataset", "varied", "x")
+    ]
+    own = own.iloc[numpy.lexsort(order[::-1])]
+    own = own.assign(column=[f"{row.dataset} {VARIED_AS[row.varied]}={row.x:g}" for row in own.itertuples()])
+    table = over_seeds(own, ["method", "dataset", "varied", "x", "column"])
+    return Table(table, _for_reading(table), used=_used(evidence, own))
 
 
 def ranks(evidence: Evidence) -> Table:

@@ -64,7 +64,8 @@ def stand_ins(runs: Iterable[Run], evidence: Evidence) -> str:
     about = [evidence.about[run.id] for run in runs]
     said = dict.fromkeys(text for row in about for text in row["stand_in"].split("; ") if text)
     said |= dict.fromkeys(f"{row['dataset']} is simulated" for row in about if row["simulated"])
-    other = dict.fromkeys(text for row in about for text in row["differs"].split("; ") if text)
+    every = dict.fromkeys(text for row in about for text in row["differs"].split("; ") if text)
+    other = [text for text in every if not any(text in longer and text != longer for longer in every)]
     texts = [
         f"Stand-ins: {'; '.join(said)}." if said else "",
         f"Other than in the paper: {'; '.join(other)}." if other else "",

@@ -148,9 +148,12 @@ def test_stand_ins_and_simulated_data_are_named_once_each(toy_paper):
 
 
 def test_a_protocol_that_differs_is_named_beside_stand_ins(toy_paper):
-    toy_paper.write(("    experiments:\n", "    stand_in: a for b\n    differs: 2 of 9 epochs\n    experiments:\n"))
+    """What is a part of a longer text is not said once more: other runs may differ in less."""
+    differs = "crops, 2 of 9 epochs; 2 of 9 epochs"
+    toy_paper.write(("    experiments:\n", f"    stand_in: a for b\n    differs: {differs}\n    experiments:\n"))
     evidence = House(toy_paper).evidence()
-    assert numbers.stand_ins(evidence.runs, evidence) == "Stand-ins: a for b. Other than in the paper: 2 of 9 epochs."
+    said = "Stand-ins: a for b. Other than in the paper: crops, 2 of 9 epochs."
+    assert numbers.stand_ins(evidence.runs, evidence) == said
 
 
 def course(gain, error=0.1):
