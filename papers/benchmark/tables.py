@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pandas
+from scipy import stats
 
 from papers.benchmark.methods import METHODS
 from papers.benchmark.ranks import critical_difference, mean_ranks
@@ -87,7 +88,10 @@ def beside_kl(evidence: Evidence) -> Table:
     own = own.iloc[numpy.lexsort(order[::-1])]
     own = own.assign(column=[f"{row.dataset} {VARIED_AS[row.varied]}={row.x:g}" for row in own.itertuples()])
     table = over_seeds(own, ["method", "dataset", "varied", "x", "column"])
-    return Table(table, _for_reading(table), used=_used(evidence, own))
+    text = _for_reading(table)
+    half = stats.t.ppf(0.95, (table.n_seeds - 1).clip(lower=1)) * table["std"] / table.n_seeds**0.5
+    table = table.assign(low90=(table["mean"] - half).round(4), high90=(table["mean"] + half).round(4))
+    return Table(table, text, used=_used(evidence, own))
 
 
 def ranks(evidence: Evidence) -> Table:
@@ -130,11 +134,13 @@ def factors(means: pandas.DataFrame) -> dict[str, dict[str, pandas.DataFrame]]:
 
 
 def cost(evidence: Evidence) -> Table:
-    """Return what a step took, the memory, and how much accuracy still moved, by method and task."""
+    """Return what a step took and the memory, by method and task, on random bags of 16."""
     rows = _named(evidence.rows(metrics=["step_ms", "peak_memory_mb"], selections=[COST]))
+    rows = rows[(rows.setting == MAIN) & rows.proportions.eq("given")]
     table = over_seeds(rows, ["method", "dataset", "metric"])
     text = with_text(table, "text").pivot(index=["method", "dataset"], columns="metric", values="text")
-    return Table(table, text.reset_index() if len(table) else pandas.DataFrame([{"method": NOT_RUN}]))
+    text = text.reset_index() if len(table) else pandas.DataFrame([{"method": NOT_RUN}])
+    return Table(table, text, used=_used(evidence, rows))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ SETS = {SIMULATED: "simulated tissue", "tnbc": "TNBC", "crchisto": "CRCHisto", "
 SCHEDULES = ("code", "sigmoid")  # the official code's, and the best of Table 2
 TRIVIAL = {"everything positive": ":", "nothing positive": "--"}
 READ_AS = ("tnbc", SIMULATED)  # the data of what the paper reports, and what stands in for them
+LEAST = 0.1  # of an axis of scores: less would show nothing as something
 ACROSS = 5  # panels of Figure 3 in a row
 
 
@@ -58,6 +59,8 @@ def fig3(drawn: Drawn) -> Figure:
             axis.imshow(image, interpolation="none")  # else a vector graphic would hold it magnified
             panel, colour = ("found", "cyan") if method else ("true", "yellow")
             _outline(axis, _array(own[own.method == method], panel), task, colour)
+            if method and not _any(_array(own[own.method == method], panel), task):
+                axis.text(0.5, 0.04, "nothing found", transform=axis.transAxes, ha="center", color="w")
             title = textwrap.fill(METHODS.get(method, method) or "truth", 22)
             axis.set_title(title, fontsize=plotting.TEXT)
     return figure
@@ -105,7 +108,8 @@ def _by_fraction(drawn: Drawn, name: str, metrics: dict[str, str], of: str, pape
     for row, dataset in zip(axes, datasets, strict=True):
         for axis, (metric, said) in zip(row, metrics.items(), strict=True):
             own = table[(table.metric == metric) & (table.dataset == dataset)].sort_values("fraction")
-            axis.set(title=SETS.get(dataset, dataset), ylabel=said)
+            name, _, target = dataset.partition(":")
+            axis.set(title=f"{SETS.get(name, name)}{f',{target}' * bool(target)}", ylabel=said)
             _panel(axis, own, methods)
             for method in methods if (dataset, metric) == (reported, of) else ():
                 some = paper[paper.row == method]
@@ -126,8 +130,13 @@ def _panel(axis, own: pandas.DataFrame, methods: list[str]) -> None:
             plotting.error_bars(axis, 100 * line.fraction, line["mean"], line["std"], (0, 1), **style)
     for method, dashes in TRIVIAL.items():
         line = own[own.method == method]
-        if len(line):
-            axis.plot(100 * line.fraction, line["mean"], color="0.5", lw=0.8, ls=dashes, label=method)
+        style = {"color": "0.5", "lw": 0.8, "ls": dashes, "label": method}
+        if len(line) == 1:  # a line through one point is none
+            axis.axhline(line["mean"].iloc[0], **style)
+        elif len(line):
+            axis.plot(100 * line.fraction, line["mean"], **style)
+    if axis.get_ylim()[1] < LEAST:
+        axis.set_ylim(-0.05 * LEAST, LEAST)
 
 
 def _ordered(methods: Iterable[str]) -> list[str]:
@@ -144,6 +153,11 @@ def _outline(axis, found: np.ndarray, task: str, colour: str) -> None:
         return
     for top, left, bottom, right in found:
         axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=0.6))
+
+
+def _any(found: np.ndarray, task: str) -> bool:
+    """Whether there is an outline to draw."""
+    return bool(found.size and (task != "segmentation" or found.max() >= 50))
 
 
 def _array(table: pandas.DataFrame, panel: str) -> np.ndarray:

@@ -150,7 +150,7 @@ def fig4(drawn: Drawn) -> Figure:
     for name, axis in panels.items():
         for (size, method), line in table[table.dataset == name].groupby(["bag_size", "method"]):
             label, dashes = kinds[method]
-            style = {"color": colours[size], "linestyle": dashes, "label": f"n={size}, {label}"}
+            style = {"color": colours[size], "linestyle": dashes, "marker": "", "label": f"n={size}, {label}"}
             plotting.band(axis, line.epoch, line["mean"], line["std"], **style)
     return _finish(figure, panels, "test accuracy (%)")
 

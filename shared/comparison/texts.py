@@ -183,9 +183,10 @@ def about_claim(claim: Claim, verdict: ClaimVerdict, notes: Footnotes) -> Iterat
 
 
 def estimate(centre: float, low: float, high: float, form: str) -> str:
-    """Write a number with its interval, as far as either exists."""
+    """Write a number with its interval, as far as either exists, rounded from what a csv has of them."""
     if math.isnan(centre):
         return "-"
+    centre, low, high = (float(f"{value:.6g}") for value in (centre, low, high))
     return f"{centre:{form}}" + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
 
 

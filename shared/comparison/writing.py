@@ -159,7 +159,7 @@ def markdown(comparison: Comparison) -> str:
     if claims:
         lines += ["", "## Claims", "", *grid(texts.CLAIM_HEAD, claims), "", texts.legend(comparison)]
     for claim, text in about:
-        lines += ["", f"**{claim.id}.** {claim.says} ({claim.source}) {text}"]
+        lines += ["", f'<a id="{claim.id}"></a>**{claim.id}.** {claim.says} ({claim.source}) {text}']
     return "\n".join(lines) + "\n"
 
 

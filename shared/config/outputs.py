@@ -58,8 +58,9 @@ JUDGED = (  # figures that every paper has, drawn by shared/tables/judged.py fro
         "The paper's claims and their bounds",
         "The estimate and 90 % interval of each claim, below it in grey those of the control that the paper left out, "
         "each on a scale of its own: its bound is the line, the end of the interval that is farthest from it the edge; "
-        "to the right it is as claimed. The estimate is the mean over cells, where the verdict may ask for every cell. "
-        "Hollow: the runs are not comparable with the paper's.",
+        "to the right it is as claimed. The estimate is the mean over comparisons, where the verdict may ask for each: "
+        "in how many it was shown stands at the right, and a tick is the one that keeps the claim from holding. "
+        "Hollow: the runs are not comparable with the paper's. Numbers in grey: a claim of ours, not the paper's.",
         drawn_from=("claims",),
     ),
 )

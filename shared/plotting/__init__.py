@@ -164,6 +164,11 @@ def legend_above(figure: Figure, order: Sequence[str] = ()) -> None:
     for said in dict.fromkeys(label[1:] for label in lines if label.startswith("_paper")):
         hollow = HOLLOW | {"markeredgewidth": _edge(said)}
         handles[said] = Line2D([], [], marker="o", color=GREY, **hollow)
+    legend_of(figure, handles)
+
+
+def legend_of(figure: Figure, handles: dict[str, Any]) -> None:
+    """Put a legend of {label: handle} above all panels, in as many rows as it needs, by which the figure grows."""
     if handles:
         width = max(map(len, handles)) * 0.95 * CHARACTER + 0.5
         rows = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / width)))
@@ -233,7 +238,9 @@ def save_figure(figure: Figure, stem: Path) -> None:
 
 
 def _smaller(image: re.Match) -> str:
-    """Return an image of an svg with 256 colours, a quarter of the bytes."""
-    packed, kept = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(image[1])))
-    kept.convert("RGBA").quantize(256, method=Image.Quantize.FASTOCTREE).save(packed, "png", optimize=True)
+    """Return an image of an svg with 256 colours, a quarter of the bytes; one that has no more keeps its own."""
+    packed, kept = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(image[1]))).convert("RGBA")
+    few = kept.getcolors(256) is not None
+    small = kept if few else kept.quantize(256, method=Image.Quantize.FASTOCTREE)
+    small.save(packed, "png", optimize=True)
     return f'base64,{base64.b64encode(packed.getvalue()).decode()}"'

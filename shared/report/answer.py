@@ -64,6 +64,9 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         for (paper, _), claims in found.items()
         if any(one.claim.role == "paper" for one in claims)
     ]
+    found_against: dict[str, list[Judged | None]] = {}
+    for paper, one, _ in against:
+        found_against.setdefault(paper, []).append(one)
     lines = [
         "# What was found",
         "",
@@ -83,16 +86,16 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         "## The sharpest contradiction of each paper",
         "",
         *(f"- **{paper}**, {one.tier}: {words.contradiction(one, claims)}" for paper, one, claims in against if one),
-        *(f"- **{paper}**: none" for paper, one, _ in against if not one),
+        *(f"- **{paper}**: none" for paper, each in found_against.items() if not any(each)),
     ]
     return "\n".join([*lines, *pictures(found, results, "")]) + "\n"
 
 
 def pictures(found: Iterable[tuple[str, str]], results: Path, up: str) -> list[str]:
-    """Return the figures of claims that are there, each after an empty line; `up` leads from the file to results."""
+    """Return the figures of claims that are there, below what they show; `up` leads from the file to results."""
     there = [pair for pair in found if (results / pair[1] / pair[0] / "claims.svg").exists()]
     texts = (f"![The claims of {paper}, tier {tier}]({up}{tier}/{paper}/claims.svg)" for paper, tier in there)
-    return [line for text in texts for line in ("", text)]
+    return [line for text in (*([words.PICTURE] if there else []), *texts) for line in ("", text)]
 
 
 def reported_numbers(found: Iterable[tuple[str, str]], results: Path) -> list[str]:
@@ -134,12 +137,13 @@ def question_table(found: dict[tuple[str, str], list[Judged]], up: str | None = 
         for one in questions(mine):
             name = "" if up is None else f"[{paper}]({up}papers/{paper}/README.md): "
             others = [same for same in mine if same.claim.id == one.claim.id and same.verdict != one.verdict]
+            page = f"results/{{tier}}/{paper}/comparison.md#{one.claim.id}"
             said = [(one.tier, ""), *((same.tier, f": {words.in_short(same)}") for same in others)]
             cells = (
                 name + one.claim.question,
                 f"**{words.answer(one)}**",
                 words.in_numbers(one),
-                "; ".join(f"[{tier}]({root}results/{tier}/{paper}/comparison.md){verdict}" for tier, verdict in said),
+                "; ".join(f"[{tier}]({root}{page.format(tier=tier)}){verdict}" for tier, verdict in said),
                 words.control(one, mine),
             )
             rows.append(cells[: len(head)])

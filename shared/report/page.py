@@ -1,6 +1,6 @@
 """One page that holds all of a tier, offline: ``python -m shared.report.page --tier quick`` writes index.html.
 
-It is made of what is on disk: verdicts, tables, figures, records. Every number is the text of its csv.
+It is made of what is on disk: verdicts, tables, figures, records. An estimate is rounded beside the text of its csv.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
                 **one.row,
                 "word": one.verdict,
                 "claimed": words.bounds(one),
-                "estimated": with_interval(one.row, ESTIMATE),
+                "estimated": with_interval(one.row, ESTIMATE, 3),
+                "written": with_interval(one.row, ESTIMATE),
                 "runs": behind["claims"].get(one.claim.id, {}),
             }
             for one in found
@@ -93,7 +94,10 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
             {
                 **cell,
                 "theirs": as_reported(*(cell[name] for name in ("reported", "spread", "spread_kind", "n_reported"))),
-                "apart": with_interval(cell, DIFFERENCE),
+                "ours": rounded(cell["ours"], 4),
+                "sd": rounded(cell["sd"], 2),
+                "apart": with_interval(cell, DIFFERENCE, 3),
+                "written": with_interval(cell, DIFFERENCE),
                 "runs": runs,
             }
             for cell, runs in zip(cells, behind["cells"], strict=True)
@@ -117,9 +121,14 @@ def part(paper: str, tier: str, results: Path, root: Path) -> dict:
     }
 
 
-def with_interval(row: dict[str, str], columns: tuple[str, str, str]) -> str:
-    """Return a number and its interval as the csv has them."""
-    centre, low, high = (row[column] for column in columns)
+def rounded(text: str, figures: int | None) -> str:
+    """Return a number of a csv to so many significant figures; as it is where that is None or it is none."""
+    return f"{float(text):.{figures}g}" if text and figures else text
+
+
+def with_interval(row: dict[str, str], columns: tuple[str, str, str], figures: int | None = None) -> str:
+    """Return a number and its interval, as the csv has them or to so many significant figures."""
+    centre, low, high = (rounded(row[column], figures) for column in columns)
     return f"{centre} [{low}, {high}]" if centre and low else centre or "-"
 
 

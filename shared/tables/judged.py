@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -31,6 +32,9 @@ VERDICTS = {  # colour and marker of what was decided
     "INCONCLUSIVE": (COLOURS["amber"], "D"),
     UNLIKE: (COLOURS["brown"], "s"),
 }
+UNTOLD = "without an estimate"
+WITHOUT = ("NOT RUN", "NOT COMPARABLE", UNTOLD)
+UNDONE = "\u2020"
 VALUES = ("estimate", "low90", "high90", "region_low", "region_high")
 WIDE_RANGE = 10  # largest number over the median, above which the axes are logarithmic
 SHOWN = 4  # reasons that are given before the rest are counted
@@ -118,9 +122,9 @@ def claims(drawn: Drawn) -> Figure:
         style = {"marker": marker, "color": colour, "ms": 5, "mfc": colour if pandas.isna(row["setting"]) else "white"}
         grey = {"marker": marker, "color": "0.6", "ms": 3, "mfc": "0.6"}
         control = there.get(row["control"])
-        _draw(axis, place - 0.12 * (control is not None), row, grey if row["role"] == "control" else style)
+        _draw(axis, place - 0.12 * (control is not None), 0.28, row, grey if row["role"] == "control" else style)
         if control is not None:
-            _draw(axis, place + 0.3, control, grey | {"marker": VERDICTS[_word(control)][1]})
+            _draw(axis, place + 0.3, 0.12, control, grey | {"marker": VERDICTS[_word(control)][1]})
         text.text(0, place, _numbers(row), va="center", color="0.2" if row["role"] == "paper" else "0.5")
     axis.axvline(0, color="0.2", lw=1)
     axis.axvspan(0, 1.15, color="0.96", zorder=0, lw=0)
@@ -133,52 +137,77 @@ def claims(drawn: Drawn) -> Figure:
     text.axis("off")
     text.set_title("estimate [90 %], claimed", loc="left", fontsize=plotting.TEXT)
     text.set_xlim(0, 1)
-    handles = [
-        Line2D([], [], ls="none", marker=marker, color=colour, ms=5, label=word.lower())
+    handles = {
+        word.lower(): Line2D([], [], ls="none", marker=marker, color=colour, ms=5)
         for word, (colour, marker) in VERDICTS.items()
         if word in {_word(row) for row in shown}
-    ]
-    handles.append(Line2D([], [], ls="none", marker="o", color="0.6", ms=3, label="control"))
+    }
+    handles["control"] = Line2D([], [], ls="none", marker="o", color="0.6", ms=3)
+    if any(_nearest(row) is not None for row in shown):
+        handles["keeps it from holding"] = Line2D([], [], ls="none", marker="|", color="0.2", ms=7)
     unlike = [row for row in shown if not pandas.isna(row["setting"])]
     if unlike:
         hollow: dict[str, Any] = {"marker": "o", "color": plotting.GREY, "mfc": "white", "ms": 5}
-        handles.append(Line2D([], [], ls="none", label="hollow: not comparable with the paper", **hollow))
+        handles["hollow: not comparable"] = Line2D([], [], ls="none", **hollow)
         caveats = dict.fromkeys(part for row in unlike for part in str(row["caveats"]).split("; "))
         plotting.note(figure, f"Hollow: {_some(list(caveats))}.")
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    left = [name for name in by_id if name not in there]
-    plotting.left_out(figure, left, "NOT RUN, or NOT COMPARABLE,")
+    if any(_undone(row) for row in shown):
+        plotting.note(figure, f"{UNDONE}: a control takes away what it was to show.")
+    plotting.legend_of(figure, handles)
+    for word in dict.fromkeys(_word(row, WITHOUT) for name, row in by_id.items() if name not in there):
+        left = [name for name, row in by_id.items() if name not in there and _word(row, WITHOUT) == word]
+        plotting.left_out(figure, left, f"{word.capitalize() if word == UNTOLD else word},")
     return figure
 
 
-def _word(row: dict) -> str:
-    """The verdict without its setting."""
-    return next(word for word in VERDICTS if row["verdict"].startswith(word))
+def _word(row: dict, words: Iterable[str] = VERDICTS) -> str:
+    """The verdict without its setting; the last of the words where it is none of them."""
+    return next((word for word in words if row["verdict"].startswith(word)), UNTOLD)
 
 
-def _draw(axis: Axes, height: float, row: dict, style: dict) -> None:
+def _undone(row: dict) -> bool:
+    return not pandas.isna(row.get("reservation"))
+
+
+def _nearest(row: dict) -> float | None:
+    """The value of the comparison that keeps a claim of several from holding."""
+    found = re.search(r": (-?[\d.e+-]+)(?: \[|$)", "" if pandas.isna(row["weakest"]) else str(row["weakest"]))
+    if not found or row["cells"] < 2 or row["verdict"].startswith("HOLDS"):
+        return None
+    return float(found[1])
+
+
+def _draw(axis: Axes, height: float, half: float, row: dict, style: dict) -> None:
     """Draw an estimate and its interval on a scale of their own: the nearest bound at 0, the farthest end at 1.
 
-    The claim's side is to the right. Ratios are drawn by their logarithms.
+    The claim's side is to the right. Ratios are drawn by their logarithms. Of several comparisons a tick is the one
+    that keeps the claim from holding. `half` is half the height that is its own.
     """
     measure = np.log if row["kind"] == "ratio" else np.asarray
+    tick = _nearest(row)
     with np.errstate(divide="ignore"):
-        estimate, low, high, *bounds = measure([row[name] for name in VALUES]).astype(float)
+        estimate, low, high, *bounds, tick = measure([*(row[name] for name in VALUES), tick or np.nan]).astype(float)
     sides = {+1: bounds[0], -1: bounds[1]}
     inward, bound = min(sides.items(), key=lambda side: abs(estimate - side[1]))
     if math.isnan(estimate):
         return
-    far = np.nanmax(np.abs(np.array([estimate, low, high]) - bound)) or 1.0
+    far = np.nanmax(np.abs(np.array([estimate, low, high, tick]) - bound)) or 1.0
     at = [inward * (value - bound) / far for value in (estimate, low, high)]
     other = inward * (sides[-inward] - bound) / far
     if other < 1.15:  # beyond the second bound nothing is claimed
-        axis.fill_betweenx([height - 0.4, height + 0.4], other, 1.15, color="white", zorder=0.5, lw=0)
-        axis.plot([other, other], [height - 0.4, height + 0.4], color="0.2", lw=1)
+        axis.fill_betweenx([height - half, height + half], other, 1.15, color="white", zorder=0.5, lw=0)
+        axis.plot([other, other], [height - half, height + half], color="0.2", lw=1)
     axis.plot(at[1:], [height, height], color=style["color"], lw=1.2)
     axis.plot(at[:1], [height], ls="none", **style)
+    if not math.isnan(tick):
+        axis.plot([inward * (tick - bound) / far], [height], ls="none", marker="|", ms=7, color=style["color"])
 
 
 def _numbers(row: dict) -> str:
-    """An estimate with its interval and what is claimed of it."""
+    """An estimate with its interval, what is claimed of it, and in how many of its comparisons that was shown."""
+    shown = f" ({row['cells_hold']:g}/{row['cells']:g})" if row["cells"] > 1 else ""
+    shown += f" {UNDONE}" * _undone(row)
     between = "" if math.isnan(row["low90"]) else f" [{row['low90']:.3g}, {row['high90']:.3g}]"
-    return f"{row['estimate']:.3g}{between}, {bounds_in_words(row['kind'], row['region_low'], row['region_high'])}"
+    return (
+        f"{row['estimate']:.3g}{between}, {bounds_in_words(row['kind'], row['region_low'], row['region_high'])}{shown}"
+    )

@@ -1,6 +1,8 @@
 """Figures as their readers see them: without colour vision, in grey, with a bar cut at 0, and with nothing to show."""
 
+import base64
 import functools
+import io
 import itertools
 import re
 from types import SimpleNamespace
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 
 from papers.ece import figures as ece
 from papers.vp_dsd import figures as vp_dsd
@@ -152,6 +155,18 @@ def test_images_in_a_svg_are_small_and_the_same_every_time(tmp_path):
     assert texts[0] == texts[1] and len(texts[0]) < 20_000 < image.size * 4 / 3 + 4096
 
 
+def test_an_image_of_few_colours_keeps_them(tmp_path):
+    """Seventeen shades of a map of differences became twelve, and points above zero were drawn as below it."""
+    shades = np.linspace(0, 255, 17, dtype=np.uint8).repeat(8).reshape(17, 8)
+    image = np.stack([shades, 255 - shades, shades // 2], -1)
+    figure, axis = plt.subplots()
+    axis.imshow(image, interpolation="none")
+    plotting.save_figure(figure, tmp_path / "few")
+    (packed,) = plotting.IMAGE.findall((tmp_path / "few.svg").read_text())
+    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(packed))).convert("RGB")).reshape(-1, 3)
+    assert {tuple(map(int, colour)) for colour in kept} == {tuple(map(int, colour)) for colour in image.reshape(-1, 3)}
+
+
 def cell(**other):
     known = dict.fromkeys(CELLS, "") | {
         "table": "t",
@@ -223,6 +238,36 @@ def test_claims_stand_beside_their_bound_and_their_controls_in_grey(folder):
     said = words(figure)
     assert all(text in said for text in ("2 [1.5, 2.5], at most 0.5", "2 [1, 3], above 0", "0.5, within [-1, 1]"))
     assert said.count("never") == 1 and "so not shown: never" in said
+
+
+def test_what_keeps_a_claim_of_several_comparisons_from_holding_is_drawn_and_counted(folder):
+    """A red cross deep on the claim's side contradicted nothing that was drawn."""
+    several = {"cells": 24, "cells_hold": 11, "weakest": "dataset=cifar10, loss=llp_vat: -1.0 [-1.5, -0.7]"}
+    made = [
+        claim(id="all", verdict="CONTRADICTED", **several),
+        claim(id="half", kind="ratio", region_low=0.0, region_high=0.5, verdict="INCONCLUSIVE", cells=2, cells_hold=0)
+        | {"estimate": 2.0, "low90": 1.5, "high90": 2.5, "weakest": "method=dllp: 4 [3, 5]"},
+        claim(id="undone", reservation="but its control does not", verdict="HOLDS", cells=2, cells_hold=2),
+    ]
+    figure = judged.claims(folder(made=made))
+    ticks = {line.get_ydata()[0]: line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "|"}
+    assert ticks == {0: pytest.approx(-1 / 3), 1: pytest.approx(-1)}
+    said = words(figure)
+    assert "2 [1, 3], above 0 (11/24)" in said and "2 [1, 3], above 0 (2/2) \u2020" in said
+    assert "\u2020: a control takes away" in said and "keeps it from holding" in said
+
+
+def test_the_legend_of_all_kinds_of_verdicts_lies_inside_the_figure(folder):
+    kinds = [*judged.VERDICTS, "HOLDS on a stand-in"]
+    made = [
+        claim(id=name, verdict=name, setting=name.partition(" on ")[2], cells=2, cells_hold=1, weakest="a: 1 [0, 2]")
+        for name in kinds
+    ]
+    figure = judged.claims(folder(made=made))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("output", JUDGED, ids=lambda output: output.name)

@@ -45,7 +45,8 @@ def test_a_question_is_answered_by_its_verdict_with_the_number_the_csv_has(house
     (row,) = written(house, "claims.csv")
     text = readme(house)
     assert "Is KL better than ROT? | **Yes** |" in text and f"{float(row['estimate']):.3g} [" in text
-    assert "claimed above 0; 3 seeds | [paper](../../results/paper/made/comparison.md) |" in text
+    assert "claimed above 0; 3 seeds | [paper](../../results/paper/made/comparison.md#order) |" in text
+    assert '<a id="order"></a>**order.** ' in (house.results / "paper/made/comparison.md").read_text()
     assert text.endswith(f"{answer.END}\nafter\n") and "old" not in text and text.startswith("# A made paper")
 
 
@@ -77,7 +78,7 @@ def test_an_answer_over_several_comparisons_says_where_it_fails_most(house):
     ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
     text = words.in_numbers(claim)
     assert words.answer(claim) == "No" and "] on average; claimed above 0; shown in 1 of 2 comparisons, " in text
-    assert "comparisons, least in bag_size=8: -4.87 [" in text
+    assert "comparisons, farthest from it in bag_size=8: -4.87 [" in text
 
 
 def test_the_front_page_says_how_many_reported_numbers_were_judged(house):
@@ -123,6 +124,39 @@ def test_an_answer_has_words_of_its_own_and_says_where_it_was_made(house, verdic
     assert words.answer(claim) == (f"{says}, on a stand-in" if decided else says)
 
 
+@pytest.mark.parametrize(
+    ("why", "says"),
+    [
+        ("not converged: rot gains 0.2 of accuracy an epoch", ": runs still move"),
+        ("the difference above 0 shown in 1 of 2; about 3 more seeds would decide it", ": more seeds are needed"),
+        (
+            "the difference above 0 shown in 1 of 2; no number of seeds up to 1000 would decide it",
+            ": too close to tell",
+        ),
+        ("no ratio: a side is 0 in 5 of 5 seeds", ""),
+    ],
+)
+def test_what_is_undecided_says_what_keeps_it_from_being_decided(house, why, says):
+    """Beside "8.6 [7.9, 9.3], claimed above 0" a bare Undecided is a riddle."""
+    ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
+    claim.row.update(verdict="INCONCLUSIVE", why=why)
+    assert words.answer(claim) == f"Undecided{says}"
+
+
+@pytest.mark.parametrize(
+    ("absent", "says"),
+    [
+        ("dataset=tissue_sim, method=ce; dataset=tissue_sim, method=ece", " (not those on tissue_sim, a simulation)"),
+        ("dataset=tnbc", " (not those on tnbc)"),
+        ("bag_size=8", ""),
+    ],
+)
+def test_a_part_of_a_claims_comparisons_says_on_which_sets_the_others_are(house, absent, says):
+    ((claim,),) = judge(house, {"kl": KL, "rot": ROT}).values()
+    claim.row.update(compared="1", named="2", absent=absent)
+    assert f"judged in 1 of the claim's 2 comparisons{says}; 3 seeds" in words.in_numbers(claim)
+
+
 def test_a_tier_with_more_seeds_answers_before_one_with_fewer_and_smoke_never_does(house):
     judge(house, {"kl": KL[:1], "rot": ROT[:1]}, "paper")
     judge(house, {"kl": KL, "rot": ROT}, "quick")
@@ -133,7 +167,8 @@ def test_a_tier_with_more_seeds_answers_before_one_with_fewer_and_smoke_never_do
     (best,) = found.questions([one for claims in everything.values() for one in claims])
     assert best.tier == "quick" and best.verdict == "HOLDS"
     (line,) = [line for line in answer.overview(everything, house.results).splitlines() if line.startswith("| [made]")]
-    assert "[quick](../results/quick/made/comparison.md); [paper](../results/paper/made/comparison.md): INCON" in line
+    page = "made/comparison.md#order"
+    assert f"[quick](../results/quick/{page}); [paper](../results/paper/{page}): INCON" in line
 
 
 def test_more_seeds_that_decide_nothing_answer_before_fewer_that_do(house):
