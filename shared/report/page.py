@@ -24,7 +24,7 @@ from shared.report import words
 from shared.report.answer import COUNTED, counts
 from shared.report.found import cells_found, claims_found, questions, tiers_found
 
-MOST_BYTES = 3_000_000  # of a page: what is sent around and opened on a phone
+MOST_BYTES = 4_000_000  # of a page: what is sent around and opened on a phone
 LARGER = 1.75  # pixels of the page for a point of a figure
 ESTIMATE = ("estimate", "low90", "high90")
 DIFFERENCE = ("difference", "low95", "high95")
