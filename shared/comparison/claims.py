@@ -28,7 +28,7 @@ Each claim has `id`, `says` (its sentence), `source` (section or figure) and `ki
     role         paper (default) | control | extension (ours, beyond the paper); only the paper's own claims
                  can fail a comparison
     question     what a reader asks that this claim answers; claims that share one stand in for each other, in order
-    quantity     what the estimate is, in words ("accuracy of KL less that of ROT, points"); only with a question
+    quantity     what the estimate is, in words ("accuracy of KL less that of ROT, points")
     answers      {holds:, contradicted:} in words, where these are not yes and no; only with a question
     note         anything else a reader should know; of a claim that gpu, or of a control that paper, has no runs for:
                  "not in gpu: ..." with the reason (tests/contract/test_tiers.py asks for it)
@@ -228,7 +228,6 @@ def _claim(entry: Any, where: str) -> Claim:
     check(bool(entry.get("question")) or not answers, "answers", "goes with a question")
     for key in ("question", "quantity"):
         check(isinstance(entry.get(key, ""), str), key, "must be a sentence")
-    check(bool(entry.get("question")) or "quantity" not in entry, "quantity", "goes with a question")
     check(("share" in entry) == (entry.get("aggregate") == "share"), "share", "goes with aggregate: share")
     check(0 < entry.get("share", 1) <= 1, "share", "must be a share of the cells, above 0 and at most 1")
     if entry["kind"] == "ratio":

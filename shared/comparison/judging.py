@@ -317,7 +317,8 @@ def _summary(found: list[Sample], claim: Claim) -> dict[str, Any]:
     if claim.aggregate != "mean" and len(mean.values) < max(counts["seeds"]):
         mean = replace(mean, values=mean.values[:0])  # what a few seeds say of all cells is not what all of them say
     low, high = stats.paired_interval(mean.x.to_numpy(), floor=mean.floor) if len(mean.x) else (math.nan, math.nan)
-    least, most = (-math.inf, math.inf) if claim.at_least is None else (-1.0, 1.0)  # Kendall's tau has ends
+    tau = claim.kind == "same_shape" and claim.at_least is not None
+    least, most = (-1.0, 1.0) if tau else (-math.inf, math.inf)
     return {
         "estimate": back(mean.x.mean() if len(mean.x) else np.mean([s.x.mean() for s in found])),
         "low": max(back(low), least),

@@ -21,7 +21,7 @@ from typing import Any
 
 from shared.config.files import ConfigError, check_keys, kind_of, mapping, read_yaml, repository, require_keys
 from shared.config.tiers import check_paper, papers
-from shared.files import read_text, remade, sentence_of, write_text
+from shared.files import Sentence, read_text, remade, sentence_of, write_text
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
             check_paper(paper)
             path = repository() / "papers" / paper / "README.md"
             write_text(path, with_listing(read_text(path, ConfigError), paper))
-    except (ConfigError, OSError) as error:
+    except (Sentence, OSError) as error:
         print(sentence_of(error), file=sys.stderr)
         return 2
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from shared.comparison.claims import DECIDED
 from shared.comparison.reported import UNJUDGED, VERDICTS
 from shared.config import ConfigError, papers, repository
-from shared.files import read_text, remade, sentence_of, write_text
+from shared.files import Sentence, read_text, remade, sentence_of, write_text
 from shared.report import words
 from shared.report.found import (
     Judged,
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
         old = [path for path, text in made.items() if not path.exists() or read_text(path, ConfigError) != text]
         for path in [] if check else old:
             write_text(path, made[path])
-    except (ConfigError, OSError) as error:
+    except (Sentence, OSError) as error:
         print(sentence_of(error), file=sys.stderr)
         return 2
     for path in old:

@@ -17,7 +17,7 @@ from shared.config import ConfigError, Run
 from shared.config.files import check_keys
 from shared.config.outputs import Outputs, read_outputs
 from shared.config.tiers import add_tier
-from shared.files import sentence_of, write_text
+from shared.files import Sentence, sentence_of, write_text
 from shared.tables.evidence import Evidence, gather
 from shared.tables.numbers import empty_cells, moved, reasons, stand_ins, write_csv, write_markdown
 
@@ -129,7 +129,7 @@ def main(paper: str, make: Callable[[str, str, Path | None], Path], argv: list[s
     args = parser.parse_args(argv)
     try:
         print(f"{what} of {paper}: {make(paper, args.tier, args.results)}")
-    except (ConfigError, OSError) as error:
+    except (Sentence, OSError) as error:
         print(sentence_of(error), file=sys.stderr)
         return 2
     return 0

@@ -282,7 +282,7 @@ def test_spreads_over_seeds_are_compared():
     wide, narrow = run("kl", [70.0, 80.0, 75.0, 85.0, 65.0]), run("rot", [77.0, 77.5, 76.6, 77.1, 77.3])
     sides = {"left": {"method": "kl", "over": "seeds"}, "right": {"method": "rot", "over": "seeds"}}
     v = judging.judge_claim(rows(wide, narrow), claim("ratio", at_least=1, **sides))
-    assert v.verdict == "HOLDS"
+    assert v.verdict == "HOLDS" and v.high > v.estimate
     assert v.estimate == pytest.approx(23, rel=0.3)
     assert verdict(rows(wide, narrow), "ratio", at_most=1, **sides) == "CONTRADICTED"
     assert verdict(rows(wide, KL), "ratio", at_least=1, **sides) == "INCONCLUSIVE"
@@ -326,7 +326,8 @@ def test_same_shape_by_kendall_needs_points_enough_to_tell_from_chance():
     options = {"along": "bag_size", "at_least": 0.8, "left": {"dataset": "a"}, "right": {"dataset": "b"}}
     one, other = [90, 88, 80, 70, 50, 30, 15], [70, 69, 60, 50, 40, 20, 5]
     long = rows(*curve("kl", one, "a"), *curve("kl", other, "b"))
-    assert verdict(long, "same_shape", **options) == "HOLDS"
+    v = judging.judge_claim(long, claim("same_shape", **options))
+    assert v.verdict == "HOLDS" and 0.8 < v.low < v.estimate == v.high == 1  # an interval ends where tau does
     short = long[long["bag_size"] < 64]
     v = judging.judge_claim(short, claim("same_shape", **options))
     assert v.verdict == "INCONCLUSIVE"

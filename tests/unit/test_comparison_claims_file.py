@@ -47,7 +47,6 @@ def write(path, **changes):
         ({"control": "b"}, "control b is no claim of this file"),
         ({"says": None}, "key says: None must be a sentence"),
         ({"says": "[}"}, "is not YAML"),
-        ({"quantity": "accuracy of KL less ROT's"}, 'key quantity: "accuracy of KL less ROT\'s" goes with a question'),
         ({"question": "Is it?", "quantity": 3}, "key quantity: 3 must be a sentence"),
         ({"where": "{metric: f1}"}, "key where: {'metric': 'f1'} selects runs, so that metric means nothing in it"),
         ({"requires": "{selection: oracle}"}, "selects runs, so that selection means nothing in it"),

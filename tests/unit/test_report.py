@@ -235,6 +235,8 @@ def test_files_that_are_not_what_the_verdicts_say_are_named_and_made_anew(house,
     assert "papers/made/README.md is not what the verdicts say" in capsys.readouterr().err
     assert answer.main([]) == 0 and answer.main(["--check"]) == 0
     assert "| made | paper | 1 REPRODUCED | 0 | 2 | 1 | 0 | 0 | 0 |" in (house.results / "README.md").read_text()
+    (house.paper / "claims.yaml").write_text(ASKED.replace("kind: greater", "kind: grater"))
+    assert answer.main([]) == 2 and "claims.yaml, claim 1 (order), key kind: 'grater'" in capsys.readouterr().err
 
 
 def test_the_page_holds_every_number_with_the_records_behind_it(house):
