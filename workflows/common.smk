@@ -103,22 +103,33 @@ def data_of(paper):
 
 
 def gone(paper):
-    """A file, as an input: it changes when records were deleted or changed since they were made, runs have failed or were
-    not come to, could not be made for want of a dataset that is there now, or are to be made again, and only then.
+    """A file, as an input: it changes when records were deleted or changed since they were made, answer another plan than
+    today's, runs have failed or were not come to, could not be made for want of a dataset that is there now, or are to be
+    made again, and only then.
 
-    As a parameter the list would change back after training, and ask for one training more.
+    As a parameter the list would change back after training, and ask for one training more. What was written and never
+    trained from, by a dry run or before an edit was undone, is taken back: Snakemake compares such a file by its content.
     """
     note = Path(workflow.basedir, ".work", TIER.tier, paper, "gone.txt")
+    before = note.with_name("gone.before.txt")
     if not workflow.is_main_process:  # a job of a shard would see what others are at
         return str(note.relative_to(workflow.basedir))
     keep_index(paper, TIER.tier)
     names = {run.spec.values().get("dataset") for run in plan(paper, TIER.tier)} - {None}
     ready = [name for name in names if (is_prepared if name in RECIPES else at_hand)(name)]
-    lost = runs_to_try_again(paper, TIER.tier, ready)
+    lost = sorted({*runs_to_try_again(paper, TIER.tier, ready), *BEFORE.outdated[paper]})
     lost += ["all, again"] if AGAIN and paper in NAMED else []
-    if lost or not note.exists():
-        index = runs_folder(paper, TIER.tier) / "index.csv"
-        write_text(note, f"{index.stat().st_mtime_ns}\n{lost}\n" if lost and index.exists() else "")
+    index = runs_folder(paper, TIER.tier) / "index.csv"
+    made = index.stat().st_mtime_ns if index.exists() else None
+    trained = made is None or not note.exists() or note.stat().st_mtime_ns <= made  # since the note was written
+    if lost:
+        if trained:
+            write_text(before, note.read_text(encoding="utf-8") if note.exists() else "")
+        write_text(note, "" if made is None else f"{made}\n{lost}\n")
+    elif not note.exists():
+        write_text(note, "")
+    elif not trained and before.exists():
+        write_text(note, before.read_text(encoding="utf-8"))
     return str(note.relative_to(workflow.basedir))
 
 

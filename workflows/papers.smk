@@ -95,6 +95,8 @@ for paper in PAPERS:
         input:
             f"{where}/runs/index.csv",
             outputs=f"papers/{paper}/outputs.yaml",
+            plan=learned_from["plan"],
+            trained=learned_from["code"],
             code=code(f"papers.{paper}.tables"),
         output:
             tables,

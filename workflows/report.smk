@@ -22,6 +22,11 @@ rule comparison:
         f"{RESULTS}/{{paper}}/runs/index.csv",
         "papers/{paper}/reported.csv",
         "papers/{paper}/claims.yaml",
+        "papers/{paper}/config.yaml",
+        "papers/{paper}/names.py",
+        f"config/{TIER.tier}.yaml",
+        "data/sources.csv",
+        lambda wildcards: computing(f"papers.{wildcards.paper}.train"),
         lambda wildcards: code("shared.comparison.__main__", f"papers.{wildcards.paper}.tables"),
     output:
         f"{RESULTS}/{{paper}}/comparison.csv",

@@ -16,6 +16,7 @@ from shared.files import listed, read_text, write_text
 
 SCHEMA = 2
 INDEX = "index.csv"
+CHECKPOINTS = ".work"  # in the repository, ignored by git: checkpoints, and the index while it is made anew
 COLUMNS = ("id", "status", "sha256", "why")
 DONE, MISSING, FAILED, OUTDATED, CHANGED, DAMAGED = "done", "missing", "failed", "outdated", "changed", "damaged"
 LARGEST = 1 << 26  # bytes; the largest record there is has a hundredth

@@ -18,7 +18,7 @@ from shared.runs.code import code_hash
 from shared.runs.drive import duration
 from shared.runs.lanes import Hand
 from shared.runs.provenance import origin
-from shared.runs.sweep import CHECKPOINTS, caveat, current, estimates, guarded, known_index, runs_folder
+from shared.runs.sweep import CHECKPOINTS, caveat, current, estimates, guarded, index_folder, known_index, runs_folder
 from shared.runs.workers import HERE, log_path
 
 
@@ -34,6 +34,8 @@ class Status:
     todo : the number of runs to train; `lacking` those that could not be made the last time.
     seconds : how long `todo` may take on one core.
     complete : the papers of which every run has a current record.
+    outdated : {paper: ids} of runs that the index calls done and whose record answers another spec or code, or cannot
+        be believed.
     """
 
     tier: Tier
@@ -44,6 +46,7 @@ class Status:
     lacking: int = 0
     seconds: float = 0.0
     complete: list[str] = field(default_factory=list)
+    outdated: dict[str, list[str]] = field(default_factory=dict)
 
     def records(self) -> str:
         """Say how many records are reused, made when and from which commits, and how many were made here."""
@@ -85,6 +88,7 @@ def status(tier: Tier, again: Collection[str] = ()) -> Status:
                 found.reused[commit] = found.reused.get(commit, 0) + 1
                 days.add(record["finished"][:10])
         found.complete += [] if waiting else [paper]
+        found.outdated[paper] = [run.id for run in waiting if index.get(run.id, {}).get("status") == store.DONE]
         seconds = estimates(waiting, folder) if waiting else {}
         possible = [run.id for run in waiting if not index.get(run.id, {}).get("why")]
         found.todo += len(possible)
@@ -102,7 +106,7 @@ def unfinished(tier: str, names: Iterable[str], show: int = 10) -> str:
     lines = []
     for paper in names:
         folder = runs_folder(paper, tier)
-        index = store.read_index(folder) or {}
+        index = store.read_index(index_folder(paper, tier, folder)) or {}
         settled = {i for i, row in index.items() if row["why"] or row["status"] == store.DONE}
         left = [run_id for run_id in index if run_id not in settled]
         lines += [f"{paper}: {len(left)} of {len(index)} runs have no result:"] * bool(left)

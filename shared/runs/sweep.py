@@ -33,7 +33,7 @@ from shared.runs.provenance import commit
 from shared.runs.shards import deal
 from shared.runs.workers import Home, Pool, failed, log_path
 
-CHECKPOINTS = ".work"  # in the repository, ignored by git
+CHECKPOINTS = store.CHECKPOINTS
 RUNS_FAILED = 3  # the exit status that says so; 1 is a fault of this code, 2 a wrong call
 NOTHING = r"(?!)"  # matches no id
 GRACE = 5.0  # seconds a run has, before the budget ends, to save its checkpoint

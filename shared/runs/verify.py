@@ -29,7 +29,7 @@ from shared.runs.drive import Progress, drive, duration
 from shared.runs.lanes import Hand
 from shared.runs.options import count, go_home, path_of, pattern
 from shared.runs.provenance import commit, origin
-from shared.runs.sweep import CHECKPOINTS, caveat, guarded, runs_folder, unmatched
+from shared.runs.sweep import CHECKPOINTS, caveat, guarded, index_folder, runs_folder, unmatched
 from shared.runs.verified import COUNTS, write_verified
 from shared.runs.workers import Event, Home, Pool
 
@@ -127,7 +127,7 @@ class Found:
 def look(paper: str, tier: str, only: str | None = None) -> Found:
     """Return the records of the planned runs whose ids match `only`."""
     folder = runs_folder(paper, tier)
-    index = store.read_index(folder) or {}
+    index = store.read_index(index_folder(paper, tier, folder)) or {}
     found = Found(paper, {run.id: run for run in plan(paper, tier) if not only or re.search(only, run.id)})
     for run in found.runs.values():
         kept = store.find_record(folder, run.id, index)

@@ -38,6 +38,7 @@ class Evidence:
     records : {id: record} of those that have one.
     refused : {id: why, in few words} of records that are damaged, were changed by hand or are of another spec or an
         earlier schema, and so count as not run.
+    index : what the index of the records says of each run.
     """
 
     paper: str
@@ -46,11 +47,7 @@ class Evidence:
     runs: tuple[Run, ...]
     records: Mapping[str, dict]
     refused: Mapping[str, str] = field(default_factory=dict)
-
-    @functools.cached_property
-    def index(self) -> dict[str, dict]:
-        """What the index of the records says of each run."""
-        return store.read_index(self.folder / "runs") or {}
+    index: Mapping[str, dict] = field(default_factory=dict)
 
     @functools.cached_property
     def about(self) -> dict[str, dict]:
@@ -165,6 +162,13 @@ def _agrees(run: Run, key: str, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, list | tuple | set | dict) else value == wanted
 
 
+def _index(paper: str, tier: str, folder: Path, root: Path) -> dict[str, dict] | None:
+    """The index of the records, or as it is kept while Snakemake, which removed it, has it made anew."""
+    ours = folder.absolute() == root / "results" / tier / paper
+    gone = ours and not (folder / "runs" / store.INDEX).exists()
+    return store.read_index(root / store.CHECKPOINTS / tier / paper if gone else folder / "runs")
+
+
 def gather(paper: str, tier: str, results: Path | None = None, root: Path | None = None) -> Evidence:
     """Return the evidence on a paper's tier in `results` (the repository's unless told).
 
@@ -174,7 +178,7 @@ def gather(paper: str, tier: str, results: Path | None = None, root: Path | None
     folder = (results or repository() / "results") / tier / paper
     runs = tuple(plan(paper, tier, root))
     hashes = {run.id: run.spec_hash for run in runs}
-    index, records, refused = store.read_index(folder / "runs"), {}, {}
+    index, records, refused = _index(paper, tier, folder, root or repository()), {}, {}
     for run_id in hashes:
         kept = store.find_record(folder / "runs", run_id, index)
         if kept.why:
@@ -186,4 +190,4 @@ def gather(paper: str, tier: str, results: Path | None = None, root: Path | None
             refused[run_id] = OTHER_SPEC
         elif kept.record:
             records[run_id] = kept.record
-    return Evidence(paper, tier, folder, runs, records, refused)
+    return Evidence(paper, tier, folder, runs, records, refused, index or {})

@@ -113,3 +113,14 @@ def test_only_the_lock_of_a_dead_snakemake_is_removed(tmp_path, capsys, monkeypa
     os.utime(lock, (1, 1))
     unlock(tmp_path)
     assert lock.exists(), "it is older than the holder, and so another's"
+    lock.unlink()
+    holder.write_text("1 elsewhere")
+    assert unlock(tmp_path) and holder.read_text() == me, "else a lock that is this host's would later be another's"
+
+
+def test_where_nothing_may_be_written_the_launcher_leaves_the_saying_to_snakemake(tmp_path, monkeypatch):
+    """Even `--version` ended in a traceback in a checkout of another person's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").touch()
+    (tmp_path / "taken").touch()
+    assert not unlock(tmp_path / "taken")

@@ -4,10 +4,12 @@ import re
 
 import pytest
 
-from shared.config import ConfigError, papers_of, plan
-from shared.runs import status
+from shared.config import ConfigError, Tier, papers_of, plan
+from shared.records import store
+from shared.runs import status, sweep
 from shared.runs.sweep import duration
 from shared.tables import draw
+from tests.conftest import a_run, write_record
 
 
 def test_the_length_of_a_tier_is_the_sum_of_its_runs(capsys):
@@ -26,6 +28,21 @@ def test_all_tiers_are_listed_and_an_unknown_one_is_refused(capsys):
     assert all(re.search(rf"^{tier} +all ", out, re.M) for tier in ("smoke", "quick", "gpu", "paper"))
     assert status.main(["--tier", "papr"]) == 2
     assert "did you mean 'paper'?" in capsys.readouterr().err
+
+
+def test_records_of_another_plan_that_the_index_calls_done_are_told_apart(tmp_path, monkeypatch):
+    """A sweep by hand with another value, the value put back: tables were empty, and there was nothing to be done."""
+    for module in (sweep, status):
+        monkeypatch.setattr(module, "repository", lambda: tmp_path)
+        monkeypatch.setattr(module, "code_hash", lambda module: "new")
+        monkeypatch.setattr(module, "plan", lambda paper, tier: [a_run(0, epochs=3), a_run(1), a_run(2)])
+    monkeypatch.setattr(status, "papers_of", lambda tier: ["toy"])
+    folder = sweep.runs_folder("toy", "tiny")
+    for run in (a_run(0, epochs=2), a_run(1)):
+        write_record(folder, run)
+    store.write_index(folder, [a_run(seed).id for seed in range(3)])
+    found = status.status(Tier("tiny", "a test", "cpu", 1, False))
+    assert found.outdated == {"toy": [a_run(0).id]} and found.todo == 2
 
 
 @pytest.mark.parametrize(("hours", "text"), [(71.9, "71.9 h"), (72, "3.0 days"), (1242, "51.8 days")])

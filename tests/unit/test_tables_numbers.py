@@ -55,6 +55,18 @@ def house(toy_paper):
     return found
 
 
+def test_a_record_changed_by_hand_is_left_out_while_snakemake_has_the_index_made_anew(house, capsys):
+    """After a kill during training there is no index but the kept one, and tables made by hand took any number."""
+    kept = house.root / store.CHECKPOINTS / "tiny" / "toy" / store.INDEX
+    kept.parent.mkdir(parents=True)
+    (house.runs / store.INDEX).rename(kept)
+    path = record_path(house.runs, house.plan[0].id)
+    path.write_text(path.read_text().replace("70.0", "99.0"))
+    evidence = house.evidence()
+    assert list(evidence.records) == [house.plan[3].id] and "changed by hand" in capsys.readouterr().err
+    assert evidence.about[house.plan[2].id]["why"] == REASON
+
+
 def test_every_planned_run_has_rows_in_the_order_of_the_plan(house):
     rows = house.evidence().rows()
     assert rows["id"].drop_duplicates().tolist() == [run.id for run in house.plan]

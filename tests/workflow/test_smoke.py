@@ -9,6 +9,7 @@ import html
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -56,6 +57,18 @@ def edited(path, line):
     """A file with a line more at its end, for as long as the block lasts."""
     text = path.read_text()
     path.write_text(f"{text}\n{line}\n")
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+@contextlib.contextmanager
+def replaced(path, old, new):
+    """A file with one text in place of another, for as long as the block lasts."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
     try:
         yield
     finally:
@@ -153,6 +166,7 @@ def test_all_can_be_trained_again_and_then_there_is_calm(house):
     changed = {path for path, content in records(house).items() if before[path] != content}
     assert changed == {path for path in before if path.is_relative_to(house / "results/smoke/rot")}
     assert set(announced(run(ALL_CORES, house))) == ONE_PAGE
+    assert would_run(house, "rot", "--config", "again=true") and would_run(house, "rot") == {}, "a dry run asks for more"
     before = state(house / "results", house / "data")
     assert "Nothing to be done" in run(ALL_CORES, house)
     assert state(house / "results", house / "data") == before
@@ -196,6 +210,25 @@ def test_a_deleted_record_is_noticed_and_trained_alone(house):
         assert "rot_train" not in would_run(house, "rot"), "the run that was trained again is asked for once more"
     finally:
         shutil.copytree(backup, runs, dirs_exist_ok=True)
+
+
+def test_a_changed_word_is_in_the_tables_also_where_training_made_nothing_anew(house):
+    """Training alone, or a kill before the tables, left the old words in them, and nothing to be done."""
+    with replaced(house / "papers/rot/config.yaml", 'stand_in: "digits', 'stand_in: "some digits'):
+        run(["snakemake", "rot_train", "--cores"], house)
+        assert {"rot_tables", "comparison"} <= set(would_run(house, "rot"))
+
+
+def test_records_of_a_value_that_was_put_back_are_trained_again(house):
+    """A sweep by hand with another value: tables were empty after it, and there was nothing to be done."""
+    by_hand = ["-m", "shared.runs.sweep", "--paper", "rot", "--tier", "smoke", "--only", "kl/bag1/"]
+    with replaced(house / "papers/rot/config.yaml", "epochs: {value: 3, source", "epochs: {value: 2, source"):
+        run([sys.executable, *by_hand], house)
+    said = run(["snakemake", "rot", "--cores"], house)
+    runs = len(plan("rot", "smoke"))
+    assert f"{runs} runs, " in said and f"{runs} runs, 0 to do" not in said
+    assert "NOT RUN" not in (house / "results/smoke/rot/fig2.md").read_text()
+    assert would_run(house, "rot") == {}
 
 
 @pytest.mark.parametrize(
