@@ -194,3 +194,18 @@ def test_log_probabilities_that_rounding_has_moved_pass(loss):
 def test_an_array_of_floats_is_told_from_a_list():
     with pytest.raises(TypeError, match="log_p must be a torch tensor, got ndarray; pass torch.from_numpy"):
         shared.methods.kl_loss(np.zeros((3, 4)), OFFSETS, torch.eye(4)[:3])
+
+
+@each_loss
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_shares_that_miss_one_by_a_twentieth_are_refused(loss, sign):
+    with pytest.raises(BagError, match=rf"bag 1: proportions sum to {1 + sign * 0.05:g}, not 1"):
+        call(loss, changed(2, lambda x: x * torch.tensor([[1.0], [1 + sign * 0.05], [1.0]], dtype=x.dtype)))
+
+
+@pytest.mark.parametrize(
+    "loss", [f for f in LOSSES.values() if "log_p" in inspect.signature(f).parameters], ids=lambda f: f.__name__
+)
+def test_logits_a_little_below_zero_are_refused(loss):
+    with pytest.raises(BagError, match="bag 0: probabilities of instance 0 sum to 0.9048, not 1"):
+        call(loss, changed(0, lambda x: x - 0.1))

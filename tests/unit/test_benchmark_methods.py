@@ -229,3 +229,21 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(tmp_path):
     for name in ("run.pt", "run.0.pt"):
         checkpoint.keep(tmp_path / name, {"key": "other", "method": {}})
     assert trained("plot", problem, session=session)[1] == trained("plot", problem)[1]
+
+
+def test_a_first_stage_of_other_code_or_data_is_not_gone_on_with(tmp_path):
+    problem, _ = task(epochs=4)
+
+    def to_the_second(fraction, numbers):
+        if fraction > 0.7:
+            raise KeyboardInterrupt
+
+    def session(key, **more):
+        return {"checkpoint": tmp_path / "run.pt", "key": key, "checkpoint_every": 1e9, **more}
+
+    with pytest.raises(KeyboardInterrupt):
+        trained("plot", problem, session=session("spec-old", report=to_the_second))
+    assert (tmp_path / "run.0.pt").exists()
+    said = []
+    trained("plot", problem, session=session("spec-new", report=lambda fraction, numbers: said.append(fraction)))
+    assert min(said) < 0.5, "the first stage of other code was taken"

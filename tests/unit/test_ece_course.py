@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from papers.ece import course
+from papers.ece import course, weak
 from papers.ece import task_detection as detecting
 from papers.ece import task_segmentation as segmenting
 from papers.ece.course import EPOCHS, LEAST, SHARE, following, laid_out, padded, watched
@@ -99,3 +99,17 @@ def test_earlier_rounds_of_weak_supervision_have_their_course(task, monkeypatch)
     )
     expected = {f"{stage}{name}" for stage in ("", "round1 ", "round2 ") for name in names}
     assert set(quarter_gains(result.curves)) == expected
+
+
+def test_a_round_of_other_code_or_data_is_not_gone_on_with(tmp_path):
+    fitted = []
+
+    def fit_round(labels, number, session):
+        fitted.append((number, session["key"]))
+        return None if number == 1 else (number, {"curves": {}, "train_s": 1.0})
+
+    for key in ("spec-old", "spec-new", "spec-new"):
+        session = {"checkpoint": tmp_path / "run.pt", "key": key}
+        assert weak.trained(1, [np.zeros(2)], fit_round, lambda labels, method: [labels[0] + 1], session) is None
+    first = [key for number, key in fitted if number == 0]
+    assert first == ["spec-old/0", "spec-new/0"], "a round of other code was taken, or one was trained twice"

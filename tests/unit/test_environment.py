@@ -215,6 +215,18 @@ def test_prepared_data_may_be_read_only(prepared):
             folder.chmod(0o755)
 
 
+def test_prepared_data_are_not_written_to(prepared):
+    """Permissions stop nobody who is root, as in a container."""
+
+    def everything():
+        paths = [prepared, *prepared.rglob("*")]
+        return {path: (path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in paths}
+
+    before = everything()
+    assert fetch("two_moons") is None and load("two_moons").n_classes == 2 and verify("two_moons")
+    assert everything() == before
+
+
 def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")

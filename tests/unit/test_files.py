@@ -150,3 +150,16 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DatasetError, match="cannot be read: Permission denied; make it readable"):
         listed(tmp_path, "**/*.png", DatasetError)
+
+
+def test_a_part_of_another_persons_process_is_not_removed(tmp_path, monkeypatch):
+    """`kill` is not permitted where the process lives and is another person's."""
+
+    def not_permitted(process, signal):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    part = tmp_path / f".a.{files._machine()}-4242.part"
+    part.touch()
+    monkeypatch.setattr(files.os, "kill", not_permitted)
+    remove_parts(tmp_path)
+    assert part.exists()

@@ -1,6 +1,7 @@
 """What readers of localised sets once took in silence, in part or for something else: refused by file and value."""
 
 import dataclasses
+import os
 import unicodedata
 import zipfile
 
@@ -335,3 +336,16 @@ def test_label_images_that_lost_their_numbers_and_empty_files_are_named(places):
 def test_two_images_of_one_name_in_two_forms_of_unicode_are_refused(places):
     own(places[0] / "own", names=[unicodedata.normalize(form, "é") for form in ("NFC", "NFD")])
     assert refused("own", r"own has the images .* and '.*', one name in two forms of Unicode; rename one", places)
+
+
+def test_a_pickle_in_an_archive_of_points_is_not_run(places, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'owned'}",)
+
+    points(places[0] / "crchisto")
+    with np.load(places[0] / "crchisto/points.npz") as archive:
+        kept = dict(archive)
+    np.savez(places[0] / "crchisto/points.npz", **{**kept, "img1_detection": np.array([Hostile()], dtype=object)})
+    assert refused("crchisto", r"points\.npz is not a readable archive of points", places)
+    assert not (tmp_path / "owned").exists()

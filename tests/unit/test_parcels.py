@@ -165,3 +165,12 @@ def test_a_folder_without_parcels_and_a_size_that_is_none_are_one_sentence(tmp_p
         main(["pack", "digits", "--into", str(tmp_path), "--part", "many"])
     assert "is no size of a part" in capsys.readouterr().err
     assert parcels.parse_size("50MiB") == 52_428_800
+
+
+@pytest.mark.parametrize("name", ["features", "../x", "/etc", "features/../x", "features/", ".x"])
+def test_a_name_that_is_none_of_a_set_is_refused_whatever_its_file_is_called(house, tmp_path, name):
+    """The parcels above are refused for the name of their file, which is not that of their set."""
+    path = forged(tmp_path / "forged", member("manifest.json"), name=name.replace("/", "-"), set=name)
+    with pytest.raises(DatasetError) as raised:
+        parcels.unpack(path, house.new)
+    assert "is no parcel of format" in str(raised.value) and not house.new.exists()

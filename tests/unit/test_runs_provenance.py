@@ -6,8 +6,10 @@ import subprocess
 
 import pytest
 
-from shared.runs import provenance
+from shared.runs import assemble, provenance
 from shared.runs.provenance import commit, origin
+from shared.training.frame import Result
+from tests.conftest import a_run
 
 FILES = {"papers/rot/loss.py": "x = 1\n", "shared/__init__.py": "", ".gitignore": "private/\n*.pyc\n", "notes/a.py": ""}
 
@@ -227,3 +229,14 @@ def test_what_is_said_of_a_commit():
     assert origin({**name, "dirty": True}) == "commit 0123456 with local changes"
     assert origin({**name, "dirty": None, "git": "x"}) == "commit 0123456, git did not say whether as it is"
     assert origin({"commit": None, "dirty": None, "git": "x"}).startswith("commit unknown")
+
+
+@pytest.mark.parametrize(
+    "said", [{"commit": "0123", "dirty": True}, {"commit": None, "dirty": None, "git": "detected dubious ownership"}]
+)
+def test_a_record_has_all_that_is_known_of_its_commit(monkeypatch, said):
+    """Whether code was changed, and git's own words, were held of `commit` alone and not of what keeps them."""
+    monkeypatch.setattr(assemble, "commit", lambda: said)
+    record = assemble.record_of(a_run(), "hash", 1.0, Result({"last": {"accuracy": 1.0}}, device="cpu"))
+    assert record["code"] == {"hash": "hash", **said}
+    assert record["environment"].keys() >= {"torch", "cpu", "tf32", "threads", "capability"}

@@ -270,3 +270,32 @@ class TestCheckpointsAreOfData:
             session = {"key": self.key(monkeypatch, root, dataset="rings"), "checkpoint": root / ".work/run.pt"}
             names.append(common("teachers", {"loss": "kl"}, session))
         assert names[0] != names[1]
+
+
+def test_a_worker_whose_sweep_was_killed_trains_no_further(tmp_path, monkeypatch):
+    """On a GPU a worker is a process of its own, which no nursery ends: what it says next ends it."""
+    ours, theirs = Pipe()
+    steps, written = [], []
+
+    def train(run, home, device, deadline, send):
+        ours.close()  # as when the sweep is killed
+        for step in range(3):
+            steps.append(step)
+            send(Event("progress", run.id, str(step / 3)))
+
+    monkeypatch.setattr(workers, "_train", train)
+    monkeypatch.setattr(workers, "record_of", lambda *_: {})
+    monkeypatch.setattr(workers.store, "write_record", lambda *_: written.append(1))
+    ours.send(a_run())
+    with pytest.raises(SystemExit):
+        workers._work(theirs, {"toy": Home("code", tmp_path, tmp_path)}, "cuda", None)
+    assert steps == [0] and not written
+
+
+def test_a_run_that_a_device_failed_waits_for_another_and_goes_beside_none(tmp_path):
+    """The only free device is the one that failed it: it is not put beside the run of another."""
+    pool = workers.Pool({"toy": Home("code", tmp_path, tmp_path)}, Hand(("cuda:0", "cuda:1"), 1, 1), None)
+    ours, _theirs = Pipe()
+    pool.workers.append(workers._Worker(SimpleNamespace(), ours, pool.lanes[1], a_run(0)))
+    pool.blamed[a_run(1).id] = pool.lanes[0]
+    assert pool.place(a_run(1)) is None and pool.place(a_run(2)) is pool.lanes[0]

@@ -343,3 +343,11 @@ def test_renewed_targets_outlive_a_kill(tmp_path, at):
 def test_renew_can_end_the_training():
     curves = train(renew=labelling(stop_after=2))[1]["curves"]
     assert curves["epoch"] == [1, 2] and {len(values) for values in curves.values()} == {2}
+
+
+def test_one_scalar_of_several_that_is_not_finite_stops_the_run():
+    it = method()
+    update = it.update
+    it.update = lambda batch: update(batch) | {"penalty": torch.tensor(float("nan"))}
+    with pytest.raises(FloatingPointError, match="training diverged in epoch 1: .*'train_penalty': nan"):
+        train(it)

@@ -13,7 +13,7 @@ from shared.records import store
 from shared.runs import sweep, verified, verify
 from shared.runs.workers import Event
 from shared.training import checkpoint
-from tests.conftest import APool, a_run
+from tests.conftest import APool, a_run, write_record
 
 RECORD = {
     "spec": {"rate": 0.1, "loss": "kl"},
@@ -357,3 +357,14 @@ def test_a_difference_from_another_machine_can_be_allowed(house, capsys):
     assert "0 same, 0 differs, 1 elsewhere" in capsys.readouterr().out
     other = toy("other data")
     assert house([other], [trained(other)], "--allow-elsewhere") == 1
+
+
+def test_a_verification_is_void_once_one_record_has_another_content(tmp_path):
+    folder, runs = tmp_path, tmp_path / "toy" / "runs"
+    path = write_record(runs, a_run())
+    store.write_index(runs, [a_run().id])
+    verified.write_verified(folder, {"toy": {"records": 1, "code": "c", **dict.fromkeys(verified.COUNTS, 0)}}, {})
+    assert not verified.read_verified(folder)["toy"]["outdated"]
+    path.write_text(path.read_text().replace('"accuracy": 1.0', '"accuracy": 2.0'))
+    store.write_index(runs, [a_run().id], made=[a_run().id])
+    assert verified.read_verified(folder)["toy"]["outdated"]

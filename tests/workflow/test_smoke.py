@@ -166,7 +166,9 @@ def test_all_can_be_trained_again_and_then_there_is_calm(house):
     changed = {path for path, content in records(house).items() if before[path] != content}
     assert changed == {path for path in before if path.is_relative_to(house / "results/smoke/rot")}
     assert set(announced(run(ALL_CORES, house))) == ONE_PAGE
-    assert would_run(house, "rot", "--config", "again=true") and would_run(house, "rot") == {}, "a dry run asks for more"
+    assert would_run(house, "rot", "--config", "again=true") and would_run(house, "rot") == {}, (
+        "a dry run asks for more"
+    )
     before = state(house / "results", house / "data")
     assert "Nothing to be done" in run(ALL_CORES, house)
     assert state(house / "results", house / "data") == before
