@@ -18,7 +18,7 @@ from shared.config.outputs import read_outputs
 from shared.config.tiers import number_of_shards
 from shared.datasets.absent import OPTIONAL, at_hand, forget_untrue, is_prepared, note_on
 from shared.datasets.recipes import RECIPES
-from shared.files import write_text
+from shared.files import remove_parts, write_text
 from shared.runs.code import sources
 from shared.runs.data import data_read
 from shared.runs.machine import cores, devices_of, overlooked
@@ -27,6 +27,9 @@ from shared.runs.sweep import keep_index, runs_folder, runs_to_try_again, train_
 
 if Path.cwd() != Path(workflow.basedir).resolve():
     raise WorkflowError(f"call Snakemake without --directory: the workflow runs in {workflow.basedir}")
+
+if workflow.is_main_process:
+    remove_parts(Path(workflow.basedir, ".work"))  # of calls that were killed
 
 try:
     check_keys(config, read_yaml(Path(workflow.basedir, "config/schema.yaml"))["properties"], "--config")

@@ -119,8 +119,10 @@ def test_links_of_a_text_lead_somewhere(path):
         if "//" not in target:
             file = path.parent / target if target else path
             assert file.exists(), target
-            titles = re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), re.M) if anchor else []
-            assert not anchor or anchor in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            text = file.read_text(encoding="utf-8") if anchor else ""
+            titles = [re.sub(r"[^\w -]", "", title.lower()) for title in re.findall(r"^#+ (.*)", text, re.M)]
+            named = [title.replace(" ", "-") for title in titles] + re.findall(r'^<a id="([\w-]+)"></a>', text, re.M)
+            assert not anchor or anchor in named
 
 
 def test_the_tables_of_the_readme_name_every_room_paper_and_tier():

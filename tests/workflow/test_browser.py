@@ -67,18 +67,23 @@ def of_csv(name):
 
 
 def test_every_verdict_and_number_stands_on_the_page_as_in_its_csv(built):
-    rows = Rows(opened(built)).rows
+    source = opened(built)
+    rows = Rows(source).rows
     claims = {f"{paper}/{row['id']}": row for paper, found in of_csv("claims.csv").items() for row in found}
     shown = {name: (verdict, text) for name, verdict, hidden, text in rows if name and not hidden}
     assert shown.keys() == claims.keys()
     for name, (_, text) in shown.items():
-        for column in ("verdict", "estimate", "low90", "high90", "says", "control_verdict"):
+        for column in ("verdict", "says", "control_verdict"):
             assert claims[name][column] in text, (name, column)
+        estimate = page.with_interval(claims[name], page.ESTIMATE)
+        assert page.with_interval(claims[name], page.ESTIMATE, 3) in text and f'title="{estimate}"' in source, name
     cells = [cell for found in of_csv("comparison.csv").values() for cell in found]
     numbers = [text for name, _, _, text in rows if not name]
     assert len(numbers) == len(cells)
     for text, cell in zip(numbers, cells, strict=True):
-        assert all(cell[column] in text for column in ("reported", "ours", "difference", "low95", "verdict"))
+        assert all(cell[column] in text for column in ("reported", "verdict")) and page.rounded(cell["ours"], 4) in text
+        difference = page.with_interval(cell, page.DIFFERENCE)
+        assert page.with_interval(cell, page.DIFFERENCE, 3) in text and f'title="{difference}"' in source
 
 
 def test_an_address_filters_by_paper_verdict_and_role(built):
