@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy
 import pandas
 from scipy import stats
 
@@ -81,11 +80,8 @@ def beside_kl(evidence: Evidence) -> Table:
         own = own.join(kl, on=["dataset", "x", "seed"])
         parts.append(own.assign(value=own.value.where(own.method == KL, own.value - own.kl)))
     own = pandas.concat(parts)
-    first = {name: number for number, name in enumerate([*own.dataset.unique(), *VARIED, *METHODS])}
-    order = [
-        own[name].map(first) if name in ("dataset", "varied") else own[name] for name in ("dataset", "varied", "x")
-    ]
-    own = own.iloc[numpy.lexsort(order[::-1])]
+    place = {name: number for number, name in enumerate([*own.dataset.unique(), *VARIED])}
+    own = own.sort_values(["dataset", "varied", "x"], key=lambda x: x if x.name == "x" else x.map(place), kind="stable")
     own = own.assign(column=[f"{row.dataset} {VARIED_AS[row.varied]}={row.x:g}" for row in own.itertuples()])
     table = over_seeds(own, ["method", "dataset", "varied", "x", "column"])
     text = _for_reading(table)

@@ -149,6 +149,16 @@ def find_record(folder: Path, run_id: str, index: Mapping[str, dict] | None = No
     return Kept(DONE, record)
 
 
+def index_place(root: Path, paper: str, tier: str, folder: Path) -> Path:
+    """Return the folder of the index that tells of the records in `folder`: that, or where it is kept while it is gone.
+
+    Snakemake removes what a rule is to make before the rule begins; without the index no record could be checked.
+    `root` is the repository, of whose own records alone an index is kept.
+    """
+    gone = folder.absolute() == root / "results" / tier / paper / "runs" and not (folder / INDEX).exists()
+    return root / CHECKPOINTS / tier / paper if gone else folder
+
+
 def is_as_indexed(folder: Path, run_id: str, row: Mapping[str, str]) -> bool:
     """Return whether the very record lies there that a row of the index has, and none failed since, without parsing."""
     path = record_path(folder, run_id)

@@ -100,12 +100,8 @@ def runs_folder(paper: str, tier: str) -> Path:
 
 
 def index_folder(paper: str, tier: str, folder: Path) -> Path:
-    """Return the folder of the index that tells of the records in `folder`: that, or where it is kept while it is gone.
-
-    Snakemake removes what a rule is to make before the rule begins; without the index no record could be checked.
-    """
-    gone = folder.absolute() == runs_folder(paper, tier) and not (folder / store.INDEX).exists()
-    return repository() / CHECKPOINTS / tier / paper if gone else folder
+    """Return the folder of the index that tells of the records in `folder`, of this repository."""
+    return store.index_place(repository(), paper, tier, folder)
 
 
 def keep_index(paper: str, tier: str) -> None:

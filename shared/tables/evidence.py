@@ -162,13 +162,6 @@ def _agrees(run: Run, key: str, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, list | tuple | set | dict) else value == wanted
 
 
-def _index(paper: str, tier: str, folder: Path, root: Path) -> dict[str, dict] | None:
-    """The index of the records, or as it is kept while Snakemake, which removed it, has it made anew."""
-    ours = folder.absolute() == root / "results" / tier / paper
-    gone = ours and not (folder / "runs" / store.INDEX).exists()
-    return store.read_index(root / store.CHECKPOINTS / tier / paper if gone else folder / "runs")
-
-
 def gather(paper: str, tier: str, results: Path | None = None, root: Path | None = None) -> Evidence:
     """Return the evidence on a paper's tier in `results` (the repository's unless told).
 
@@ -178,7 +171,8 @@ def gather(paper: str, tier: str, results: Path | None = None, root: Path | None
     folder = (results or repository() / "results") / tier / paper
     runs = tuple(plan(paper, tier, root))
     hashes = {run.id: run.spec_hash for run in runs}
-    index, records, refused = _index(paper, tier, folder, root or repository()), {}, {}
+    index = store.read_index(store.index_place(root or repository(), paper, tier, folder / "runs"))
+    records, refused = {}, {}
     for run_id in hashes:
         kept = store.find_record(folder / "runs", run_id, index)
         if kept.why:

@@ -32,7 +32,7 @@ VERDICTS = {  # colour and marker of what was decided
     "INCONCLUSIVE": (COLOURS["amber"], "D"),
     UNLIKE: (COLOURS["brown"], "s"),
 }
-UNTOLD = "without an estimate"
+UNTOLD = "Without an estimate"
 WITHOUT = ("NOT RUN", "NOT COMPARABLE", UNTOLD)
 UNDONE = "\u2020"
 VALUES = ("estimate", "low90", "high90", "region_low", "region_high")
@@ -143,7 +143,7 @@ def claims(drawn: Drawn) -> Figure:
         if word in {_word(row) for row in shown}
     }
     handles["control"] = Line2D([], [], ls="none", marker="o", color="0.6", ms=3)
-    if any(_nearest(row) is not None for row in shown):
+    if not all(math.isnan(_nearest(row)) for row in shown):
         handles["keeps it from holding"] = Line2D([], [], ls="none", marker="|", color="0.2", ms=7)
     unlike = [row for row in shown if not pandas.isna(row["setting"])]
     if unlike:
@@ -156,7 +156,7 @@ def claims(drawn: Drawn) -> Figure:
     plotting.legend_of(figure, handles)
     for word in dict.fromkeys(_word(row, WITHOUT) for name, row in by_id.items() if name not in there):
         left = [name for name, row in by_id.items() if name not in there and _word(row, WITHOUT) == word]
-        plotting.left_out(figure, left, f"{word.capitalize() if word == UNTOLD else word},")
+        plotting.left_out(figure, left, f"{word},")
     return figure
 
 
@@ -169,11 +169,11 @@ def _undone(row: dict) -> bool:
     return not pandas.isna(row.get("reservation"))
 
 
-def _nearest(row: dict) -> float | None:
-    """The value of the comparison that keeps a claim of several from holding."""
+def _nearest(row: dict) -> float:
+    """The value of the comparison that keeps a claim of several from holding; nan where there is none."""
     found = re.search(r": (-?[\d.e+-]+)(?: \[|$)", "" if pandas.isna(row["weakest"]) else str(row["weakest"]))
     if not found or row["cells"] < 2 or row["verdict"].startswith("HOLDS"):
-        return None
+        return math.nan
     return float(found[1])
 
 
@@ -184,9 +184,8 @@ def _draw(axis: Axes, height: float, half: float, row: dict, style: dict) -> Non
     that keeps the claim from holding. `half` is half the height that is its own.
     """
     measure = np.log if row["kind"] == "ratio" else np.asarray
-    tick = _nearest(row)
     with np.errstate(divide="ignore"):
-        estimate, low, high, *bounds, tick = measure([*(row[name] for name in VALUES), tick or np.nan]).astype(float)
+        estimate, low, high, *bounds, tick = measure([*(row[name] for name in VALUES), _nearest(row)]).astype(float)
     sides = {+1: bounds[0], -1: bounds[1]}
     inward, bound = min(sides.items(), key=lambda side: abs(estimate - side[1]))
     if math.isnan(estimate):
