@@ -64,9 +64,7 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         for (paper, _), claims in found.items()
         if any(one.claim.role == "paper" for one in claims)
     ]
-    found_against: dict[str, list[Judged | None]] = {}
-    for paper, one, _ in against:
-        found_against.setdefault(paper, []).append(one)
+    spared = {paper for paper, _, _ in against} - {paper for paper, one, _ in against if one}
     lines = [
         "# What was found",
         "",
@@ -86,7 +84,7 @@ def overview(found: dict[tuple[str, str], list[Judged]], results: Path) -> str:
         "## The sharpest contradiction of each paper",
         "",
         *(f"- **{paper}**, {one.tier}: {words.contradiction(one, claims)}" for paper, one, claims in against if one),
-        *(f"- **{paper}**: none" for paper, each in found_against.items() if not any(each)),
+        *(f"- **{paper}**: none" for paper in sorted(spared)),
     ]
     return "\n".join([*lines, *pictures(found, results, "")]) + "\n"
 
