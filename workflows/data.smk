@@ -7,6 +7,8 @@ DATA = (
 )
 # Of one job, which Snakemake gives the cores of the machine, of which a container may have a part.
 PREPARING = CORES if CLUSTER else min(CORES, cores())
+# Data that others prepared may be read-only: nothing can be made again there, however new this clone's code is.
+CACHING = [] if data_root().exists() and not os.access(data_root(), os.W_OK) else code("shared.training.features")
 
 
 rule dataset:
@@ -26,7 +28,7 @@ rule dataset:
 rule features:
     input:
         f"{DATA}/{{name}}/manifest.json",
-        code=code("shared.training.features"),
+        code=CACHING,
     output:
         f"{DATA}/features/{{name}}/manifest.json",
     log:
@@ -60,7 +62,7 @@ rule optional_dataset:
 rule optional_features:
     input:
         note=".work/data/{name}.txt",
-        code=code("shared.training.features"),
+        code=CACHING,
     output:
         ".work/data/features/{name}.txt",
     log:

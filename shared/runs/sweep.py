@@ -124,11 +124,18 @@ def _of_shards(paper: str, tier: str, folder: Path) -> list[Path]:
 def known_index(paper: str, tier: str, folder: Path) -> dict[str, dict] | None:
     """Return the index that tells of the records in `folder`, with the rows of shards that are not gathered yet.
 
-    Shards of another number may know of the same run: the last that were written do.
+    Shards of another number may know of the same run, and git may have brought a newer index: of two rows that differ
+    the one that has the very record which lies there counts, else the last that was written.
     """
     index = store.read_index(index_folder(paper, tier, folder))
     for path in sorted(_of_shards(paper, tier, folder), key=lambda path: path.stat().st_mtime_ns):
-        index = (index or {}) | (store.read_index(path.parent) or {})
+        index, rows = index or {}, store.read_index(path.parent) or {}
+        newer = {run_id: row for run_id, row in rows.items() if row != index.get(run_id)}
+        index |= {
+            run_id: row
+            for run_id, row in newer.items()
+            if run_id not in index or not store.is_as_indexed(folder, run_id, index[run_id])
+        }
     return index
 
 

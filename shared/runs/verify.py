@@ -20,7 +20,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from shared.config import ConfigError, Run, Tier, load_tier, papers, papers_of, plan
+from shared.config import ConfigError, Run, Tier, load_tier, papers, papers_of, plan, tiers
 from shared.config.tiers import add_tier, check_paper
 from shared.records import store
 from shared.runs.code import code_hash
@@ -221,7 +221,10 @@ def rerun(
             states[found.paper].update(_again(found, records, tier.tier, hand, progress, out, say))
     total = sum(states.values(), Counter())
     if not sum(total[state] for state in (*WRONG, "same")):
-        raise ConfigError(f"nothing was compared: {_counts(total)}")
+        there = [name for name in tiers() if any((runs_folder(paper, name) / store.INDEX).exists() for paper in names)]
+        others = ", ".join(name for name in there if name != tier.tier)
+        told = f"; there are records of {others}: --tier NAME" if others else ""
+        raise ConfigError(f"tier {tier.tier}: nothing was compared, {_counts(total)}{told}")
     say(_counts(total))
     return states
 

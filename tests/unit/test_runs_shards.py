@@ -143,6 +143,7 @@ def house(tmp_path, monkeypatch):
     call.folder, call.runs = sweep.runs_folder("toy", "tiny"), runs
     call.made, call.lacking, call.dies_after, call.killed_after, call.killed = [], {}, None, None, killed
     call.statuses = lambda: {run_id: row["status"] for run_id, row in (read_index(call.folder) or {}).items()}
+    call.shards = lambda: list(sweep.shard_folders("toy", "tiny", call.folder).rglob("index.csv"))
     return call
 
 
@@ -195,6 +196,18 @@ def test_what_a_killed_sweep_trains_again_after_shards_is_believed(house, monkey
     assert set(house.statuses().values()) == {"done"} and len(read_records(house.folder)) == 10
 
 
+def test_records_that_git_brings_before_shards_are_gathered_are_believed(house):
+    """They come with an index of their own; the rows of the shards are of the records they replaced."""
+    for n in (1, 2):
+        house((n, 2))
+    waiting = {path: path.read_text() for path in house.shards()}
+    house(again=True)
+    for path, rows in waiting.items():
+        write_text(path, rows)
+    assert not any("changed by hand" in line for line in house()) and len(house.made) == 20
+    assert set(house.statuses().values()) == {"done"} and len(read_records(house.folder)) == 10
+
+
 def test_a_record_changed_by_hand_in_a_shard_stays_unbelieved(house):
     for n in (1, 2):
         house((n, 2))
@@ -224,4 +237,4 @@ def test_shards_of_another_number_are_gathered_all_the_same(house):
         house((n, 2))
     gather(house)
     assert len(house.made) == 10 and set(house.statuses().values()) == {"done"}
-    assert not list(sweep.shard_folders("toy", "tiny", house.folder).rglob("index.csv"))
+    assert not house.shards()

@@ -251,7 +251,7 @@ def test_an_interrupt_says_so_and_leaves_nothing(house, capsys):
     ("options", "says"),
     [
         (["--only", "nothing"], "no run of toy at tier tiny matches 'nothing'"),
-        (["--only", "lacks"], "nothing was compared: 0 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 1 missing"),
+        (["--only", "lacks"], "nothing was compared, 0 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 1 missing"),
         (["rott"], "there is no paper 'rott'; did you mean 'rot'?"),
     ],
 )
