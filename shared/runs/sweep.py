@@ -130,12 +130,10 @@ def known_index(paper: str, tier: str, folder: Path) -> dict[str, dict] | None:
     index = store.read_index(index_folder(paper, tier, folder))
     for path in sorted(_of_shards(paper, tier, folder), key=lambda path: path.stat().st_mtime_ns):
         index, rows = index or {}, store.read_index(path.parent) or {}
-        newer = {run_id: row for run_id, row in rows.items() if row != index.get(run_id)}
-        index |= {
-            run_id: row
-            for run_id, row in newer.items()
-            if run_id not in index or not store.is_as_indexed(folder, run_id, index[run_id])
-        }
+        for run_id, row in rows.items():
+            had = index.get(run_id)
+            if row != had and not (had and store.is_as_indexed(folder, run_id, had)):
+                index[run_id] = row
     return index
 
 

@@ -221,10 +221,10 @@ def rerun(
             states[found.paper].update(_again(found, records, tier.tier, hand, progress, out, say))
     total = sum(states.values(), Counter())
     if not sum(total[state] for state in (*WRONG, "same")):
-        there = [name for name in tiers() if any((runs_folder(paper, name) / store.INDEX).exists() for paper in names)]
-        others = ", ".join(name for name in there if name != tier.tier)
-        told = f"; there are records of {others}: --tier NAME" if others else ""
-        raise ConfigError(f"tier {tier.tier}: nothing was compared, {_counts(total)}{told}")
+        rest = [name for name in tiers() if name != tier.tier]
+        others = [name for name in rest if any((runs_folder(paper, name) / store.INDEX).exists() for paper in names)]
+        told = f"; there are records of {', '.join(others)}: --tier NAME" if others else ""
+        raise ConfigError(f"nothing was compared: {_counts(total)}{told}")
     say(_counts(total))
     return states
 

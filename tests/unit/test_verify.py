@@ -251,7 +251,7 @@ def test_an_interrupt_says_so_and_leaves_nothing(house, capsys):
     ("options", "says"),
     [
         (["--only", "nothing"], "no run of toy at tier tiny matches 'nothing'"),
-        (["--only", "lacks"], "nothing was compared, 0 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 1 missing"),
+        (["--only", "lacks"], "nothing was compared: 0 same, 0 differs, 0 elsewhere, 0 failed, 0 outdated, 1 missing"),
         (["rott"], "there is no paper 'rott'; did you mean 'rot'?"),
     ],
 )
@@ -259,6 +259,13 @@ def test_what_compares_nothing_is_no_success(house, capsys, options, says):
     runs = [toy("fine"), toy("lacks")]
     assert house(runs, map(trained, runs), *options) == 2
     assert says in capsys.readouterr().err
+
+
+def test_where_a_tier_has_no_records_those_that_have_some_are_named(house, capsys):
+    """`make verify` where torch sees a GPU, whose tier nobody has trained."""
+    store.write_index(house.committed.parents[2] / "cpu" / "toy" / "runs", [])
+    assert house([toy("lacks")], []) == 2
+    assert capsys.readouterr().err.endswith("1 missing; there are records of cpu: --tier NAME\n")
 
 
 def test_a_damaged_record_is_named(house, capsys):
